@@ -1,0 +1,39 @@
+# The two commands of devagent: `make run` and `make test`. Each says what it does and is quick the second time.
+VENV ?= .venv
+PYTHON ?= python3
+BIN := $(VENV)/bin
+
+.PHONY: run test lint unit demo-host clean
+
+run: $(VENV)/.run
+	@echo "== devagent demo: this machine, a real Placement, and what a scheduler asks"
+	@$(BIN)/devagent demo
+
+test: $(VENV)/.test lint unit
+
+lint: $(VENV)/.test
+	@echo "== ruff: style"
+	@$(BIN)/ruff check . && $(BIN)/ruff format --check --quiet .
+	@echo "== mypy: types, strict"
+	@$(BIN)/mypy
+	@echo "== import-linter: who may import whom"
+	@$(BIN)/lint-imports --no-cache > $(VENV)/imports.log || { cat $(VENV)/imports.log; exit 1; }
+
+unit: $(VENV)/.test
+	@echo "== pytest"
+	@$(BIN)/python -m pytest
+
+# The generated host that `devagent demo` shows where the machine has nothing to show.
+demo-host: $(VENV)/.test
+	@$(BIN)/python -m tests.hosts.generate tests/hosts/gpu8.yaml devagent/cli/demo-host.tar.xz
+
+$(VENV)/.run: setup.cfg pyproject.toml constraints.txt tools/install
+	@PYTHON=$(PYTHON) tools/install $(VENV) demo
+	@touch $@
+
+$(VENV)/.test: setup.cfg pyproject.toml constraints.txt tools/install
+	@PYTHON=$(PYTHON) tools/install $(VENV) test
+	@touch $@ $(VENV)/.run
+
+clean:
+	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -1,0 +1,3 @@
+# SPDX-FileCopyrightText: The devagent authors
+# SPDX-License-Identifier: Apache-2.0
+"""The commands, one module each; a command imports what it needs only when it runs."""

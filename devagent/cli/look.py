@@ -1,0 +1,87 @@
+# SPDX-FileCopyrightText: The devagent authors
+# SPDX-License-Identifier: Apache-2.0
+"""What `discover`, `report` and `demo` begin with: open the root, find the policy, look."""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from devagent import registry
+from devagent.discovery import Discovery, discover
+from devagent.errors import ConfigurationError
+from devagent.inventory.build import Nest, build, root_uuid
+from devagent.inventory.default_policy import DEFAULT
+from devagent.model.provider import ProviderTree
+from devagent.sources import capture
+
+if TYPE_CHECKING:
+    from devagent.model.policy import Policy
+
+# Named here and not taken from devagent.conf, whose import costs more than the whole scan.
+CONFIGURATION = (Path("/etc/devagent/devagent.conf"), Path("/etc/devagent/devagent.conf.d"))
+POLICY = Path("/etc/devagent/devices.yaml")
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """One look at a host, under the name by which Nova knows it or, until it is asked, its own."""
+
+    found: Discovery
+    hostname: str
+    nest: Nest
+
+    def tree(self, root: str | None = None, hostname: str | None = None) -> ProviderTree:
+        """Builds the desired provider tree; without `root`, below the UUID that the host's own files tell."""
+        name = hostname or self.hostname
+        return build(self.found.devices, root or root_uuid(self.found.host, name), name, self.nest)
+
+
+def look(root: Path, policy: Policy = DEFAULT, *, conf: Any = None, every: bool = False) -> Look:
+    """Looks at the host below `root`. Raises RootError."""
+    with capture.open_root(root) as tree:
+        found = discover(tree, registry.load(), policy, every=every)
+    hostname = (conf.host if conf else None) or found.host.hostname or capture.name_of(root) or "localhost"
+    return Look(found, hostname, Nest(conf.inventory.nest) if conf else Nest.NUMA)
+
+
+def configuration(args: argparse.Namespace, *, required: bool = False) -> Any:
+    """Reads the configuration if there is any, or if it is `required`; else gives None.
+
+    Raises ConfigurationError.
+    """
+    named = args.config_file or args.config_dir
+    here = args.root == "/" and any(path.exists() for path in CONFIGURATION)
+    if not (required or named or here):
+        return None
+    from devagent import conf
+
+    return conf.load(args.config_file, args.config_dir)
+
+
+def policy(args: argparse.Namespace, conf: Any) -> Policy:
+    """Gives the policy that is named, else the configured one if its file exists, else the built-in one.
+
+    Raises PolicyError, or ConfigurationError if a file that was named cannot be read.
+    """
+    if args.policy:
+        return _read_policy(Path(args.policy))
+    configured = Path(conf.inventory.policy_file) if conf else POLICY
+    named = conf is not None and configured != POLICY
+    # The machine's own policy says nothing about a captured host.
+    if named or (args.root == "/" and configured.exists()):
+        return _read_policy(configured)
+    return DEFAULT
+
+
+def _read_policy(path: Path) -> Policy:
+    from devagent.inventory import policy_file
+
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
+        raise ConfigurationError(f"the policy {path} cannot be read: {reason}") from None
+    return policy_file.parse(text, str(path))

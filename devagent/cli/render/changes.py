@@ -1,0 +1,47 @@
+# SPDX-FileCopyrightText: The devagent authors
+# SPDX-License-Identifier: Apache-2.0
+"""What would change, or did, in Placement: `+ ~ -` and a provider on the first line, what of it below."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+from devagent.inventory.diff import Action, Change, same_inventories
+from devagent.model.provider import Inventory
+
+
+def lines(change: Change) -> list[str]:
+    """Gives the change with all its parts."""
+    return [headline(change), *_parts(change)]
+
+
+def headline(change: Change) -> str:
+    """Gives the change as one line: sign, name, and what the provider has afterwards."""
+    has = ", ".join(_words(name, inventory) for name, inventory in sorted(change.after.inventories.items()))
+    if change.action is Action.RETIRE:
+        has = f"in use, closed to new consumers: {has}" if has else "emptied and kept"
+    return f"{change.action} {change.after.name}" + (f"  {has}" if has else "")
+
+
+def _parts(change: Change) -> Iterator[str]:
+    before, after = change.before, change.after
+    if before is not None and change.moves:
+        yield f"    {before.name} below {before.parent} -> {after.name} below {after.parent}"
+    had = before.traits if before else frozenset()
+    yield from (f"    + {name}" for name in sorted(after.traits - had))
+    yield from (f"    - {name}" for name in sorted(had - after.traits))
+    if before is not None:
+        yield from _inventories(before.inventories, after.inventories)
+
+
+def _inventories(before: Mapping[str, Inventory], after: Mapping[str, Inventory]) -> Iterator[str]:
+    for name in sorted({*before, *after}):
+        old = {name: before[name]} if name in before else {}
+        new = {name: after[name]} if name in after else {}
+        if not same_inventories(old, new):
+            texts = (_words(name, one[name]) if one else "none" for one in (old, new))
+            yield f"    {' -> '.join(texts)}"
+
+
+def _words(name: str, inventory: Inventory) -> str:
+    return f"{name} {inventory.total}" + (f" ({inventory.reserved} reserved)" if inventory.reserved else "")

@@ -1,0 +1,102 @@
+# SPDX-FileCopyrightText: The devagent authors
+# SPDX-License-Identifier: Apache-2.0
+"""`-o json`: everything, for machines; schemas/discover.schema.json describes it and its version."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from typing import Any, Final
+
+from devagent.cli.look import Look
+from devagent.inventory.build import device_uuid
+from devagent.model.device import Device
+from devagent.model.provider import Provider
+
+SCHEMA_VERSION: Final = 1
+
+
+def render(seen: Look) -> str:
+    """Gives the document as text; the same host always gives the same text."""
+    return json.dumps(document(seen), indent=2, ensure_ascii=True)
+
+
+def document(seen: Look) -> dict[str, Any]:
+    """Gives the document: devices in bus order, what is unknown as None."""
+    tree, host = seen.tree(), seen.found.host
+    names = {provider.uuid: provider.name for provider in tree.providers} | {tree.root: seen.hostname}
+    placements = {provider.uuid: _placement(provider, names) for provider in tree.providers}
+    uuids = {device.address: device_uuid(tree.root, device) for device in seen.found.devices}
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "host": {
+            "hostname": host.hostname,
+            "kernel": host.kernel,
+            "boot_id": host.boot_id,
+            "iommu": host.iommu,
+            "numa_nodes": list(host.numa_nodes),
+        },
+        "devices": [
+            _device(device, uuids[device.address], placements.get(uuids[device.address]))
+            for device in seen.found.devices
+        ],
+        "problems": [asdict(problem) for problem in seen.found.problems],
+    }
+
+
+def _device(device: Device, uid: str, placement: dict[str, Any] | None) -> dict[str, Any]:
+    function, claim = device.function, device.claim
+    return {
+        "id": uid,
+        "kind": claim.kind,
+        "address": function.address,
+        "vendor_id": function.vendor_id,
+        "device_id": function.device_id,
+        "subsystem_vendor_id": function.subsystem_vendor_id,
+        "subsystem_device_id": function.subsystem_device_id,
+        "class": function.class_code,
+        "vendor": claim.vendor,
+        "model": claim.model,
+        "driver": function.driver,
+        "drivers_available": [function.driver] if function.driver else [],
+        "numa_node": function.numa_node,
+        "iommu_group": function.iommu_group,
+        "pcie_path": list(function.pcie_path),
+        "sriov": _sriov(device),
+        "gpu": {**asdict(claim.gpu), "mig": None, "vgpu": None} if claim.gpu else None,
+        "fpga": asdict(claim.fpga) if claim.fpga else None,
+        "mdev": None,
+        "net": asdict(claim.net) if claim.net else None,
+        "identity": asdict(device.identity),
+        # Nothing watches a device in a one-shot look.
+        "health": {"state": "unmonitored", "reasons": []},
+        "in_use_by": device.in_use_by,
+        "decision": {
+            "managed": device.decision.managed,
+            "rule": device.decision.rule,
+            "reason": device.decision.reason,
+        },
+        "placement": placement,
+    }
+
+
+def _sriov(device: Device) -> dict[str, Any] | None:
+    sriov = device.function.sriov
+    if sriov is None:
+        return None
+    uses = dict(device.vf_use)
+    return {
+        "total_vfs": sriov.total_vfs,
+        "num_vfs": len(sriov.vfs),
+        "vf_device_id": sriov.vf_device_id,
+        "vfs": [{**asdict(vf), "in_use_by": uses.get(vf.index)} for vf in sriov.vfs],
+    }
+
+
+def _placement(provider: Provider, names: dict[str, str]) -> dict[str, Any]:
+    return {
+        "name": provider.name,
+        "parent": names.get(provider.parent or "", provider.parent),
+        "inventories": {name: asdict(inventory) for name, inventory in sorted(provider.inventories.items())},
+        "traits": sorted(provider.traits),
+    }

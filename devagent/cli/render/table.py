@@ -1,0 +1,45 @@
+# SPDX-FileCopyrightText: The devagent authors
+# SPDX-License-Identifier: Apache-2.0
+"""`-o table`: a line per device, drawn as OpenStack's commands draw tables."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from devagent.cli.look import Look
+from devagent.cli.render import words
+from devagent.model.device import Device
+
+HEADINGS = ("Address", "Kind", "Device", "NUMA", "Driver", "VFs", "Given", "Why")
+
+
+def render(seen: Look) -> str:
+    """Gives the devices as a table, then the problems."""
+    rows = [_row(device) for device in seen.found.devices]
+    lines = draw(HEADINGS, rows) if rows else ["No devices to give: no GPU, FPGA, accelerator or SR-IOV PF was found."]
+    return "\n".join([*lines, *words.problem_lines(seen.found.problems)])
+
+
+def draw(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    """Draws a table with ASCII lines, each column as wide as its widest cell."""
+    widths = [max(map(len, column)) for column in zip(headings, *rows, strict=True)]
+    rule = "+" + "+".join("-" * (width + 2) for width in widths) + "+"
+
+    def line(cells: Sequence[str]) -> str:
+        return "| " + " | ".join(cell.ljust(width) for cell, width in zip(cells, widths, strict=True)) + " |"
+
+    return [rule, line(headings), rule, *map(line, rows), rule]
+
+
+def _row(device: Device) -> tuple[str, ...]:
+    function, decision = device.function, device.decision
+    return (
+        device.address,
+        device.claim.kind,
+        words.name(device),
+        "" if function.numa_node is None else str(function.numa_node),
+        words.printable(function.driver or ""),
+        words.vf_count(device),
+        words.given(device),
+        words.printable(decision.reason),
+    )

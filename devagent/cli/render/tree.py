@@ -1,0 +1,65 @@
+# SPDX-FileCopyrightText: The devagent authors
+# SPDX-License-Identifier: Apache-2.0
+"""`-o tree`: the host, its NUMA nodes, their devices, and the VFs collapsed into ranges."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from devagent.cli.look import Look
+from devagent.cli.render import words
+from devagent.model.device import Device
+from devagent.model.ranges import format_ranges
+
+
+def render(seen: Look) -> str:
+    """Gives the tree, then the problems."""
+    groups: dict[int | None, list[Device]] = {}
+    for device in seen.found.devices:
+        groups.setdefault(device.function.numa_node, []).append(device)
+    nodes = sorted(groups, key=lambda node: (node is None, node or 0))
+    lines = [_headline(seen)]
+    for node, start, below in words.branches(nodes):
+        lines.append(f"{start}{'no NUMA node' if node is None else f'NUMA node {node}'}")
+        lines += _devices(groups[node], below)
+    if not groups:
+        lines.append("└── no devices to give: no GPU, FPGA, accelerator or SR-IOV PF was found")
+    return "\n".join([*lines, *words.problem_lines(seen.found.problems)])
+
+
+def _headline(seen: Look) -> str:
+    host = seen.found.host
+    count = len(host.numa_nodes)
+    parts = (
+        seen.hostname,
+        f"Linux {host.kernel}" if host.kernel else "",
+        f"{count} NUMA node{'s' if count != 1 else ''}" if count else "",
+        f"IOMMU {'on' if host.iommu else 'off'}",
+        f"{len(seen.found.devices)} devices, {sum(device.decision.managed for device in seen.found.devices)} given",
+    )
+    return words.printable(" · ".join(filter(None, parts)))
+
+
+def _devices(devices: Sequence[Device], indent: str) -> Iterator[str]:
+    widths = [max(map(len, column)) for column in zip(*map(_cells, devices), strict=True)]
+    for device, start, below in words.branches(devices):
+        cells = "  ".join(cell.ljust(width) for cell, width in zip(_cells(device), widths, strict=True))
+        yield f"{indent}{start}{cells}  {_verdict(device)}".rstrip()
+        for (common, vfs), vf_start, _ in words.branches(words.vf_runs(device)):
+            addresses = vfs[0].address if len(vfs) == 1 else f"{vfs[0].address} to {vfs[-1].address}"
+            yield f"{indent}{below}{vf_start}VF {format_ranges(vf.index for vf in vfs)}  {addresses}  {common}"
+
+
+def _cells(device: Device) -> tuple[str, ...]:
+    vfs = words.vf_count(device)
+    driver = words.printable(device.function.driver or "no driver")
+    return device.address, device.claim.kind, words.name(device), driver, f"VFs {vfs}" if vfs else ""
+
+
+def _verdict(device: Device) -> str:
+    decision = device.decision
+    if not decision.managed:
+        return f"not given: {words.printable(decision.reason)}"
+    # That a whole device is given whole says nothing more; which VFs are left out does.
+    more = "" if decision.total == max(len(device.vfs), 1) else f"  ({words.printable(decision.reason)})"
+    return f"=> {words.given(device)}{more}"

@@ -1,0 +1,48 @@
+# SPDX-FileCopyrightText: The devagent authors
+# SPDX-License-Identifier: Apache-2.0
+"""One look at a host, from sysfs to devices: what every command and every cycle of the agent begins with."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from devagent.inventory import policy as policies
+from devagent.model.device import Device
+from devagent.model.pci import Function
+from devagent.model.policy import Policy
+from devagent.model.snapshot import HostFacts, Problem
+from devagent.registry import Registry
+from devagent.sources.host import Tree
+from devagent.sources.scan import scan
+
+
+@dataclass(frozen=True, slots=True)
+class Discovery:
+    """The host, its devices in bus order, and what could not be read or understood."""
+
+    host: HostFacts
+    devices: tuple[Device, ...]
+    problems: tuple[Problem, ...]
+
+
+# Every device is asked for these two: whether it is the boot display, and how it can be reset.
+_ALWAYS = frozenset({"boot_vga", "reset_method"})
+
+
+def discover(tree: Tree, registry: Registry, policy: Policy, *, every: bool = False) -> Discovery:
+    """Scans, lets the drivers claim, and applies the policy; with `every`, unknown functions are listed too."""
+
+    def reads(function: Function) -> frozenset[str] | None:
+        wanted = registry.reads(function)
+        if wanted is None and not every and not policies.wants(policy, function):
+            return None
+        return _ALWAYS | (wanted or frozenset())
+
+    snapshot = scan(tree, reads)
+    claims, problems = registry.claims(snapshot.functions)
+    devices = policies.devices(snapshot, claims, policy, every=every)
+    return Discovery(snapshot.host, devices, tuple(sorted({*snapshot.problems, *problems}, key=_order)))
+
+
+def _order(problem: Problem) -> tuple[str, str, str]:
+    return problem.device or "", problem.source, problem.problem

@@ -1,0 +1,92 @@
+# SPDX-FileCopyrightText: The devagent authors
+# SPDX-License-Identifier: Apache-2.0
+"""The exceptions of devagent.
+
+    DevagentError
+    ├── Unreadable               a file of the host is there but cannot be read
+    ├── ConfigurationError       an option or a command-line argument is wrong
+    │   ├── PolicyError          devices.yaml is wrong, with its line and key
+    │   └── RootError            --root is not a tree or archive with sysfs in it
+    └── PlacementError           Placement did not do what was asked
+        ├── PlacementUnreachable     no usable answer: connection, time-out, 5xx
+        ├── PlacementDenied          401 or 403: the credentials
+        ├── PlacementNotFound        404 for a thing that Placement should have
+        ├── PlacementConflict        409: somebody else was there first; read again
+        ├── PlacementRejected        400: the request is wrong; asking again will not help
+        └── RootProviderMissing      nova-compute has not created this host's provider yet
+
+Each message says what happened, to what, and what to do; the facts stand in attributes too.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+
+class DevagentError(Exception):
+    """The parent of every error that devagent raises on purpose."""
+
+    exit_code: ClassVar[int] = 1
+
+
+class Unreadable(DevagentError):
+    """A file below the host's root is there but cannot be read, or is nothing that sysfs would hold."""
+
+    def __init__(self, path: str, reason: str) -> None:
+        super().__init__(f"{path}: {reason}")
+        self.path, self.reason = path, reason
+
+
+class ConfigurationError(DevagentError):
+    """An option, an argument or a file that the operator wrote is wrong."""
+
+    exit_code = 2
+
+
+class PolicyError(ConfigurationError):
+    """The policy file is wrong at a line and key."""
+
+    def __init__(self, path: str, line: int, key: str, problem: str) -> None:
+        where = f"{path}:{line}" + (f": {key}" if key else "")
+        super().__init__(f"{where}: {problem}")
+        self.path, self.line, self.key, self.problem = path, line, key, problem
+
+
+class RootError(ConfigurationError):
+    """What `--root` names holds no sysfs tree, or cannot be read."""
+
+
+class PlacementError(DevagentError):
+    """Placement did not do what was asked.
+
+    `status` is the HTTP status, None where there was no answer; `code` is Placement's own
+    error code (microversion 1.23), for example `placement.inventory.inuse`.
+    """
+
+    def __init__(self, message: str, *, status: int | None = None, code: str | None = None) -> None:
+        super().__init__(message)
+        self.status, self.code = status, code
+
+
+class PlacementUnreachable(PlacementError):
+    """No usable answer came: connection refused, time-out, TLS, 5xx, or not Placement at all."""
+
+
+class PlacementDenied(PlacementError):
+    """The credentials are wrong, or their roles do not allow the call."""
+
+
+class PlacementNotFound(PlacementError):
+    """A provider, class or trait that should exist does not."""
+
+
+class PlacementConflict(PlacementError):
+    """Somebody else changed or uses the thing: read again and decide again."""
+
+
+class PlacementRejected(PlacementError):
+    """The request itself is wrong; the same request will fail again."""
+
+
+class RootProviderMissing(PlacementError):
+    """The compute node's own provider does not exist: nova-compute creates it, devagent never does."""

@@ -1,0 +1,137 @@
+# SPDX-FileCopyrightText: The devagent authors
+# SPDX-License-Identifier: Apache-2.0
+"""Builds the desired provider tree: devices below NUMA nodes (and PCIe switches) below the compute node."""
+
+from __future__ import annotations
+
+import enum
+import hashlib
+import uuid
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Final
+
+from devagent.model.custom import custom
+from devagent.model.device import Device
+from devagent.model.provider import PREFIX, Inventory, Provider, ProviderTree
+from devagent.model.snapshot import HostFacts
+from devagent.model.vendors import VENDORS
+
+OURS: Final = "CUSTOM_DEVAGENT"
+NUMA_ROOT: Final = "HW_NUMA_ROOT"
+PCIE_SWITCH: Final = "CUSTOM_DEVAGENT_PCIE_SWITCH"
+
+# The resets that give a device back clean, in the kernel's words (Documentation/ABI, reset_method).
+_RESETS: Final = ("flr", "af_flr", "bus", "pm", "device_specific")
+_NAME_LENGTH: Final = 200
+# Stands in for the compute node's UUID where nova-compute has not made one that we can read.
+_NAMESPACE: Final = uuid.UUID("6a4f2c7e-1b1d-5c55-9f3e-0d9b7a4a3c11")
+
+
+class Nest(enum.StrEnum):
+    """What stands between the compute node and its devices ([inventory] nest)."""
+
+    NUMA = "numa"
+    PCIE = "pcie"
+    FLAT = "flat"
+
+
+def root_uuid(host: HostFacts, hostname: str) -> str:
+    """Gives the UUID of the compute node's provider: Nova's, or one made from the name until it is known."""
+    return host.compute_id or str(uuid.uuid5(_NAMESPACE, hostname))
+
+
+def device_uuid(root: str, device: Device) -> str:
+    """Gives the UUID of a device's provider: of this host, this model and this identity, and nothing else."""
+    function, identity = device.function, device.identity
+    key = f"{function.vendor_id}:{function.device_id}:{identity.source}:{identity.value}"
+    return _uuid(root, key)
+
+
+def build(devices: Iterable[Device], root: str, hostname: str, nest: Nest = Nest.NUMA) -> ProviderTree:
+    """Gives the providers that Placement should have below `root` for the managed ones of `devices`."""
+    builder = _Builder(root, hostname, nest)
+    for device in devices:
+        if device.decision.managed:
+            builder.add(device)
+    return ProviderTree(root, tuple(builder.providers.values()), builder.devices)
+
+
+@dataclass(slots=True)
+class _Builder:
+    """The tree while it grows; a parent enters it before its first child."""
+
+    root: str
+    hostname: str
+    nest: Nest
+    providers: dict[str, Provider] = field(default_factory=dict)
+    devices: dict[str, str] = field(default_factory=dict)
+
+    def add(self, device: Device) -> None:
+        uid = device_uuid(self.root, device)
+        self._put(uid, device.address, self._parent(device), device)
+        self.devices[uid] = device.address
+
+    def _parent(self, device: Device) -> str:
+        parent = self.root
+        node = device.function.numa_node
+        if self.nest is not Nest.FLAT and node is not None:
+            parent = self._group(f"numa{node}", f"numa:{node}", parent, NUMA_ROOT)
+        switch = _switch(device)
+        if self.nest is Nest.PCIE and switch is not None:
+            address, topology = switch
+            parent = self._group(f"pcie-{address}", f"pcie:{topology}", parent, PCIE_SWITCH)
+        return parent
+
+    def _group(self, name: str, key: str, parent: str, trait: str) -> str:
+        uid = _uuid(self.root, key)
+        if uid not in self.providers:
+            self.providers[uid] = Provider(uid, self._name(name), parent, traits=frozenset({OURS, trait}))
+        return uid
+
+    def _put(self, uid: str, name: str, parent: str, device: Device) -> None:
+        decision = device.decision
+        inventories = {}
+        if decision.resource_class is not None and decision.total > 0:
+            inventories[decision.resource_class] = Inventory(total=decision.total, max_unit=decision.total)
+        self.providers[uid] = Provider(uid, self._name(name), parent, inventories, _traits(device))
+
+    def _name(self, suffix: str) -> str:
+        """Gives devagent:<hypervisor hostname>:<suffix>, 200 characters at most and still unique."""
+        name = f"{PREFIX}{self.hostname}:{suffix}".lower()
+        if len(name) <= _NAME_LENGTH:
+            return name
+        digest = hashlib.sha256(self.hostname.lower().encode()).hexdigest()[:16]
+        room = _NAME_LENGTH - len(PREFIX) - len(suffix) - len(digest) - 2
+        return f"{PREFIX}{self.hostname[:room]}~{digest}:{suffix}".lower()
+
+
+def _uuid(root: str, key: str) -> str:
+    return str(uuid.uuid5(uuid.UUID(root), key))
+
+
+def _switch(device: Device) -> tuple[str, str] | None:
+    """Gives address and topology of the nearest switch's upstream port, or of the root port without one.
+
+    A path is root port, or root port, upstream port, downstream port (and so on for stacked switches).
+    """
+    function = device.function
+    if not function.pcie_path or function.root_bus is None:
+        return None
+    position = len(function.pcie_path) - 2 if len(function.pcie_path) >= 3 else 0
+    steps = (address.rpartition(":")[2] for address in function.pcie_path[: position + 1])
+    return function.pcie_path[position], "/".join((function.root_bus, *steps))
+
+
+def _traits(device: Device) -> frozenset[str]:
+    function, claim = device.function, device.claim
+    traits = {
+        OURS,
+        custom("VENDOR", VENDORS.get(function.vendor_id, function.vendor_id)),
+        custom("PRODUCT", function.vendor_id, function.device_id),
+        *claim.traits,
+        *device.decision.traits,
+    }
+    methods = function.attributes.get("reset_method", "").split()
+    traits.update(custom("RESET", method) for method in methods if method in _RESETS)
+    return frozenset(traits)

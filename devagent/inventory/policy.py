@@ -1,0 +1,164 @@
+# SPDX-FileCopyrightText: The devagent authors
+# SPDX-License-Identifier: Apache-2.0
+"""Decides about each device: the first rule that matches, unless a guard vetoes it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from fnmatch import fnmatchcase
+
+from devagent.inventory import guards
+from devagent.inventory.guards import Surroundings
+from devagent.model.claim import Claim, Kind, Mode
+from devagent.model.custom import pci_class
+from devagent.model.device import Decision, Device, Identity
+from devagent.model.pci import Function, VirtualFunction
+from devagent.model.policy import Match, Policy, Rule
+from devagent.model.ranges import format_ranges
+from devagent.model.snapshot import Snapshot
+from devagent.model.vendors import vendor_name
+
+
+def devices(
+    snapshot: Snapshot, claims: Mapping[str, Claim], policy: Policy, *, every: bool = False
+) -> tuple[Device, ...]:
+    """Gives the devices in bus order: those a driver knows or a rule wants, with `every` all functions.
+
+    VFs and bridges are never devices.
+    """
+    around = guards.surroundings(snapshot, claims)
+    found = []
+    for function in snapshot.functions.values():
+        if function.is_bridge or function.physfn is not None:
+            continue
+        claim = claims.get(function.address) or unclaimed(function)
+        rule = first_match(policy, function, claim)
+        if function.address in claims or every or (rule is not None and rule.mode is not None):
+            found.append(_device(function, claim, rule, around))
+    return tuple(found)
+
+
+def wants(policy: Policy, function: Function) -> bool:
+    """Tells whether a rule may give `function` away though no driver knows it, so that details are needed."""
+    rule = first_match(policy, function, unclaimed(function))
+    return rule is not None and rule.mode is not None
+
+
+def first_match(policy: Policy, function: Function, claim: Claim) -> Rule | None:
+    """Gives the first rule of `policy` that matches."""
+    return next((rule for rule in policy.rules if matches(rule.match, function, claim)), None)
+
+
+def matches(match: Match, function: Function, claim: Claim) -> bool:
+    """Tells whether every selector that `match` gives fits."""
+    interfaces = claim.net.interfaces if claim.net else ()
+    has_vfs = bool(function.sriov and function.sriov.vfs)
+    return (
+        (not match.kind or claim.kind in match.kind)
+        and (not match.vendor or function.vendor_id in match.vendor)
+        and (not match.device or function.device_id in match.device)
+        and (not match.class_code or function.class_code.startswith(match.class_code))
+        and (not match.address or _any_fits((function.address,), match.address))
+        and (not match.driver or _any_fits((function.driver or "",), match.driver))
+        and (not match.interface or _any_fits(interfaces, match.interface))
+        and (not match.numa_node or function.numa_node in match.numa_node)
+        and (match.vfs is None or match.vfs == has_vfs)
+    )
+
+
+def unclaimed(function: Function) -> Claim:
+    """Says what can be said of a function that no driver knows: an operator may still give it, by its ids.
+
+    Its kind is `other` whatever its class: a rule for all GPUs must not take a server's management display.
+    """
+    return Claim(
+        driver="none",
+        address=function.address,
+        kind=Kind.OTHER,
+        vendor=vendor_name(function.vendor_id),
+        model=f"[{function.device_id}] class {function.class_code}",
+        offers={Mode.WHOLE: pci_class(function.vendor_id, function.device_id)},
+    )
+
+
+def _any_fits(texts: tuple[str, ...], patterns: tuple[str, ...]) -> bool:
+    return any(fnmatchcase(text, pattern) for text in texts for pattern in patterns)
+
+
+def _device(function: Function, claim: Claim, rule: Rule | None, around: Surroundings) -> Device:
+    use = around.snapshot.host_use
+    return Device(
+        function=function,
+        claim=claim,
+        identity=_identity(function),
+        decision=_decide(function, claim, rule, around),
+        in_use_by=use.get(function.address),
+        vf_use=tuple((vf.index, use[vf.address]) for vf in _vfs(function) if vf.address in use),
+    )
+
+
+def _identity(function: Function) -> Identity:
+    """Gives the path of device and function numbers from the root bus, without the bus numbers in between.
+
+    So it survives that the firmware numbers the buses anew, and any change of driver.
+    """
+    if function.root_bus is None:
+        return Identity("address", function.address)
+    steps = (address.rpartition(":")[2] for address in (*function.pcie_path, function.address))
+    return Identity("topology", "/".join((function.root_bus, *steps)))
+
+
+def _decide(function: Function, claim: Claim, rule: Rule | None, around: Surroundings) -> Decision:
+    if claim.failure is not None:
+        return Decision(False, claim.failure)
+    if rule is None:
+        return Decision(False, "no rule matches")
+    if rule.mode is None:
+        return Decision(False, f"rule {rule.name} ignores it", rule.name)
+    resource_class = rule.resource_class or claim.offers.get(rule.mode)
+    if rule.mode not in claim.offers or resource_class is None:
+        return Decision(False, _not_offered(claim, rule.mode), rule.name)
+    if rule.mode is Mode.WHOLE:
+        return _whole(function, rule, resource_class, around)
+    return _by_vfs(function, rule, resource_class, around)
+
+
+def _not_offered(claim: Claim, mode: Mode) -> str:
+    if mode in claim.refusals:
+        return claim.refusals[mode]
+    offered = " or ".join(claim.offers) or "nothing"
+    return f"driver {claim.driver} offers {offered}, not {mode}"
+
+
+def _whole(function: Function, rule: Rule, resource_class: str, around: Surroundings) -> Decision:
+    veto = guards.veto_whole(function, around)
+    if veto is not None:
+        return Decision(False, veto, rule.name, rule.mode)
+    return Decision(True, "given whole", rule.name, rule.mode, resource_class, 1, rule.traits)
+
+
+def _by_vfs(function: Function, rule: Rule, resource_class: str, around: Surroundings) -> Decision:
+    veto = guards.veto_vfs(function, around)
+    if veto is not None:
+        return Decision(False, veto, rule.name, rule.mode)
+    vfs = _vfs(function)
+    chosen = [vf for vf in vfs if rule.vf_indexes is None or vf.index in rule.vf_indexes]
+    vetoes = {vf.index: reason for vf in chosen if (reason := guards.veto_vf(vf, around)) is not None}
+    total = len(chosen) - len(vetoes)
+    reasons = [f"{total} of {len(vfs)} VFs given" if vfs else "no VFs exist"]
+    if rule.vf_count is not None and rule.vf_count != len(vfs):
+        reasons.append(f"the rule wants {rule.vf_count} (write it to sriov_numvfs)")
+    reasons += _grouped(vetoes)
+    return Decision(True, "; ".join(reasons), rule.name, rule.mode, resource_class, total, rule.traits)
+
+
+def _grouped(vetoes: Mapping[int, str]) -> list[str]:
+    """Says each reason once, with the VFs that it is about: 64 VFs in one group make one line, not 64."""
+    by_reason: dict[str, list[int]] = {}
+    for index, reason in vetoes.items():
+        by_reason.setdefault(reason, []).append(index)
+    return [f"VF {format_ranges(indexes)} {reason}" for reason, indexes in by_reason.items()]
+
+
+def _vfs(function: Function) -> tuple[VirtualFunction, ...]:
+    return function.sriov.vfs if function.sriov else ()

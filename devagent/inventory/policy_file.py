@@ -1,0 +1,157 @@
+# SPDX-FileCopyrightText: The devagent authors
+# SPDX-License-Identifier: Apache-2.0
+"""Reads devices.yaml: text to Policy, every mistake named with its line and key."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from importlib import resources
+from typing import Any, cast
+
+import yaml
+from jsonschema import Draft202012Validator
+from jsonschema.exceptions import ValidationError
+
+from devagent.errors import PolicyError
+from devagent.model.claim import Kind, Mode
+from devagent.model.policy import Match, Policy, Rule
+from devagent.model.ranges import parse_ranges
+
+Path = Sequence[str | int]
+
+
+def parse(text: str, origin: str) -> Policy:
+    """Gives the policy that `text` holds; `origin` is the file's name, for messages.
+
+    Raises PolicyError.
+    """
+    root = _compose(text, origin)
+    document: Any = yaml.SafeLoader("").construct_document(root) if root is not None else None
+    for error in sorted(_validator().iter_errors(document), key=lambda error: _line(root, error.absolute_path)):
+        path, problem = _explain(error)
+        raise PolicyError(origin, _line(root, path), _key(path), problem)
+    rules = []
+    for number, raw in enumerate(document["rules"]):
+        try:
+            rules.append(_rule(raw))
+        except ValueError as problem:
+            path = ("rules", number, "vf_indexes")
+            raise PolicyError(origin, _line(root, path), _key(path), str(problem)) from None
+    _check_names(rules, root, origin)
+    return Policy(tuple(rules), origin)
+
+
+def schema() -> Any:
+    """Gives the JSON Schema of devices.yaml that devagent ships."""
+    return json.loads(resources.files("devagent").joinpath("schemas/policy.schema.json").read_text())
+
+
+def _validator() -> Draft202012Validator:
+    return Draft202012Validator(schema())
+
+
+def _compose(text: str, origin: str) -> yaml.Node | None:
+    try:
+        root = yaml.compose(text, Loader=yaml.SafeLoader)
+        if root is not None:
+            _refuse_odd_nodes(root, origin)
+    except yaml.MarkedYAMLError as error:
+        line = error.problem_mark.line + 1 if error.problem_mark else 1
+        raise PolicyError(origin, line, "", f"is not YAML: {error.problem or error.context}") from None
+    except (yaml.YAMLError, RecursionError) as error:
+        raise PolicyError(origin, 1, "", f"is not YAML: {error}") from None
+    return root
+
+
+def _refuse_odd_nodes(root: yaml.Node, origin: str) -> None:
+    """Refuses what YAML lets through without a word: a key given twice, and tags of other programs."""
+    for path, node in _walk(root, ()):
+        if not node.tag.startswith("tag:yaml.org,2002:") or node.tag.startswith("tag:yaml.org,2002:python/"):
+            problem = f"has the tag {node.tag}, which means nothing here"
+            raise PolicyError(origin, node.start_mark.line + 1, _key(path), problem)
+        if isinstance(node, yaml.MappingNode):
+            seen = set()
+            for key, _ in node.value:
+                if key.value in seen:
+                    raise PolicyError(origin, key.start_mark.line + 1, _key((*path, key.value)), "is given twice")
+                seen.add(key.value)
+
+
+def _walk(node: yaml.Node, path: tuple[str | int, ...]) -> Iterator[tuple[tuple[str | int, ...], yaml.Node]]:
+    yield path, node
+    if isinstance(node, yaml.MappingNode):
+        for key, value in node.value:
+            yield from _walk(value, (*path, str(key.value)))
+    elif isinstance(node, yaml.SequenceNode):
+        for number, value in enumerate(node.value):
+            yield from _walk(value, (*path, number))
+
+
+def _line(root: yaml.Node | None, path: Path) -> int:
+    """Gives the line of the node at `path`, or of the nearest one above it that exists."""
+    if root is None:
+        return 1
+    lines = {found: node.start_mark.line + 1 for found, node in _walk(root, ())}
+    parts = tuple(path)
+    while parts not in lines:
+        parts = parts[:-1]
+    return lines[parts]
+
+
+def _key(path: Path) -> str:
+    """Writes ("rules", 0, "match", "vendor") as `rules[0].match.vendor`."""
+    text = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in path)
+    return text.removeprefix(".")
+
+
+def _explain(error: ValidationError) -> tuple[tuple[str | int, ...], str]:
+    """Says what is wrong in the words of the schema's own descriptions."""
+    path, instance, rules = tuple(error.absolute_path), cast("Any", error.instance), cast("Any", error.schema)
+    if error.validator == "additionalProperties":
+        known = rules["properties"]
+        unknown = next(key for key in instance if key not in known)
+        return (*path, str(unknown)), f"is no key that is known here; known are {', '.join(known)}"
+    if error.validator == "required":
+        missing = next(key for key in rules["required"] if key not in instance)
+        return path, f"{missing} is missing"
+    expected = rules.get("description")
+    return path, f"is {instance!r}; expected is {expected}" if expected else error.message
+
+
+def _check_names(rules: Sequence[Rule], root: yaml.Node | None, origin: str) -> None:
+    seen: set[str] = set()
+    for number, rule in enumerate(rules):
+        if rule.name in seen:
+            path = ("rules", number, "name")
+            raise PolicyError(origin, _line(root, path), _key(path), f"{rule.name!r} is the name of a rule above")
+        seen.add(rule.name)
+
+
+def _rule(raw: dict[str, Any]) -> Rule:
+    match = raw["match"]
+    return Rule(
+        name=raw["name"],
+        match=Match(
+            kind=tuple(map(Kind, _many(match.get("kind")))),
+            vendor=_many(match.get("vendor")),
+            device=_many(match.get("device")),
+            class_code=_many(match.get("class")),
+            address=_many(match.get("address")),
+            driver=_many(match.get("driver")),
+            interface=_many(match.get("interface")),
+            numa_node=_many(match.get("numa_node")),
+            vfs=match.get("has_vfs"),
+        ),
+        mode=None if raw["mode"] == "ignore" else Mode(raw["mode"]),
+        resource_class=raw.get("resource_class"),
+        traits=frozenset(raw.get("traits", ())),
+        vf_indexes=parse_ranges(raw["vf_indexes"]) if "vf_indexes" in raw else None,
+        vf_count=raw.get("vf_count"),
+    )
+
+
+def _many(value: Any) -> tuple[Any, ...]:
+    if value is None:
+        return ()
+    return tuple(value) if isinstance(value, list) else (value,)

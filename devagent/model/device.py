@@ -1,0 +1,56 @@
+# SPDX-FileCopyrightText: The devagent authors
+# SPDX-License-Identifier: Apache-2.0
+"""A device: what can be given to a virtual machine or divided, and what was decided about it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from devagent.model.claim import Claim, Mode
+from devagent.model.pci import Function, VirtualFunction
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """What makes the device the same device after a reboot or a change of driver."""
+
+    source: str
+    value: str
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """What the policy and the guards decided, with the reason in words.
+
+    `total` is how many consumers the device can have: 1 for a whole device, else the number of VFs given.
+    """
+
+    managed: bool
+    reason: str
+    rule: str | None = None
+    mode: Mode | None = None
+    resource_class: str | None = None
+    total: int = 0
+    traits: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class Device:
+    """One device. A VF is never a device: it stands in its PF's `function.sriov`."""
+
+    function: Function
+    claim: Claim
+    identity: Identity
+    decision: Decision
+    in_use_by: str | None = None
+    vf_use: tuple[tuple[int, str], ...] = ()
+
+    @property
+    def address(self) -> str:
+        """The PCI address, such as `0000:3b:00.0`."""
+        return self.function.address
+
+    @property
+    def vfs(self) -> tuple[VirtualFunction, ...]:
+        """The VFs that exist now."""
+        return self.function.sriov.vfs if self.function.sriov else ()

@@ -1,0 +1,255 @@
+# SPDX-FileCopyrightText: The devagent authors
+# SPDX-License-Identifier: Apache-2.0
+"""Placement's API, one method per call, on keystoneauth1; every failure becomes one of our PlacementErrors."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any, Final
+from urllib.parse import quote, urlencode
+
+import requests
+from keystoneauth1 import adapter, loading, session, token_endpoint
+from keystoneauth1 import exceptions as ksa
+from oslo_config import cfg
+
+from devagent import errors
+from devagent.model.provider import Inventory, Provider
+
+GROUP: Final = "placement"
+SERVICE_TYPE: Final = "placement"
+# 1.26 allows reserved == total, without which nothing can be fenced; 1.39 is the newest that we know.
+OLDEST: Final = (1, 26)
+NEWEST: Final = (1, 39)
+REPARENT: Final = (1, 37)
+
+_TIMEOUT: Final = 60
+_FIELDS: Final = ("total", "reserved", "min_unit", "max_unit", "step_size", "allocation_ratio")
+_CUSTOM: Final = "CUSTOM_"
+# A request line of more than 8 KiB is refused by common proxies; a trait's name has up to 255 characters.
+_NAMES_PER_REQUEST: Final = 25
+
+Generation = int
+
+
+def list_opts() -> list[tuple[str, list[cfg.Opt]]]:
+    """Gives the options of [placement], for oslo-config-generator: keystoneauth's own."""
+    return [
+        (
+            GROUP,
+            loading.get_session_conf_options()
+            + loading.get_auth_common_conf_options()
+            + loading.get_auth_plugin_conf_options("password")
+            + loading.get_adapter_conf_options(),
+        )
+    ]
+
+
+class PlacementClient:
+    """Calls Placement and counts the requests (`requests`)."""
+
+    def __init__(self, adapter: adapter.Adapter) -> None:
+        self._adapter = adapter
+        self._version: tuple[int, int] | None = None
+        self.requests = 0
+
+    @property
+    def version(self) -> tuple[int, int]:
+        """The microversion in use: the newest that both sides know. Asked for once.
+
+        Raises PlacementError.
+        """
+        if self._version is None:
+            self._version = self._negotiate()
+        return self._version
+
+    def tree(self, root: str) -> dict[str, Provider]:
+        """Gives the providers of the tree in which `root` is, by UUID, without inventories and traits."""
+        body = self._json("GET", f"/resource_providers?in_tree={root}")
+        return {raw["uuid"]: _provider(raw) for raw in body["resource_providers"]}
+
+    def find(self, name: str) -> Provider | None:
+        """Gives the provider called `name`, without inventories and traits."""
+        body = self._json("GET", f"/resource_providers?{urlencode({'name': name})}")
+        return next((_provider(raw) for raw in body["resource_providers"]), None)
+
+    def create(self, provider: Provider) -> Generation:
+        """Creates an empty provider. Raises PlacementConflict if its name or UUID is taken."""
+        body = {"uuid": provider.uuid, "name": provider.name}
+        if provider.parent is not None:
+            body["parent_provider_uuid"] = provider.parent
+        return int(self._json("POST", "/resource_providers", body)["generation"])
+
+    def update(self, provider: Provider) -> None:
+        """Sets name and parent; the parent of an existing provider only from microversion 1.37 on."""
+        body = {"name": provider.name, "parent_provider_uuid": provider.parent}
+        self._json("PUT", f"/resource_providers/{provider.uuid}", body)
+
+    def inventories(self, uuid: str) -> tuple[Generation, dict[str, Inventory]]:
+        """Gives a provider's generation and inventories by resource class."""
+        body = self._json("GET", f"/resource_providers/{uuid}/inventories")
+        raws = body["inventories"]
+        inventories = {name: Inventory(**{key: raws[name][key] for key in _FIELDS}) for name in raws}
+        return int(body["resource_provider_generation"]), inventories
+
+    def set_inventories(self, uuid: str, generation: Generation, inventories: Mapping[str, Inventory]) -> Generation:
+        """Replaces a provider's inventories.
+
+        Raises PlacementConflict: code `placement.concurrent_update` if the generation is old,
+        `placement.inventory.inuse` if a class that is left out has allocations.
+        """
+        body = {
+            "resource_provider_generation": generation,
+            "inventories": {
+                name: {key: getattr(inventory, key) for key in _FIELDS} for name, inventory in inventories.items()
+            },
+        }
+        answer = self._json("PUT", f"/resource_providers/{uuid}/inventories", body)
+        return int(answer["resource_provider_generation"])
+
+    def traits(self, uuid: str) -> tuple[Generation, frozenset[str]]:
+        """Gives a provider's generation and traits."""
+        body = self._json("GET", f"/resource_providers/{uuid}/traits")
+        return int(body["resource_provider_generation"]), frozenset(body["traits"])
+
+    def set_traits(self, uuid: str, generation: Generation, traits: Iterable[str]) -> Generation:
+        """Replaces a provider's traits. Raises PlacementConflict if the generation is old."""
+        body = {"resource_provider_generation": generation, "traits": sorted(traits)}
+        answer = self._json("PUT", f"/resource_providers/{uuid}/traits", body)
+        return int(answer["resource_provider_generation"])
+
+    def ensure_traits(self, names: Iterable[str]) -> None:
+        """Makes sure that the custom ones of `names` exist: one question for all, one request per new one."""
+        wanted = sorted(name for name in names if name.startswith(_CUSTOM))
+        for start in range(0, len(wanted), _NAMES_PER_REQUEST):
+            some = wanted[start : start + _NAMES_PER_REQUEST]
+            present = self._json("GET", f"/traits?{urlencode({'name': 'in:' + ','.join(some)})}")["traits"]
+            for name in sorted(set(some) - set(present)):
+                self._json("PUT", f"/traits/{quote(name)}")
+
+    def ensure_resource_class(self, name: str) -> None:
+        """Makes sure that the resource class exists, if it is a custom one."""
+        if name.startswith(_CUSTOM):
+            self._json("PUT", f"/resource_classes/{quote(name)}")
+
+    def allocation_candidates(self, query: str) -> Any:
+        """Gives Placement's answer to a scheduler's question, as it is."""
+        return self._json("GET", f"/allocation_candidates?{query}")
+
+    def _negotiate(self) -> tuple[int, int]:
+        body = self._json("GET", "/", microversion=None)
+        try:
+            newest = _version(body["versions"][0]["max_version"])
+        except (KeyError, IndexError, TypeError, ValueError):
+            raise errors.PlacementUnreachable(_not_placement(self._where())) from None
+        if newest < OLDEST:
+            spoken = "{}.{}".format(*newest)
+            raise errors.PlacementRejected(f"Placement speaks up to {spoken} only; 1.26 (Rocky) is needed")
+        return min(newest, NEWEST)
+
+    def _json(self, method: str, path: str, body: object = None, *, microversion: str | None = "use") -> Any:
+        """Sends one request and gives the JSON answer, None for an empty one. Raises PlacementError."""
+        if microversion is not None:
+            microversion = "{}.{}".format(*self.version)
+        response = self._send(method, path, body, microversion)
+        if not response.ok:
+            raise _refused(method, path, response)
+        if not response.content:
+            return None
+        try:
+            return response.json()
+        except ValueError:
+            raise errors.PlacementUnreachable(_not_placement(response.url), status=response.status_code) from None
+
+    def _send(self, method: str, path: str, body: object, microversion: str | None) -> requests.Response:
+        self.requests += 1
+        try:
+            return self._adapter.request(
+                path,
+                method,
+                json=body,
+                microversion=microversion,
+                raise_exc=False,
+                headers={"Accept": "application/json"},
+            )
+        except (ksa.Unauthorized, ksa.Forbidden) as error:
+            raise errors.PlacementDenied(f"Keystone refuses the [placement] credentials: {error}", status=401) from None
+        except (ksa.EndpointNotFound, ksa.CatalogException) as error:
+            raise errors.PlacementUnreachable(
+                f"the service catalog has no placement endpoint for this region and interface ([placement] "
+                f"region_name, valid_interfaces, endpoint_override): {error}"
+            ) from None
+        except (ksa.ClientException, requests.RequestException, OSError) as error:
+            raise errors.PlacementUnreachable(f"Placement cannot be reached: {error}") from None
+
+    def _where(self) -> str:
+        return str(self._adapter.get_endpoint() or "the [placement] endpoint")
+
+
+def from_conf(conf: Any) -> PlacementClient:
+    """Makes a client from [placement], with whatever plugin `auth_type` names.
+
+    Raises ConfigurationError.
+    """
+    loading.register_session_conf_options(conf, GROUP)
+    loading.register_auth_conf_options(conf, GROUP)
+    loading.register_adapter_conf_options(conf, GROUP)
+    conf.set_default("service_type", SERVICE_TYPE, group=GROUP)
+    conf.set_default("timeout", _TIMEOUT, group=GROUP)
+    conf.set_default("connect_retries", 2, group=GROUP)
+    try:
+        auth = loading.load_auth_from_conf_options(conf, GROUP)
+        if auth is None:
+            raise errors.ConfigurationError(
+                "[placement] auth_type is not set: devagent.conf must say how to reach Placement, as nova.conf does"
+            )
+        own_session = loading.load_session_from_conf_options(conf, GROUP, auth=auth)
+        return PlacementClient(loading.load_adapter_from_conf_options(conf, GROUP, session=own_session))
+    except (ksa.ClientException, cfg.Error, ValueError) as error:
+        raise errors.ConfigurationError(f"[placement]: {error}") from None
+
+
+def from_token(url: str, token: str, roles: str | None = None) -> PlacementClient:
+    """Makes a client with a fixed endpoint and token.
+
+    `roles` goes out as X-Roles, which only a Placement without Keystone (noauth2) believes.
+    """
+    headers = {"X-Roles": roles} if roles else {}
+    own_session = session.Session(auth=token_endpoint.Token(url, token), timeout=_TIMEOUT, additional_headers=headers)
+    return PlacementClient(adapter.Adapter(own_session, service_type=SERVICE_TYPE))
+
+
+def _provider(raw: Mapping[str, Any]) -> Provider:
+    return Provider(raw["uuid"], raw["name"], raw["parent_provider_uuid"], generation=raw["generation"])
+
+
+def _version(text: str) -> tuple[int, int]:
+    major, minor = text.split(".")
+    return int(major), int(minor)
+
+
+def _not_placement(url: str) -> str:
+    return f"{url} does not answer like Placement: check [placement] endpoint_override and the service catalog"
+
+
+def _refused(method: str, path: str, response: requests.Response) -> errors.PlacementError:
+    """Makes the error of an answer that is no success, with Placement's own words."""
+    status, code, detail = response.status_code, None, ""
+    try:
+        error = response.json()["errors"][0]
+        code, detail = error.get("code"), " ".join(str(error.get("detail", "")).split())
+    except (ValueError, KeyError, IndexError, TypeError, AttributeError):
+        detail = response.reason or ""
+        if status == 404:  # Placement's own 404 is JSON with a list of errors; this is some other server's
+            return errors.PlacementUnreachable(_not_placement(response.url), status=status)
+    what = f"{method} {path.partition('?')[0]}: Placement answers {status}"
+    text = f"{what}: {detail}" if detail else what
+    if status in (401, 403):
+        hint = "the token or its roles do not allow it (the role service, or admin, is needed)"
+        return errors.PlacementDenied(f"{what}: {hint}", status=status, code=code)
+    kinds: dict[int, type[errors.PlacementError]] = {
+        404: errors.PlacementNotFound,
+        409: errors.PlacementConflict,
+    }
+    default = errors.PlacementUnreachable if status >= 500 else errors.PlacementRejected
+    return kinds.get(status, default)(text, status=status, code=code)

@@ -1,0 +1,102 @@
+# SPDX-FileCopyrightText: The devagent authors
+# SPDX-License-Identifier: Apache-2.0
+"""Finds and loads the drivers, and keeps the failure of one from touching any other."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from stevedore import ExtensionManager
+
+from devagent.driver import Driver
+from devagent.model.claim import Claim, Kind
+from devagent.model.pci import Function
+from devagent.model.snapshot import Problem
+from devagent.model.vendors import vendor_name
+
+LOG = logging.getLogger(__name__)
+
+NAMESPACE = "devagent.drivers"
+
+
+class Registry:
+    """The drivers in the order in which they are asked: the most specific first, then by name."""
+
+    def __init__(self, drivers: Iterable[Driver], problems: Iterable[Problem] = ()) -> None:
+        self.drivers = tuple(sorted(drivers, key=lambda driver: (-driver.specificity, driver.name)))
+        self.problems = tuple(problems)
+
+    def reads(self, function: Function) -> frozenset[str] | None:
+        """Gives the sysfs files wanted for `function`, or None if no driver recognises it."""
+        recognising = [driver for driver in self.drivers if _recognises(driver, function)]
+        if not recognising:
+            return None
+        return frozenset(pattern for driver in recognising for pattern in driver.reads)
+
+    def claims(self, functions: Mapping[str, Function]) -> tuple[dict[str, Claim], list[Problem]]:
+        """Lets each function, VFs and bridges left out, be claimed by the most specific driver.
+
+        A driver that raises leaves its device claimed as unknown (kind `other`, nothing offered).
+        """
+        claims: dict[str, Claim] = {}
+        problems = list(self.problems)
+        for function in functions.values():
+            if function.is_bridge or function.physfn is not None:
+                continue
+            claim = self._claim(function, problems)
+            if claim is not None:
+                claims[function.address] = claim
+        return claims, problems
+
+    def _claim(self, function: Function, problems: list[Problem]) -> Claim | None:
+        for driver in self.drivers:
+            try:
+                claim = driver.claim(function) if driver.recognises(function) else None
+            except Exception as error:  # a driver is a plug-in: whatever it raises stays with its device
+                LOG.debug("driver %s failed on %s", driver.name, function.address, exc_info=True)
+                failure = f"driver {driver.name} failed: {_describe(error)}"
+                problems.append(Problem(driver.name, function.address, failure))
+                return _unknown(driver.name, function, failure)
+            if claim is not None:
+                return claim
+        return None
+
+
+def load() -> Registry:
+    """Loads every installed driver; one that cannot be loaded is left out and named in the problems."""
+    problems: list[Problem] = []
+
+    def failed(_manager: object, entry_point: object, error: BaseException) -> None:
+        name = getattr(entry_point, "name", str(entry_point))
+        problems.append(Problem(name, None, f"driver cannot be loaded: {_describe(error)}"))
+
+    extensions: Iterable[Any] = ExtensionManager(NAMESPACE, invoke_on_load=True, on_load_failure_callback=failed)
+    drivers = [extension.obj for extension in extensions]
+    if not drivers:
+        problems.append(Problem("registry", None, "no driver is installed: install devagent with pip, do not copy it"))
+    return Registry(drivers, problems)
+
+
+def _recognises(driver: Driver, function: Function) -> bool:
+    try:
+        return driver.recognises(function)
+    except Exception:  # claims() meets the same error and reports it with the device
+        LOG.debug("driver %s failed on %s", driver.name, function.address, exc_info=True)
+        return True
+
+
+def _unknown(driver: str, function: Function, failure: str) -> Claim:
+    return Claim(
+        driver=driver,
+        address=function.address,
+        kind=Kind.OTHER,
+        vendor=vendor_name(function.vendor_id),
+        model=f"[{function.device_id}]",
+        failure=failure,
+    )
+
+
+def _describe(error: BaseException) -> str:
+    return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__

@@ -1,0 +1,124 @@
+# SPDX-FileCopyrightText: The devagent authors
+# SPDX-License-Identifier: Apache-2.0
+"""The only door to /sys and /proc: paths below one root, which may be the machine's or a capture's."""
+
+from __future__ import annotations
+
+import errno
+import os
+from types import TracebackType
+from typing import Final, Self
+
+from devagent.errors import Unreadable
+
+# The kernel gives an attribute at most one page; files of /proc can be longer.
+ATTRIBUTE_LIMIT: Final = 4096
+FILE_LIMIT: Final = 1 << 20
+
+# In a capture an attribute could be anything: never follow a link out of the tree, never wait on a FIFO.
+_READ: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+
+_ABSENT: Final = frozenset({errno.ENOENT, errno.ENOTDIR})
+
+
+class Tree:
+    """An open directory; all paths are relative to it.
+
+    Descriptors instead of joined paths: one open, one read and one close per file is what the scan of
+    thousands of functions costs, and nothing else.
+    """
+
+    def __init__(self, path: str | os.PathLike[str], *, dir_fd: int | None = None) -> None:
+        self.path = os.fspath(path)
+        self._fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=dir_fd)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        os.close(self._fd)
+
+    def below(self, path: str) -> Tree:
+        """Opens the directory `path`. Raises OSError."""
+        return Tree(path, dir_fd=self._fd)
+
+    def text(self, path: str) -> str | None:
+        """Reads a sysfs attribute, stripped; None if it is absent.
+
+        Raises Unreadable if it is there but cannot be read, is longer than a page or is not text.
+        """
+        return self._read(path, ATTRIBUTE_LIMIT, whole=False)
+
+    def file(self, path: str) -> str | None:
+        """Reads a file of /proc, /etc or /var, which may come in several pieces; otherwise as `text`."""
+        return self._read(path, FILE_LIMIT, whole=True)
+
+    def _read(self, path: str, limit: int, *, whole: bool) -> str | None:
+        try:
+            fd = os.open(path, _READ, dir_fd=self._fd)
+            try:
+                data = os.read(fd, limit + 1)
+                while whole and len(data) <= limit and (more := os.read(fd, limit + 1)):
+                    data += more
+            finally:
+                os.close(fd)
+        except OSError as error:
+            # Some attributes exist and answer ENOENT when read, such as compat_id of a DFL base region.
+            if error.errno in _ABSENT:
+                return None
+            raise Unreadable(path, _reason(error)) from None
+        if len(data) > limit:
+            raise Unreadable(path, f"is longer than {limit} bytes")
+        return _decode(path, data)
+
+    def link(self, path: str) -> str | None:
+        """Gives a symbolic link's target as it is written; None if it is absent or no link.
+
+        Raises Unreadable.
+        """
+        try:
+            return os.readlink(path, dir_fd=self._fd)
+        except OSError as error:
+            if error.errno in _ABSENT or error.errno == errno.EINVAL:
+                return None
+            raise Unreadable(path, _reason(error)) from None
+
+    def names(self, path: str = ".") -> list[str]:
+        """Gives the sorted names in the directory `path`; none if it is absent. Raises Unreadable."""
+        try:
+            fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=self._fd)
+            try:
+                return sorted(os.listdir(fd))
+            finally:
+                os.close(fd)
+        except OSError as error:
+            if error.errno in _ABSENT:
+                return []
+            raise Unreadable(path, _reason(error)) from None
+
+    def has(self, path: str) -> bool:
+        """Tells whether `path` exists, a dangling link included."""
+        try:
+            os.lstat(path, dir_fd=self._fd)
+        except OSError:
+            return False
+        return True
+
+
+def _decode(path: str, data: bytes) -> str:
+    try:
+        # Tools that capture a host leave a page of NULs where the kernel would not let them read.
+        text = data.rstrip(b"\0").decode().strip()
+    except UnicodeDecodeError:
+        raise Unreadable(path, "is not text") from None
+    if "\0" in text:
+        raise Unreadable(path, "is not text")
+    return text
+
+
+def _reason(error: OSError) -> str:
+    if error.errno == errno.ELOOP:
+        return "is a link where a file should be, or links in a loop"
+    return (error.strerror or str(error)).lower()

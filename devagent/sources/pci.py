@@ -1,0 +1,238 @@
+# SPDX-FileCopyrightText: The devagent authors
+# SPDX-License-Identifier: Apache-2.0
+"""Scans the PCI functions in two phases: every function by its uevent, details only where wanted.
+
+One `uevent` gives ids, class and driver in one read from the kernel's memory:
+
+    DRIVER=mlx5_core
+    PCI_CLASS=20000
+    PCI_ID=15B3:101D
+    PCI_SUBSYS_ID=15B3:0083
+    PCI_SLOT_NAME=0000:5e:00.0
+    MODALIAS=pci:v000015B3d0000101Dsv000015B3sd00000083bc02sc00i00
+
+VFs are found by their PF's virtfnN links, which costs one link per VF. `sriov_numvfs` is never read:
+it waits for the PF's device lock, for ever if VFs are being removed from under a virtual machine.
+"""
+
+from __future__ import annotations
+
+import fnmatch
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from typing import Final
+
+from devagent.errors import Unreadable
+from devagent.model.pci import Function, Sriov, VirtualFunction, address_key, is_address
+from devagent.model.snapshot import Problem
+from devagent.sources.host import Tree
+
+DEVICES: Final = "sys/bus/pci/devices"
+SOURCE: Final = "pci"
+
+Reads = Callable[[Function], frozenset[str] | None]
+"""Tells which further attributes are wanted of a function; None: no details at all."""
+
+_ID: Final = re.compile(r"([0-9A-Fa-f]{4}):([0-9A-Fa-f]{4})")
+_VIRTFN: Final = re.compile(r"virtfn(0|[1-9][0-9]{0,4})")
+# Linux numbers nodes below MAX_NUMNODES (1 << CONFIG_NODES_SHIFT, at most 10); IOMMU groups are an ida.
+_MAX_NODE: Final = 1023
+_MAX_GROUP: Final = 1 << 30
+_MAX_VFS: Final = 0xFFFF
+# More files than this for one pattern is no device but a broken tree.
+_MAX_MATCHES: Final = 256
+
+
+def scan(host: Tree, reads: Reads, problems: list[Problem]) -> dict[str, Function]:
+    """Gives every PCI function of `host` by address, in bus order; what is amiss goes to `problems`.
+
+    Raises Unreadable if the list of functions itself cannot be read.
+    """
+    if not host.has(DEVICES):
+        return {}
+    with host.below(DEVICES) as devices:
+        return _Scan(devices, reads, problems).run()
+
+
+class _Scan:
+    """One scan: what has been found so far."""
+
+    def __init__(self, devices: Tree, reads: Reads, problems: list[Problem]) -> None:
+        self.devices, self.reads, self.problems = devices, reads, problems
+        self.functions: dict[str, Function] = {}
+        self.physfn: dict[str, str] = {}
+
+    def run(self) -> dict[str, Function]:
+        for address in self._addresses():
+            function = self._identify(address)
+            if function is not None:
+                self.functions[address] = function
+        # A VF's routing id is above its PF's, so a PF is met before its VFs, which then need no look of their own.
+        for address, function in list(self.functions.items()):
+            if address not in self.physfn and not function.is_bridge:
+                self.functions[address] = self._detail(function)
+        for address, pf in self.physfn.items():
+            self.functions[address] = replace(self.functions[address], physfn=pf)
+        return self.functions
+
+    def _addresses(self) -> list[str]:
+        names = self.devices.names()
+        for name in names:
+            if not is_address(name):
+                self._problem(None, f"{DEVICES}/{name!r} is not a PCI address; left out")
+        return sorted(filter(is_address, names), key=address_key)
+
+    def _identify(self, address: str) -> Function | None:
+        """Phase one: a function by its uevent alone, or by single files where there is none."""
+        uevent = dict(line.split("=", 1) for line in self._text(address, "uevent").splitlines() if "=" in line)
+        ids = _ids(uevent.get("PCI_ID")) or self._two_ids(address, "vendor", "device")
+        class_code = _class_code(uevent.get("PCI_CLASS")) or _class_code(self._text(address, "class"))
+        if ids is None or class_code is None:
+            if self.devices.has(address):  # else it was unplugged while we looked: nothing is wrong
+                self._problem(address, "has no readable vendor, device and class; left out")
+            return None
+        subsystem = _ids(uevent.get("PCI_SUBSYS_ID")) or (None, None)
+        driver = uevent.get("DRIVER") or _last(self._link(address, "driver"))
+        return Function(
+            address=address,
+            vendor_id=ids[0],
+            device_id=ids[1],
+            class_code=class_code,
+            subsystem_vendor_id=subsystem[0],
+            subsystem_device_id=subsystem[1],
+            driver=driver,
+            iommu_group=self._group(address),
+        )
+
+    def _detail(self, function: Function) -> Function:
+        """Phase two: what only devices need, read only where a driver wants it."""
+        function = replace(function, sriov=self._sriov(function.address))
+        patterns = self.reads(function)
+        if patterns is None:
+            return function
+        address = function.address
+        physfn = _last(self._link(address, "physfn"))
+        root_bus, bridges = self._path(address)
+        return replace(
+            function,
+            physfn=physfn,
+            numa_node=self._number(address, "numa_node", -1, _MAX_NODE, unknown=-1),
+            root_bus=root_bus,
+            pcie_path=bridges,
+            attributes={
+                path: text for pattern in sorted(patterns) for path, text in self._attributes(address, pattern)
+            },
+        )
+
+    def _sriov(self, address: str) -> Sriov | None:
+        total = self._number(address, "sriov_totalvfs", 0, _MAX_VFS)
+        if total is None:
+            return None
+        device = self._text(address, "sriov_vf_device").lower() or None
+        if device is not None and not re.fullmatch("[0-9a-f]{1,4}", device):
+            self._problem(address, f"sriov_vf_device {device!r} is not a device id")
+            device = None
+        return Sriov(total, device.zfill(4) if device else None, tuple(self._vfs(address)))
+
+    def _vfs(self, pf: str) -> Iterator[VirtualFunction]:
+        links = {int(m[1]): m[0] for m in map(_VIRTFN.fullmatch, self._names(pf, "")) if m}
+        for index, name in sorted(links.items()):
+            vf = self.functions.get(_last(self._link(pf, name)) or "")
+            if vf is None:  # being created or removed at this very moment, or a broken link
+                self._problem(pf, f"{name} leads to no function; left out")
+            elif vf.address in self.physfn or vf.address == pf:
+                self._problem(pf, f"{name} leads to {vf.address}, which cannot be this PF's VF {index}; left out")
+            else:
+                self.physfn[vf.address] = pf
+                yield VirtualFunction(index, vf.address, vf.driver, vf.iommu_group)
+
+    def _path(self, address: str) -> tuple[str | None, tuple[str, ...]]:
+        """Gives the root bus and the bridges above, from ../../../devices/pci0000:3a/0000:3a:00.0/0000:3b:00.0."""
+        target = self._link("", address)
+        if target is None:
+            return None, ()
+        parts = target.split("/")
+        root_bus = next((part for part in parts if part.startswith("pci") and ":" in part), None)
+        return root_bus, tuple(part for part in parts[:-1] if is_address(part))
+
+    def _attributes(self, address: str, pattern: str) -> Iterator[tuple[str, str]]:
+        paths = self._expand(address, "", pattern.split("/"))
+        for count, path in enumerate(paths):
+            if count == _MAX_MATCHES:
+                self._problem(address, f"more than {_MAX_MATCHES} files match {pattern}; the rest left out")
+                return
+            text = self._try_text(address, path)
+            if text is not None:
+                yield path, text
+
+    def _expand(self, address: str, start: str, parts: list[str]) -> Iterator[str]:
+        head, rest = parts[0], parts[1:]
+        names = fnmatch.filter(self._names(address, start), head) if "*" in head else [head]
+        for name in names:
+            path = f"{start}/{name}" if start else name
+            if rest:
+                yield from self._expand(address, path, rest)
+            else:
+                yield path
+
+    def _two_ids(self, address: str, first: str, second: str) -> tuple[str, str] | None:
+        return _ids(f"{self._text(address, first)[2:]}:{self._text(address, second)[2:]}")
+
+    def _group(self, address: str) -> int | None:
+        name = _last(self._link(address, "iommu_group"))
+        if name is None or (name.isascii() and name.isdigit() and int(name) < _MAX_GROUP):
+            return None if name is None else int(name)
+        self._problem(address, f"iommu_group leads to {name!r}, which is no group")
+        return None
+
+    def _number(self, address: str, name: str, low: int, high: int, unknown: int | None = None) -> int | None:
+        text = self._try_text(address, name)
+        if text is None:
+            return None
+        if re.fullmatch(r"-?[0-9]{1,10}", text) and low <= (number := int(text)) <= high:
+            return None if number == unknown else number
+        self._problem(address, f"{name} is {text[:40]!r}, not a number from {low} to {high}")
+        return None
+
+    def _text(self, address: str, name: str) -> str:
+        return self._try_text(address, name) or ""
+
+    def _try_text(self, address: str, name: str) -> str | None:
+        try:
+            return self.devices.text(f"{address}/{name}")
+        except Unreadable as error:
+            self._problem(address, f"{name} {error.reason}")
+            return None
+
+    def _link(self, address: str, name: str) -> str | None:
+        try:
+            return self.devices.link(f"{address}/{name}" if address else name)
+        except Unreadable as error:
+            self._problem(address or name, f"link {name} {error.reason}")
+            return None
+
+    def _names(self, address: str, directory: str) -> list[str]:
+        try:
+            return self.devices.names(f"{address}/{directory}" if directory else address)
+        except Unreadable as error:
+            self._problem(address, f"{directory or 'directory'} {error.reason}")
+            return []
+
+    def _problem(self, device: str | None, problem: str) -> None:
+        self.problems.append(Problem(SOURCE, device, problem))
+
+
+def _ids(text: str | None) -> tuple[str, str] | None:
+    match = _ID.fullmatch(text or "")
+    return (match[1].lower(), match[2].lower()) if match else None
+
+
+def _class_code(text: str | None) -> str | None:
+    """Gives six hex digits from `20000` (uevent, not padded) or `0x020000` (class)."""
+    match = re.fullmatch(r"(?:0x)?([0-9A-Fa-f]{1,6})", text or "")
+    return match[1].lower().zfill(6) if match else None
+
+
+def _last(target: str | None) -> str | None:
+    return target.rpartition("/")[2] if target else None
