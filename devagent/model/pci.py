@@ -18,18 +18,6 @@ def is_address(text: str) -> bool:
     return _ADDRESS.fullmatch(text) is not None
 
 
-def address_key(address: str) -> tuple[int, int, int, int]:
-    """Gives domain, bus, device and function of `address` as numbers, the order of the bus.
-
-    Raises ValueError if it is no PCI address.
-    """
-    match = _ADDRESS.fullmatch(address)
-    if match is None:
-        raise ValueError(f"not a PCI address: {address!r}")
-    domain, bus, device, function = (int(part, 16) for part in match.groups())
-    return domain, bus, device, function
-
-
 @dataclass(frozen=True, slots=True)
 class VirtualFunction:
     """One VF of a PF; `index` (the N of virtfnN) identifies it, never its address."""

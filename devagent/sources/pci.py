@@ -21,10 +21,10 @@ import fnmatch
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from typing import Final
+from typing import Final, NamedTuple
 
 from devagent.errors import Unreadable
-from devagent.model.pci import Function, Sriov, VirtualFunction, address_key, is_address
+from devagent.model.pci import Function, Sriov, VirtualFunction, is_address
 from devagent.model.snapshot import Problem
 from devagent.sources.host import Tree
 
@@ -34,7 +34,11 @@ SOURCE: Final = "pci"
 Reads = Callable[[Function], frozenset[str] | None]
 """Tells which further attributes are wanted of a function; None: no details at all."""
 
-_ID: Final = re.compile(r"([0-9A-Fa-f]{4}):([0-9A-Fa-f]{4})")
+# In the kernel's own order (drivers/base/core.c, drivers/pci/pci-driver.c); DRIVER only if one is bound.
+_UEVENT: Final = re.compile(
+    r"(?:DRIVER=(\S+)\n)?PCI_CLASS=([0-9A-Fa-f]{1,6})\n"
+    r"PCI_ID=([0-9A-Fa-f]{4}):([0-9A-Fa-f]{4})\nPCI_SUBSYS_ID=([0-9A-Fa-f]{4}):([0-9A-Fa-f]{4})(?:\n|$)"
+)
 _VIRTFN: Final = re.compile(r"virtfn(0|[1-9][0-9]{0,4})")
 # Linux numbers nodes below MAX_NUMNODES (1 << CONFIG_NODES_SHIFT, at most 10); IOMMU groups are an ida.
 _MAX_NODE: Final = 1023
@@ -55,55 +59,72 @@ def scan(host: Tree, reads: Reads, problems: list[Problem]) -> dict[str, Functio
         return _Scan(devices, reads, problems).run()
 
 
+class _Basics(NamedTuple):
+    """What phase one knows of a function."""
+
+    vendor_id: str
+    device_id: str
+    class_code: str
+    subsystem_vendor_id: str | None
+    subsystem_device_id: str | None
+    driver: str | None
+    iommu_group: int | None
+
+
 class _Scan:
     """One scan: what has been found so far."""
 
     def __init__(self, devices: Tree, reads: Reads, problems: list[Problem]) -> None:
         self.devices, self.reads, self.problems = devices, reads, problems
-        self.functions: dict[str, Function] = {}
+        self.basics: dict[str, _Basics] = {}
         self.physfn: dict[str, str] = {}
 
     def run(self) -> dict[str, Function]:
         for address in self._addresses():
-            function = self._identify(address)
-            if function is not None:
-                self.functions[address] = function
-        # A VF's routing id is above its PF's, so a PF is met before its VFs, which then need no look of their own.
-        for address, function in list(self.functions.items()):
-            if address not in self.physfn and not function.is_bridge:
-                self.functions[address] = self._detail(function)
+            basics = self._identify(address)
+            if basics is not None:
+                self.basics[address] = basics
+        functions: dict[str, Function] = {}
+        for address, basics in self.basics.items():
+            physfn = self.physfn.get(address)
+            function = Function(address, *basics, physfn=physfn)
+            functions[address] = function if physfn or function.is_bridge else self._detail(function)
+        # A VF's routing id is above its PF's, so its PF came before it; if the tree says otherwise, it is a VF still.
         for address, pf in self.physfn.items():
-            self.functions[address] = replace(self.functions[address], physfn=pf)
-        return self.functions
+            if functions[address].physfn is None:
+                functions[address] = replace(functions[address], physfn=pf)
+        return functions
 
     def _addresses(self) -> list[str]:
-        names = self.devices.names()
-        for name in names:
-            if not is_address(name):
+        addresses = []
+        for name in self.devices.names():
+            if is_address(name):
+                addresses.append(name)
+            else:
                 self._problem(None, f"{DEVICES}/{name!r} is not a PCI address; left out")
-        return sorted(filter(is_address, names), key=address_key)
+        # Bus order: hex digits of fixed width, and only a domain above ffff has more of them.
+        return sorted(addresses, key=lambda address: (len(address), address))
 
-    def _identify(self, address: str) -> Function | None:
-        """Phase one: a function by its uevent alone, or by single files where there is none."""
-        uevent = dict(line.split("=", 1) for line in self._text(address, "uevent").splitlines() if "=" in line)
-        ids = _ids(uevent.get("PCI_ID")) or self._two_ids(address, "vendor", "device")
-        class_code = _class_code(uevent.get("PCI_CLASS")) or _class_code(self._text(address, "class"))
-        if ids is None or class_code is None:
+    def _identify(self, address: str) -> _Basics | None:
+        """Phase one: a function by its uevent alone, or by single files where that is missing or odd."""
+        match = _UEVENT.match(self._text(address, "uevent"))
+        if match is None:
+            return self._identify_slowly(address)
+        driver, class_code, vendor, device, subvendor, subdevice = match.groups()
+        class_code = class_code.lower().zfill(6)
+        group = self._group(address)
+        return _Basics(vendor.lower(), device.lower(), class_code, subvendor.lower(), subdevice.lower(), driver, group)
+
+    def _identify_slowly(self, address: str) -> _Basics | None:
+        vendor, device = self._hex(address, "vendor"), self._hex(address, "device")
+        class_code = self._hex(address, "class", digits=6)
+        if vendor is None or device is None or class_code is None:
             if self.devices.has(address):  # else it was unplugged while we looked: nothing is wrong
                 self._problem(address, "has no readable vendor, device and class; left out")
             return None
-        subsystem = _ids(uevent.get("PCI_SUBSYS_ID")) or (None, None)
-        driver = uevent.get("DRIVER") or _last(self._link(address, "driver"))
-        return Function(
-            address=address,
-            vendor_id=ids[0],
-            device_id=ids[1],
-            class_code=class_code,
-            subsystem_vendor_id=subsystem[0],
-            subsystem_device_id=subsystem[1],
-            driver=driver,
-            iommu_group=self._group(address),
-        )
+        subvendor, subdevice = self._hex(address, "subsystem_vendor"), self._hex(address, "subsystem_device")
+        driver = _last(self._link(address, "driver"))
+        return _Basics(vendor, device, class_code, subvendor, subdevice, driver, self._group(address))
 
     def _detail(self, function: Function) -> Function:
         """Phase two: what only devices need, read only where a driver wants it."""
@@ -138,14 +159,15 @@ class _Scan:
     def _vfs(self, pf: str) -> Iterator[VirtualFunction]:
         links = {int(m[1]): m[0] for m in map(_VIRTFN.fullmatch, self._names(pf, "")) if m}
         for index, name in sorted(links.items()):
-            vf = self.functions.get(_last(self._link(pf, name)) or "")
+            address = _last(self._link(pf, name)) or ""
+            vf = self.basics.get(address)
             if vf is None:  # being created or removed at this very moment, or a broken link
                 self._problem(pf, f"{name} leads to no function; left out")
-            elif vf.address in self.physfn or vf.address == pf:
-                self._problem(pf, f"{name} leads to {vf.address}, which cannot be this PF's VF {index}; left out")
+            elif address in self.physfn or address == pf:
+                self._problem(pf, f"{name} leads to {address}, which cannot be this PF's VF {index}; left out")
             else:
-                self.physfn[vf.address] = pf
-                yield VirtualFunction(index, vf.address, vf.driver, vf.iommu_group)
+                self.physfn[address] = pf
+                yield VirtualFunction(index, address, vf.driver, vf.iommu_group)
 
     def _path(self, address: str) -> tuple[str | None, tuple[str, ...]]:
         """Gives the root bus and the bridges above, from ../../../devices/pci0000:3a/0000:3a:00.0/0000:3b:00.0."""
@@ -176,9 +198,6 @@ class _Scan:
             else:
                 yield path
 
-    def _two_ids(self, address: str, first: str, second: str) -> tuple[str, str] | None:
-        return _ids(f"{self._text(address, first)[2:]}:{self._text(address, second)[2:]}")
-
     def _group(self, address: str) -> int | None:
         name = _last(self._link(address, "iommu_group"))
         if name is None or (name.isascii() and name.isdigit() and int(name) < _MAX_GROUP):
@@ -194,6 +213,11 @@ class _Scan:
             return None if number == unknown else number
         self._problem(address, f"{name} is {text[:40]!r}, not a number from {low} to {high}")
         return None
+
+    def _hex(self, address: str, name: str, digits: int = 4) -> str | None:
+        """Gives the digits of `0x10de` or `0x030200` in lower case."""
+        match = re.fullmatch(f"0x([0-9A-Fa-f]{{{digits}}})", self._text(address, name))
+        return match[1].lower() if match else None
 
     def _text(self, address: str, name: str) -> str:
         return self._try_text(address, name) or ""
@@ -221,17 +245,6 @@ class _Scan:
 
     def _problem(self, device: str | None, problem: str) -> None:
         self.problems.append(Problem(SOURCE, device, problem))
-
-
-def _ids(text: str | None) -> tuple[str, str] | None:
-    match = _ID.fullmatch(text or "")
-    return (match[1].lower(), match[2].lower()) if match else None
-
-
-def _class_code(text: str | None) -> str | None:
-    """Gives six hex digits from `20000` (uevent, not padded) or `0x020000` (class)."""
-    match = re.fullmatch(r"(?:0x)?([0-9A-Fa-f]{1,6})", text or "")
-    return match[1].lower().zfill(6) if match else None
 
 
 def _last(target: str | None) -> str | None:
