@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import abc
 import errno
 import os
 from types import TracebackType
@@ -18,19 +19,13 @@ FILE_LIMIT: Final = 1 << 20
 # In a capture an attribute could be anything: never follow a link out of the tree, never wait on a FIFO.
 _READ: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
+LINK: Final = "is a link where a file should be, or links in a loop"
+
 _ABSENT: Final = frozenset({errno.ENOENT, errno.ENOTDIR})
 
 
-class Tree:
-    """An open directory; all paths are relative to it.
-
-    Descriptors instead of joined paths: one open, one read and one close per file is what the scan of
-    thousands of functions costs, and nothing else.
-    """
-
-    def __init__(self, path: str | os.PathLike[str], *, dir_fd: int | None = None) -> None:
-        self.path = os.fspath(path)
-        self._fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=dir_fd)
+class Tree(abc.ABC):
+    """A directory of the host; all paths are relative to it."""
 
     def __enter__(self) -> Self:
         return self
@@ -38,46 +33,67 @@ class Tree:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        os.close(self._fd)
-
-    def below(self, path: str) -> Tree:
-        """Opens the directory `path`. Raises OSError."""
-        return Tree(path, dir_fd=self._fd)
+        self.close()
 
     def text(self, path: str) -> str | None:
         """Reads a sysfs attribute, stripped; None if it is absent.
 
         Raises Unreadable if it is there but cannot be read, is longer than a page or is not text.
         """
-        return self._read(path, ATTRIBUTE_LIMIT, whole=False)
+        return _decode(path, self._read(path, ATTRIBUTE_LIMIT), ATTRIBUTE_LIMIT)
 
     def file(self, path: str) -> str | None:
-        """Reads a file of /proc, /etc or /var, which may come in several pieces; otherwise as `text`."""
-        return self._read(path, FILE_LIMIT, whole=True)
+        """Reads a file of /proc, /etc or /var, which may be longer and come in pieces; otherwise as `text`."""
+        return _decode(path, self._read(path, FILE_LIMIT, whole=True), FILE_LIMIT)
 
-    def _read(self, path: str, limit: int, *, whole: bool) -> str | None:
+    @abc.abstractmethod
+    def below(self, path: str) -> Tree:
+        """Opens the directory `path`. Raises Unreadable if it is none."""
+
+    @abc.abstractmethod
+    def link(self, path: str) -> str | None:
+        """Gives a symbolic link's target as it is written; None if it is absent or no link. Raises Unreadable."""
+
+    @abc.abstractmethod
+    def names(self, path: str = ".") -> list[str]:
+        """Gives the sorted names in the directory `path`; none if it is absent or no directory. Raises Unreadable."""
+
+    @abc.abstractmethod
+    def has(self, path: str) -> bool:
+        """Tells whether `path` exists, a dangling link included."""
+
+    @abc.abstractmethod
+    def close(self) -> None:
+        """Gives back what it holds."""
+
+    @abc.abstractmethod
+    def _read(self, path: str, limit: int, *, whole: bool = False) -> bytes | None:
+        """Gives a file's bytes, one more than `limit` at most; None if it is absent. Raises Unreadable."""
+
+
+class Directory(Tree):
+    """A directory of this machine: its root, or that of an unpacked capture.
+
+    Descriptors instead of joined paths: one open, one read and one close per file is what the scan of
+    thousands of functions costs, and nothing else.
+    """
+
+    def __init__(self, path: str | os.PathLike[str], *, dir_fd: int | None = None) -> None:
         try:
-            fd = os.open(path, _READ, dir_fd=self._fd)
-            try:
-                data = os.read(fd, limit + 1)
-                while whole and len(data) <= limit and (more := os.read(fd, limit + 1)):
-                    data += more
-            finally:
-                os.close(fd)
+            self._fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=dir_fd)
         except OSError as error:
-            # Some attributes exist and answer ENOENT when read, such as compat_id of a DFL base region.
-            if error.errno in _ABSENT:
-                return None
-            raise Unreadable(path, _reason(error)) from None
-        if len(data) > limit:
-            raise Unreadable(path, f"is longer than {limit} bytes")
-        return _decode(path, data)
+            raise Unreadable(os.fspath(path), _reason(error)) from None
+
+    def close(self) -> None:
+        """Closes the descriptor."""
+        os.close(self._fd)
+
+    def below(self, path: str) -> Directory:
+        """Opens the directory `path`. Raises Unreadable if it is none."""
+        return Directory(path, dir_fd=self._fd)
 
     def link(self, path: str) -> str | None:
-        """Gives a symbolic link's target as it is written; None if it is absent or no link.
-
-        Raises Unreadable.
-        """
+        """Gives a symbolic link's target as it is written; None if it is absent or no link. Raises Unreadable."""
         try:
             return os.readlink(path, dir_fd=self._fd)
         except OSError as error:
@@ -86,7 +102,7 @@ class Tree:
             raise Unreadable(path, _reason(error)) from None
 
     def names(self, path: str = ".") -> list[str]:
-        """Gives the sorted names in the directory `path`; none if it is absent. Raises Unreadable."""
+        """Gives the sorted names in the directory `path`; none if it is absent or no directory. Raises Unreadable."""
         try:
             fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=self._fd)
             try:
@@ -106,8 +122,28 @@ class Tree:
             return False
         return True
 
+    def _read(self, path: str, limit: int, *, whole: bool = False) -> bytes | None:
+        try:
+            fd = os.open(path, _READ, dir_fd=self._fd)
+            try:
+                data = os.read(fd, limit + 1)
+                while whole and len(data) <= limit and (more := os.read(fd, limit + 1)):
+                    data += more
+            finally:
+                os.close(fd)
+        except OSError as error:
+            # Some attributes exist and answer ENOENT when read, such as compat_id of a DFL base region.
+            if error.errno in _ABSENT:
+                return None
+            raise Unreadable(path, _reason(error)) from None
+        return data
 
-def _decode(path: str, data: bytes) -> str:
+
+def _decode(path: str, data: bytes | None, limit: int) -> str | None:
+    if data is None:
+        return None
+    if len(data) > limit:
+        raise Unreadable(path, f"is longer than {limit} bytes")
     try:
         # Tools that capture a host leave a page of NULs where the kernel would not let them read.
         text = data.rstrip(b"\0").decode().strip()
@@ -120,5 +156,5 @@ def _decode(path: str, data: bytes) -> str:
 
 def _reason(error: OSError) -> str:
     if error.errno == errno.ELOOP:
-        return "is a link where a file should be, or links in a loop"
+        return LINK
     return (error.strerror or str(error)).lower()

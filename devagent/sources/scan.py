@@ -20,8 +20,8 @@ def scan(host: Tree, reads: pci.Reads) -> Snapshot:
     functions: dict[str, Function] = {}
     try:
         functions = pci.scan(host, reads, problems)
-    except (Unreadable, OSError) as error:
-        problems.append(Problem(pci.SOURCE, None, f"{pci.DEVICES}: {error}"))
+    except Unreadable as error:
+        problems.append(Problem(pci.SOURCE, None, str(error)))
     iommu = facts.iommu or any(function.iommu_group is not None for function in functions.values())
     nodes = {function.numa_node for function in functions.values() if function.numa_node is not None}
     return Snapshot(

@@ -1,0 +1,137 @@
+# SPDX-FileCopyrightText: The devagent authors
+# SPDX-License-Identifier: Apache-2.0
+"""A captured host in a tar archive, read into memory: nothing is unpacked, so nothing can escape."""
+
+from __future__ import annotations
+
+import lzma
+import tarfile
+import zlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, Union
+
+from devagent.errors import RootError, Unreadable
+from devagent.sources.host import FILE_LIMIT, LINK, Tree
+
+SUFFIXES: Final = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
+# A capture of 4,096 functions has some 10^5 members of 4 KiB at most; more is no capture.
+_MEMBERS: Final = 2_000_000
+_BYTES: Final = 1 << 30
+_MAX_LINKS: Final = 40  # as the kernel counts for one path
+
+
+@dataclass(frozen=True, slots=True)
+class _Link:
+    target: str
+
+
+_Folder = dict[str, Union[bytes, _Link, "_Folder"]]
+_Entry = bytes | _Link | _Folder
+
+
+class Archive(Tree):
+    """A directory in an archive; `parents` are those above it, the archive's root first, itself last."""
+
+    def __init__(self, parents: list[_Folder]) -> None:
+        self._parents = parents
+
+    def close(self) -> None:
+        """Holds nothing that must be given back."""
+
+    def below(self, path: str) -> Archive:
+        """Opens the directory `path`. Raises Unreadable if it is none."""
+        parents = self._resolve(path)[0]
+        if not parents:
+            raise Unreadable(path, "is not a directory")
+        return Archive(parents)
+
+    def link(self, path: str) -> str | None:
+        """Gives a symbolic link's target as it is written; None if it is absent or no link. Raises Unreadable."""
+        entry = self._resolve(path, follow=False)[1]
+        return entry.target if isinstance(entry, _Link) else None
+
+    def names(self, path: str = ".") -> list[str]:
+        """Gives the sorted names in the directory `path`; none if it is absent or no directory. Raises Unreadable."""
+        entry = self._resolve(path)[1]
+        return sorted(entry) if isinstance(entry, dict) else []
+
+    def has(self, path: str) -> bool:
+        """Tells whether `path` exists, a dangling link included."""
+        try:
+            return self._resolve(path, follow=False)[1] is not None
+        except Unreadable:
+            return False
+
+    def _read(self, path: str, limit: int, *, whole: bool = False) -> bytes | None:  # noqa: ARG002 - never in pieces
+        entry = self._resolve(path, follow=False)[1]
+        if isinstance(entry, dict):
+            raise Unreadable(path, "is a directory")
+        if isinstance(entry, _Link):
+            raise Unreadable(path, LINK)
+        return None if entry is None else entry[: limit + 1]
+
+    def _resolve(self, path: str, *, follow: bool = True) -> tuple[list[_Folder], _Entry | None]:
+        """Walks `path` through links as the kernel does; no link leads above the archive's root.
+
+        Gives the chain of directories if it ends in one, else an empty one; and what stands there, None
+        for nothing. Raises Unreadable for links in a loop.
+        """
+        parents, steps, links = list(self._parents), path.split("/")[::-1], 0
+        while steps:
+            step = steps.pop()
+            if step == "..":
+                del parents[max(1, len(parents) - 1) :]
+                continue
+            if step in ("", "."):
+                continue
+            entry = parents[-1].get(step)
+            if isinstance(entry, dict):
+                parents.append(entry)
+            elif isinstance(entry, _Link) and (steps or follow):
+                links += 1
+                if links > _MAX_LINKS:
+                    raise Unreadable(path, LINK)
+                if entry.target.startswith("/"):
+                    del parents[1:]
+                steps += entry.target.split("/")[::-1]
+            else:
+                return [], None if steps else entry
+        return parents, parents[-1]
+
+
+def read_archive(path: Path) -> Archive:
+    """Reads a tar archive, compressed or not: its directories, files and symbolic links; the rest is left out.
+
+    Raises RootError if it is none, is damaged, or is larger than any capture.
+    """
+    root: _Folder = {}
+    try:
+        with tarfile.open(path) as tar:
+            size = 0
+            for count, member in enumerate(tar):
+                size += min(member.size, FILE_LIMIT)
+                if count > _MEMBERS or size > _BYTES:
+                    limit = f"{_MEMBERS} files, {_BYTES >> 30} GiB at most"
+                    raise RootError(f"{path}: too large for a capture ({limit})")
+                _add(root, tar, member)
+    except (tarfile.TarError, lzma.LZMAError, zlib.error, OSError, EOFError, ValueError) as error:
+        raise RootError(f"{path}: cannot be read as an archive ({', '.join(SUFFIXES)}): {error}") from None
+    return Archive([root])
+
+
+def _add(root: _Folder, tar: tarfile.TarFile, member: tarfile.TarInfo) -> None:
+    parts = [part for part in member.name.split("/") if part not in ("", ".")]
+    if not parts or ".." in parts:
+        return
+    folder = root
+    for part in parts if member.isdir() else parts[:-1]:
+        child = folder.setdefault(part, {})
+        if not isinstance(child, dict):
+            return
+        folder = child
+    if member.issym():
+        folder.setdefault(parts[-1], _Link(member.linkname))
+    elif member.isfile() and (content := tar.extractfile(member)) is not None:
+        # One byte more than is ever read: what is longer stays recognisable as such.
+        folder.setdefault(parts[-1], content.read(FILE_LIMIT + 1))
