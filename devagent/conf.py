@@ -21,6 +21,11 @@ POLICY_FILE: Final = Path("/etc/devagent/devices.yaml")
 
 DEFAULT_OPTS: Final = (
     cfg.StrOpt(
+        "state_path",
+        default="/var/lib/devagent",
+        help="Where devagent keeps what it must remember across restarts.",
+    ),
+    cfg.StrOpt(
         "host",
         help="The hypervisor's hostname as Nova knows it (openstack hypervisor list). Default: the name of "
         "the provider whose UUID Nova keeps in /var/lib/nova/compute_id, else this host's full name.",

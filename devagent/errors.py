@@ -7,6 +7,7 @@
     ├── ConfigurationError       an option or a command-line argument is wrong
     │   ├── PolicyError          devices.yaml is wrong, with its line and key
     │   └── RootError            --root is not a tree or archive with sysfs in it
+    ├── StateError               the state directory is in use by another devagent
     └── PlacementError           Placement did not do what was asked
         ├── PlacementUnreachable     no usable answer: connection, time-out, 5xx
         ├── PlacementDenied          401 or 403: the credentials
@@ -56,16 +57,23 @@ class RootError(ConfigurationError):
     """What `--root` names holds no sysfs tree, or cannot be read."""
 
 
+class StateError(DevagentError):
+    """The state directory is in use by another devagent."""
+
+
 class PlacementError(DevagentError):
     """Placement did not do what was asked.
 
     `status` is the HTTP status, None where there was no answer; `code` is Placement's own
-    error code (microversion 1.23), for example `placement.inventory.inuse`.
+    error code (microversion 1.23), for example `placement.inventory.inuse`; `retry_after` is how
+    many seconds the answer asks to wait.
     """
 
-    def __init__(self, message: str, *, status: int | None = None, code: str | None = None) -> None:
+    def __init__(
+        self, message: str, *, status: int | None = None, code: str | None = None, retry_after: float = 0.0
+    ) -> None:
         super().__init__(message)
-        self.status, self.code = status, code
+        self.status, self.code, self.retry_after = status, code, retry_after
 
 
 class PlacementUnreachable(PlacementError):

@@ -49,7 +49,8 @@ def _show(seen: Look, client: PlacementClient) -> tuple[bool, bool]:
     report = reporter.report(desired)
     first, before = client.requests - before, client.requests
     reporter.report(desired)
-    print(f"\nReported to a real Placement in {first} requests; looked again in {client.requests - before}.")
+    again = client.requests - before
+    print(f"\nReported to a real Placement in {first} requests; looking again took {again}.")
     for name, error in report.failures.items():
         print(f"  {name}: {error}")
     print("The tree as Placement returns it:\n")

@@ -71,6 +71,12 @@ def _parser() -> argparse.ArgumentParser:
         "--once", action="store_true", help="do not wait for nova-compute to make this host's provider: fail at once"
     )
 
+    report.add_argument(
+        "--purge",
+        action="store_true",
+        help="delete the emptied providers of devices that are gone; disturbs a running nova-compute for up to 300 s",
+    )
+
     demo = commands.add_parser(
         "demo", help="start a real Placement in this process, report to it, and ask it what a scheduler asks"
     )

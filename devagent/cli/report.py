@@ -10,55 +10,100 @@ import sys
 import time
 from pathlib import Path
 
-from devagent.cli.look import configuration, look, policy
+from devagent.cli.look import Look, configuration, look, policy
 from devagent.cli.render import changes, words
 from devagent.errors import RootProviderMissing
-from devagent.model.provider import Provider, ProviderTree
-from devagent.model.snapshot import HostFacts
+from devagent.model.provider import ProviderTree
 from devagent.placement import client
-from devagent.placement.reporter import Reporter
+from devagent.placement.reporter import Report, Reporter, Survey
+from devagent.placement.state import StateFile
 
 FAILED, DIFFERS, PARTIAL = 1, 3, 4
 _WAIT = 10  # seconds between two looks for the compute node's provider
+
+_PURGE = (
+    "devagent: a running nova-compute that has these providers cached fails its builds on this host for up to "
+    "300 s (nova.conf [compute]resource_provider_association_refresh); SIGHUP or restart it to end that at once"
+)
 
 
 def run(args: argparse.Namespace) -> int:
     """Reports, or with --dry-run says what would change; each line is one provider."""
     conf = configuration(args, required=True)
-    reporter = Reporter(client.from_conf(conf))
-    seen = look(Path(args.root), policy(args, conf), conf=conf)
-    root = _root(reporter, seen.found.host, _hostname(args, conf, seen.hostname), wait=not args.once)
-    desired = seen.tree(root.uuid, root.name)
-    for line in words.problem_lines(seen.found.problems):
-        print(line, file=sys.stderr)
-    code = _dry_run(reporter, desired) if args.dry_run else _report(reporter, desired)
+    placement = client.from_conf(conf)
+    rules = policy(args, conf)
+    state = StateFile(Path(conf.state_path))
+    with state.locked():
+        reporter = Reporter(placement, state.load())
+        seen = look(Path(args.root), rules, conf=conf)
+        for line in words.problem_lines(seen.found.problems):
+            print(line, file=sys.stderr)
+        survey = _survey(reporter, seen, conf.host or _full_name(args, seen), wait=not args.once)
+        desired = seen.tree(survey.root.uuid, survey.root.name)
+        if args.dry_run:
+            code = _dry_run(reporter, desired, survey, purge=args.purge)
+        else:
+            try:
+                code = _report(reporter, desired, survey, purge=args.purge)
+            finally:
+                state.save(reporter.memory)
     return code or (PARTIAL if seen.found.problems else 0)
 
 
-def _dry_run(reporter: Reporter, desired: ProviderTree) -> int:
-    planned = reporter.plan(desired)
-    for change in planned:
+def _dry_run(reporter: Reporter, desired: ProviderTree, survey: Survey, *, purge: bool) -> int:
+    planned = reporter.plan(desired, survey)
+    _warn(planned)
+    for change in planned.changes:
         print("\n".join(changes.lines(change)))
-    if not planned:
-        print(f"Placement is as it should be: {_providers(len(desired.providers))} ({_requests(reporter)})")
-    return DIFFERS if planned else 0
+    doomed = reporter.purgeable(desired, survey) if purge else []
+    for provider in doomed:
+        print(f"- {provider.name}  deleted")
+    if not planned.changes and not doomed:
+        print(f"Placement is as it should be: {_count(len(desired.providers), 'provider')} ({_requests(reporter)})")
+    return DIFFERS if planned.changes or doomed else 0
 
 
-def _report(reporter: Reporter, desired: ProviderTree) -> int:
-    report = reporter.report(desired, done=lambda change: print(changes.headline(change), flush=True))
+def _report(reporter: Reporter, desired: ProviderTree, survey: Survey, *, purge: bool) -> int:
+    report = reporter.report(
+        desired,
+        survey,
+        done=lambda change: print(changes.headline(change), flush=True),
+        step=_progress if sys.stderr.isatty() else None,
+    )
+    _warn(report)
+    failed = len(report.failures)
+    if purge:
+        print(_PURGE, file=sys.stderr)
+        purged = reporter.purge(desired)
+        _warn(purged)
+        failed += len(purged.failures)
+        for change in purged.changes:
+            print(f"- {change.after.name}  deleted")
+    summary = f"{_count(len(desired.providers), 'provider')}, {len(report.changes)} changed, {failed} failed"
+    print(f"{summary} ({_requests(reporter)})")
+    return FAILED if failed else 0
+
+
+def _warn(report: Report) -> None:
+    """Says what the operator should know besides the changes."""
+    for owned in report.owned:
+        print(f"devagent: warning: {owned}", file=sys.stderr)
+    for provider in report.held:
+        print(f"devagent: {provider.name}: in use; closed to new consumers until it is free", file=sys.stderr)
     for name, error in report.failures.items():
         print(f"devagent: error: {name}: {error}", file=sys.stderr)
-    summary = f"{_providers(len(desired.providers))}, {len(report.changes)} changed, {len(report.failures)} failed"
-    print(f"{summary} ({_requests(reporter)})")
-    return FAILED if report.failures else 0
 
 
-def _root(reporter: Reporter, host: HostFacts, hostname: str, *, wait: bool) -> Provider:
+def _progress(made: int, total: int) -> None:
+    print(f"\r{made} of {total} providers created", end="\n" if made == total else "", file=sys.stderr, flush=True)
+
+
+def _survey(reporter: Reporter, seen: Look, hostname: str, *, wait: bool) -> Survey:
     """Finds the compute node's provider, and waits for nova-compute to make it where that is wanted."""
     said = False
     while True:
         try:
-            return reporter.find_root(host.compute_id, hostname)
+            return reporter.survey(seen.found.host.compute_id, hostname)
         except RootProviderMissing as error:
             if not wait:
                 raise
@@ -68,16 +113,14 @@ def _root(reporter: Reporter, host: HostFacts, hostname: str, *, wait: bool) -> 
             time.sleep(_WAIT)
 
 
-def _hostname(args: argparse.Namespace, conf: object, seen: str) -> str:
-    """Gives the name to look for; libvirt, and so Nova, takes the full one."""
-    configured = getattr(conf, "host", None)
-    return configured or (socket.getfqdn() if args.root == "/" else seen)
+def _full_name(args: argparse.Namespace, seen: Look) -> str:
+    """Gives the host's full name, which libvirt, and so Nova, calls the hypervisor; a captured host has its own."""
+    return socket.getfqdn() if args.root == "/" else seen.hostname
 
 
 def _requests(reporter: Reporter) -> str:
-    count = reporter.client.requests
-    return f"{count} request{'s' if count != 1 else ''}"
+    return _count(reporter.client.requests, "request")
 
 
-def _providers(count: int) -> str:
-    return f"{count} provider{'s' if count != 1 else ''}"
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"

@@ -65,12 +65,12 @@ class _Builder:
     hostname: str
     nest: Nest
     providers: dict[str, Provider] = field(default_factory=dict)
-    devices: dict[str, str] = field(default_factory=dict)
+    devices: dict[str, tuple[str, ...]] = field(default_factory=dict)
 
     def add(self, device: Device) -> None:
         uid = device_uuid(self.root, device)
         self._put(uid, device.address, self._parent(device), device)
-        self.devices[uid] = device.address
+        self.devices[uid] = (device.address, *(vf.address for vf in device.vfs))
 
     def _parent(self, device: Device) -> str:
         parent = self.root

@@ -12,11 +12,15 @@ from devagent.model.provider import Inventory, Provider, ProviderTree
 
 
 class Action(enum.StrEnum):
-    """What happens to a provider, by the sign that `--dry-run` prints."""
+    """What happens to a provider, by the sign that `--dry-run` prints.
+
+    REPLACE: a provider of the same name but another UUID takes over, with what is allocated.
+    """
 
     CREATE = "+"
     UPDATE = "~"
     RETIRE = "-"
+    REPLACE = ">"
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,12 +55,25 @@ def diff(desired: ProviderTree, actual: Mapping[str, Provider]) -> tuple[Change,
     alone. What is gone is emptied and kept: deleting a provider that nova-compute has cached breaks
     every build on this host for up to five minutes.
     """
-    changes = [change for wanted in desired.providers if (change := compare(wanted, actual.get(wanted.uuid)))]
     wanted_uuids = {provider.uuid for provider in desired.providers}
-    for provider in actual.values():
-        if provider.is_ours and provider.uuid not in wanted_uuids and provider.inventories:
-            changes.append(Change(Action.RETIRE, provider, replace(provider, inventories={})))
+    gone = {provider.uuid: provider for provider in actual.values() if provider.is_ours}
+    gone = {uuid: provider for uuid, provider in gone.items() if uuid not in wanted_uuids}
+    former = {provider.lasting_name: provider for provider in gone.values() if _stands_in_the_way(provider)}
+    changes = []
+    for wanted in desired.providers:
+        change = compare(wanted, actual.get(wanted.uuid))
+        if change is not None and wanted.name in former:
+            change = Change(Action.REPLACE, gone.pop(former[wanted.name].uuid), wanted)
+        if change is not None:
+            changes.append(change)
+    retired = [provider for provider in gone.values() if provider.inventories]
+    changes += [Change(Action.RETIRE, provider, replace(provider, inventories={})) for provider in retired]
     return tuple(changes)
+
+
+def _stands_in_the_way(provider: Provider) -> bool:
+    """Tells whether a provider that is gone has the name, or something allocated, that its successor needs."""
+    return bool(provider.inventories) or provider.name == provider.lasting_name
 
 
 def compare(wanted: Provider, actual: Provider | None) -> Change | None:

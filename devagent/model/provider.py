@@ -38,6 +38,16 @@ class Provider:
     generation: int | None = None
 
     @property
+    def lasting_name(self) -> str:
+        """The name, less what was appended when another provider took it over (see `former_name`)."""
+        return self.name.removesuffix(f"~{self.uuid[:8]}")
+
+    @property
+    def former_name(self) -> str:
+        """The name under which the provider waits for its end, so that another can take the lasting one."""
+        return f"{self.lasting_name[:190]}~{self.uuid[:8]}"
+
+    @property
     def is_ours(self) -> bool:
         """Whether devagent made it, which the name alone tells."""
         return self.name.startswith(PREFIX)
@@ -47,12 +57,12 @@ class Provider:
 class ProviderTree:
     """The providers below `root` (the compute node's UUID), parents before children.
 
-    `devices` maps a provider's UUID to the address of the device that it stands for.
+    `devices` maps the UUID of a device's provider to its addresses: its own, then its VFs'.
     """
 
     root: str
     providers: tuple[Provider, ...] = ()
-    devices: Mapping[str, str] = field(default_factory=dict)
+    devices: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     def by_uuid(self) -> dict[str, Provider]:
         """Gives the providers by UUID."""

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterable, Mapping
 from typing import Any, Final
 from urllib.parse import quote, urlencode
@@ -21,6 +22,7 @@ SERVICE_TYPE: Final = "placement"
 # 1.26 allows reserved == total, without which nothing can be fenced; 1.39 is the newest that we know.
 OLDEST: Final = (1, 26)
 NEWEST: Final = (1, 39)
+RESHAPE: Final = (1, 30)
 REPARENT: Final = (1, 37)
 
 _TIMEOUT: Final = 60
@@ -28,6 +30,10 @@ _FIELDS: Final = ("total", "reserved", "min_unit", "max_unit", "step_size", "all
 _CUSTOM: Final = "CUSTOM_"
 # A request line of more than 8 KiB is refused by common proxies; a trait's name has up to 255 characters.
 _NAMES_PER_REQUEST: Final = 25
+
+NOT_ACCEPTABLE: Final = 406
+# Statuses with which a server or a proxy asks to come back later.
+_LATER: Final = (408, 425, 429)
 
 Generation = int
 
@@ -51,16 +57,26 @@ class PlacementClient:
     def __init__(self, adapter: adapter.Adapter) -> None:
         self._adapter = adapter
         self._version: tuple[int, int] | None = None
+        self._counting = threading.Lock()
         self.requests = 0
 
     @property
     def version(self) -> tuple[int, int]:
-        """The microversion in use: the newest that both sides know. Asked for once.
+        """The microversion in use: the newest that both sides know, asked for once.
 
-        Raises PlacementError.
+        Set it to what was negotiated before a restart to save the question. Raises PlacementError.
         """
         if self._version is None:
             self._version = self._negotiate()
+        return self._version
+
+    @version.setter
+    def version(self, version: tuple[int, int] | None) -> None:
+        self._version = version
+
+    @property
+    def negotiated(self) -> tuple[int, int] | None:
+        """The microversion in use, or None if it was not asked for yet."""
         return self._version
 
     def tree(self, root: str) -> dict[str, Provider]:
@@ -72,6 +88,13 @@ class PlacementClient:
         """Gives the provider called `name`, without inventories and traits."""
         body = self._json("GET", f"/resource_providers?{urlencode({'name': name})}")
         return next((_provider(raw) for raw in body["resource_providers"]), None)
+
+    def provider(self, uuid: str) -> Provider | None:
+        """Gives one provider without inventories and traits; None if it is not there."""
+        try:
+            return _provider(self._json("GET", f"/resource_providers/{uuid}"))
+        except errors.PlacementNotFound:
+            return None
 
     def create(self, provider: Provider) -> Generation:
         """Creates an empty provider. Raises PlacementConflict if its name or UUID is taken."""
@@ -100,12 +123,45 @@ class PlacementClient:
         """
         body = {
             "resource_provider_generation": generation,
-            "inventories": {
-                name: {key: getattr(inventory, key) for key in _FIELDS} for name, inventory in inventories.items()
-            },
+            "inventories": _raw_inventories(inventories),
         }
         answer = self._json("PUT", f"/resource_providers/{uuid}/inventories", body)
         return int(answer["resource_provider_generation"])
+
+    def reshape(
+        self,
+        inventories: Mapping[str, tuple[Generation, Mapping[str, Inventory]]],
+        allocations: Mapping[str, Any] | None = None,
+    ) -> None:
+        """Replaces the inventories of several providers, and whole consumers' `allocations`, all or nothing.
+
+        Placement does not check here that reserved <= total. The role `service` is needed, from
+        microversion 1.30 on. Raises PlacementConflict, PlacementDenied.
+        """
+        # Sorted: two reshapes of the same providers in different order deadlock in the database.
+        body = {
+            "inventories": {
+                uuid: {"resource_provider_generation": generation, "inventories": _raw_inventories(wanted)}
+                for uuid, (generation, wanted) in sorted(inventories.items())
+            },
+            "allocations": dict(allocations or {}),
+        }
+        self._json("POST", "/reshaper", body)
+
+    def delete(self, uuid: str) -> None:
+        """Deletes a provider with its inventories and traits.
+
+        Raises PlacementConflict if it has allocations or children, PlacementNotFound if it is gone.
+        """
+        self._json("DELETE", f"/resource_providers/{uuid}")
+
+    def consumers(self, uuid: str) -> tuple[str, ...]:
+        """Gives the UUIDs of the consumers that hold allocations of a provider."""
+        return tuple(sorted(self._json("GET", f"/resource_providers/{uuid}/allocations")["allocations"]))
+
+    def allocations(self, consumer: str) -> Any:
+        """Gives all that a consumer holds, as Placement says it: allocations, generation, project, user, type."""
+        return self._json("GET", f"/allocations/{consumer}")
 
     def traits(self, uuid: str) -> tuple[Generation, frozenset[str]]:
         """Gives a provider's generation and traits."""
@@ -152,6 +208,10 @@ class PlacementClient:
         if microversion is not None:
             microversion = "{}.{}".format(*self.version)
         response = self._send(method, path, body, microversion)
+        if response.status_code == NOT_ACCEPTABLE and microversion is not None:
+            # Remembered from another Placement, or it was set back to an older release.
+            self._version = self._negotiate()
+            response = self._send(method, path, body, "{}.{}".format(*self._version))
         if not response.ok:
             raise _refused(method, path, response)
         if not response.content:
@@ -162,7 +222,8 @@ class PlacementClient:
             raise errors.PlacementUnreachable(_not_placement(response.url), status=response.status_code) from None
 
     def _send(self, method: str, path: str, body: object, microversion: str | None) -> requests.Response:
-        self.requests += 1
+        with self._counting:
+            self.requests += 1
         try:
             return self._adapter.request(
                 path,
@@ -251,5 +312,16 @@ def _refused(method: str, path: str, response: requests.Response) -> errors.Plac
         404: errors.PlacementNotFound,
         409: errors.PlacementConflict,
     }
-    default = errors.PlacementUnreachable if status >= 500 else errors.PlacementRejected
-    return kinds.get(status, default)(text, status=status, code=code)
+    later = status >= 500 or status in _LATER
+    default = errors.PlacementUnreachable if later else errors.PlacementRejected
+    return kinds.get(status, default)(text, status=status, code=code, retry_after=_retry_after(response))
+
+
+def _retry_after(response: requests.Response) -> float:
+    """Gives the seconds of Retry-After; its other form, a date, is what no proxy in front of an API sends."""
+    text = response.headers.get("Retry-After", "")
+    return float(text) if text.isascii() and text.isdigit() else 0.0
+
+
+def _raw_inventories(inventories: Mapping[str, Inventory]) -> dict[str, dict[str, float]]:
+    return {name: {key: getattr(inventory, key) for key in _FIELDS} for name, inventory in sorted(inventories.items())}

@@ -1,186 +1,272 @@
 # SPDX-FileCopyrightText: The devagent authors
 # SPDX-License-Identifier: Apache-2.0
-"""Makes Placement equal to the desired tree: reads, compares, changes, and reads again on conflict.
+"""Keeps Placement equal to the desired tree: one request a cycle at rest, and few when something changes.
 
 Never written to: the compute node's own provider, which is Nova's, and every provider that is not ours.
 """
 
 from __future__ import annotations
 
+import itertools
 import logging
-import random
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Final
 
 from devagent import errors
-from devagent.inventory.diff import Action, Change, compare, diff
-from devagent.model.provider import Inventory, Provider, ProviderTree
+from devagent.inventory import coexistence
+from devagent.inventory.diff import Action, Change, compare, diff, same_inventories
+from devagent.model.provider import Provider, ProviderTree
+from devagent.placement import carry
 from devagent.placement.client import PlacementClient
+from devagent.placement.creation import Creation
+from devagent.placement.reader import Reader
+from devagent.placement.state import Contest, Memory
+from devagent.placement.writer import Writer
 
 LOG = logging.getLogger(__name__)
 
-IN_USE: Final = "placement.inventory.inuse"
-NAME_TAKEN: Final = "placement.duplicate_name"
-_TRIES: Final = 8
-_BACKOFF: Final = 0.05  # seconds; doubles with each try, with full jitter
+# Generations start anew when a provider is deleted and made again, so trust in them is not for ever.
+_FULL_READ: Final = 24 * 3600.0
+_CONTESTED: Final = 3  # times in a row that somebody undoes what we wrote
+_CONTEST_PAUSE: Final = 600.0
 
-# What a re-read can cure: somebody was quicker, or Placement stumbled (it answers lost races with 500 too).
-_TRANSIENT: Final = (errors.PlacementConflict, errors.PlacementUnreachable)
+Done = Callable[[Change], None]
+Step = Callable[[int, int], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Survey:
+    """The listing of a compute node's tree: its own provider and all below it, by UUID."""
+
+    root: Provider
+    listed: Mapping[str, Provider]
 
 
 @dataclass(slots=True)
 class Report:
-    """What one cycle did: the changes made, and the errors by the name of the provider."""
+    """What one cycle did.
+
+    `failures` are by the name of the provider; `owned` devices are reported by Nova or Cyborg already;
+    `held` providers are closed to new consumers until those who have them are gone; `postponed` counts
+    what was left for the next cycle.
+    """
 
     changes: list[Change] = field(default_factory=list)
     failures: dict[str, errors.PlacementError] = field(default_factory=dict)
+    owned: list[coexistence.Owned] = field(default_factory=list)
+    held: list[Provider] = field(default_factory=list)
+    postponed: int = 0
 
 
 class Reporter:
-    """Reports one desired tree after the other through one client."""
+    """Reports one desired tree after the other; `memory` may come from before a restart.
 
-    def __init__(self, client: PlacementClient, sleep: Callable[[float], None] = time.sleep) -> None:
-        self.client, self._sleep = client, sleep
-        self._known_names: set[str] = set()
+    `clock` gives epoch seconds.
+    """
 
-    def find_root(self, compute_id: str | None, hostname: str | None) -> Provider:
-        """Gives the compute node's provider, by UUID if Nova's is known, else by name.
+    def __init__(
+        self,
+        client: PlacementClient,
+        memory: Memory | None = None,
+        *,
+        sleep: Callable[[float], None] = time.sleep,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self.client, self._sleep, self._clock = client, sleep, clock
+        self._keep(memory or Memory(""))
+        if self.memory.microversion is not None:
+            client.version = self.memory.microversion
 
-        Raises RootProviderMissing if nova-compute has not made it yet.
+    def survey(self, compute_id: str | None, hostname: str) -> Survey:
+        """Finds the compute node's provider, by UUID if Nova's is known, else by name, and lists its tree.
+
+        One request, or two the first time that only the name is known. Raises RootProviderMissing if
+        nova-compute has not made it yet.
         """
-        if compute_id is not None:
-            root = self.client.tree(compute_id).get(compute_id)
-        else:
-            root = self.client.find(hostname) if hostname else None
-        if root is None:
+        remembered = self.memory.root if self.memory.root_name == hostname else None
+        for root in filter(None, (compute_id, None if compute_id else remembered)):
+            listed = self.client.tree(root)
+            if root in listed and (compute_id or listed[root].name == hostname):
+                return Survey(listed[root], listed)
+        found = None if compute_id else self.client.find(hostname)
+        if found is None:
             what = f"with the UUID {compute_id}" if compute_id else f"called {hostname!r}"
             raise errors.RootProviderMissing(
                 f"Placement has no provider {what} for this compute node. nova-compute makes it at its first start; "
                 "if it has another name, set [DEFAULT] host to what `openstack hypervisor list` shows"
             )
-        return root
+        return Survey(found, self.client.tree(found.uuid))
 
     def read(self, root: str) -> dict[str, Provider]:
         """Gives the whole tree of `root` as Placement has it, Nova's providers too. Raises PlacementError."""
-        return {uuid: self._read(entry) for uuid, entry in self.client.tree(root).items()}
+        return {uuid: self._reader.read(entry) for uuid, entry in self.client.tree(root).items()}
 
-    def plan(self, desired: ProviderTree) -> tuple[Change, ...]:
-        """Reads what Placement has and gives what must change. Raises PlacementError."""
-        listed = self.client.tree(desired.root)
-        if desired.root not in listed:
-            raise errors.RootProviderMissing(f"Placement has no provider {desired.root} for this compute node")
-        wanted = desired.by_uuid()
-        ours = {uuid: entry for uuid, entry in listed.items() if entry.is_ours or uuid in wanted}
-        return diff(desired, {uuid: self._read(entry) for uuid, entry in ours.items()})
-
-    def report(self, desired: ProviderTree, done: Callable[[Change], None] | None = None) -> Report:
-        """Makes Placement equal to `desired` and tells `done` each change made.
-
-        One provider that fails never holds up the others; its children wait, as they cannot be made.
-        Raises PlacementError only if nothing could even be read.
-        """
+    def plan(self, desired: ProviderTree, survey: Survey | None = None) -> Report:
+        """Says what a report would change, as the `changes` and `owned` of a report, and writes nothing."""
         report = Report()
-        changes = self.plan(desired)
-        self._ensure_names(changes)
-        failed: set[str] = set()
-        for change in changes:
-            try:
-                if change.after.parent in failed:
-                    raise errors.PlacementNotFound(f"its parent {change.after.parent} could not be made")
-                made = self._persist(change, desired)
-            except errors.PlacementError as error:
-                failed.add(change.after.uuid)
-                report.failures[change.after.name] = error
-                if isinstance(error, errors.PlacementDenied):
-                    return report
-            else:
-                if made is not None:
-                    report.changes.append(made)
-                    if done is not None:
-                        done(made)
+        report.changes += self._changes(desired, survey, report)
         return report
 
-    def _read(self, entry: Provider) -> Provider:
-        """Completes a listing's entry with inventories and traits of one and the same generation."""
-        for _ in range(_TRIES):
-            generation, inventories = self.client.inventories(entry.uuid)
-            again, traits = self.client.traits(entry.uuid)
-            if generation == again:
-                break
-        return replace(entry, generation=generation, inventories=inventories, traits=traits)
+    def report(
+        self,
+        desired: ProviderTree,
+        survey: Survey | None = None,
+        *,
+        done: Done | None = None,
+        step: Step | None = None,
+        most: int | None = None,
+    ) -> Report:
+        """Makes Placement equal to `desired`; tells `done` each change, and `step` how many of how many are made.
 
-    def _ensure_names(self, changes: tuple[Change, ...]) -> None:
-        traits = {trait for change in changes if change.sets_traits for trait in change.after.traits}
-        classes = {name for change in changes if change.sets_inventories for name in change.after.inventories}
-        self.client.ensure_traits(traits - self._known_names)
-        for name in sorted(classes - self._known_names):
-            self.client.ensure_resource_class(name)
-        self._known_names |= traits | classes
-
-    def _persist(self, change: Change, desired: ProviderTree) -> Change | None:
-        """Applies one change and gives it as it was made; None if somebody else had made it already.
-
-        What somebody else did meanwhile is read, compared and tried again.
+        A change counts as done only when its inventory is there, which for new providers comes last.
+        One provider that fails never holds up the others. With `most`, the changes of this cycle are
+        no more than that. Raises PlacementError if nothing could be read, or as soon as Placement is
+        gone or refuses the credentials.
         """
-        current: Change | None = change
-        for attempt in range(1, _TRIES + 1):
-            if current is None:
-                break
-            try:
-                return self._apply(current)
-            except _TRANSIENT as error:
-                if attempt == _TRIES:
-                    raise
-                LOG.debug("%s: %s; read again (%d)", change.after.name, error, attempt)
-                self._sleep(random.uniform(0, _BACKOFF * 2**attempt))  # noqa: S311 - spreads retries, hides nothing
-                current = self._again(change, desired)
-                if current is not None and current.before is None and error.code == NAME_TAKEN:
-                    raise  # by a provider elsewhere, or it would have been in the tree
-        return None
-
-    def _again(self, change: Change, desired: ProviderTree) -> Change | None:
-        entry = self.client.tree(desired.root).get(change.after.uuid)
-        actual = self._read(entry) if entry is not None else None
-        if change.action is not Action.RETIRE:
-            return compare(change.after, actual)
-        if actual is None or not actual.inventories:
-            return None
-        return Change(Action.RETIRE, actual, replace(actual, inventories={}))
-
-    def _apply(self, change: Change) -> Change:
-        """Makes one change: the provider, then its traits, then its inventories.
-
-        In this order no scheduler ever sees an inventory without the traits that say what it is.
-        """
-        after = change.after
-        if change.before is None:
-            generation = self.client.create(after)
-        else:
-            generation = change.before.generation or 0
-            if change.moves:
-                self.client.update(after)
-        if change.sets_traits:
-            generation = self.client.set_traits(after.uuid, generation, after.traits)
-        if change.sets_inventories:
-            return self._set_inventories(change, generation)
-        return change
-
-    def _set_inventories(self, change: Change, generation: int) -> Change:
-        after = change.after
+        report = Report()
         try:
-            self.client.set_inventories(after.uuid, generation, after.inventories)
-        except errors.PlacementConflict as error:
-            if error.code != IN_USE or change.before is None:
-                raise
-            drained = _drained(change.before.inventories, after.inventories)
-            self.client.set_inventories(after.uuid, generation, drained)
-            return replace(change, after=replace(after, inventories=drained))
-        return change
+            changes = self._changes(desired, survey, report)
+            report.postponed = max(0, len(changes) - most) if most is not None else 0
+            self._change(changes[:most], report, done, step)
+        finally:
+            self.memory.microversion = self.client.negotiated
+        return report
+
+    def purge(self, desired: ProviderTree) -> Report:
+        """Deletes our providers that are not `desired`, children first; what is in use stays and is a failure.
+
+        For a nova-compute that has them cached, builds on this host fail for up to 300 s afterwards.
+        """
+        report = Report()
+        for entry in self.purgeable(desired):
+            try:
+                self.client.delete(entry.uuid)
+            except errors.PlacementNotFound:
+                LOG.debug("%s: deleted by somebody else", entry.name)
+            except (errors.PlacementConflict, errors.PlacementUnreachable) as error:
+                report.failures[entry.name] = error
+                continue
+            self.memory.forget(entry.uuid)
+            report.changes.append(Change(Action.RETIRE, entry, entry))
+        return report
+
+    def purgeable(self, desired: ProviderTree, survey: Survey | None = None) -> list[Provider]:
+        """Gives our providers that are not `desired`, children first."""
+        wanted = desired.by_uuid()
+        listed = survey.listed if survey is not None else self.client.tree(desired.root)
+        gone = [entry for entry in listed.values() if entry.is_ours and entry.uuid not in wanted]
+        return sorted(gone, key=lambda one: _depth(one, listed), reverse=True)
+
+    def _keep(self, memory: Memory) -> None:
+        self.memory = memory
+        self._reader = Reader(self.client, memory)
+        self._writer = Writer(self.client, memory, self._reader, self._sleep)
+
+    def _changes(self, desired: ProviderTree, survey: Survey | None, report: Report) -> Sequence[Change]:
+        """Compares `desired` with what Placement has; what others own or fight over is left out and said."""
+        listed = survey.listed if survey is not None else self.client.tree(desired.root)
+        if desired.root not in listed:
+            raise errors.RootProviderMissing(f"Placement has no provider {desired.root} for this compute node")
+        self._begin(listed[desired.root])
+        report.owned = self._reader.owned(desired, listed.values())
+        desired = coexistence.without(desired, report.owned)
+        before = dict(self.memory.providers)
+        wanted = desired.by_uuid()
+        ours = (entry for entry in listed.values() if entry.is_ours or entry.uuid in wanted)
+        actual = self._reader.complete(ours)
+        changes = diff(desired, actual)
+        self._judge(changes, before, wanted.keys())
+        return [change for change in changes if not self._contested(change, report)]
+
+    def _begin(self, root: Provider) -> None:
+        """Forgets what is remembered of another tree, or was last read in full too long ago."""
+        if self.memory.root != root.uuid:
+            self._keep(Memory(root.uuid))
+        self.memory.root_name = root.name
+        if not 0 <= self._clock() - self.memory.full_read < _FULL_READ:
+            self.memory.providers.clear()
+            self.memory.full_read = self._clock()
+
+    def _judge(self, changes: Iterable[Change], before: Mapping[str, Provider], wanted: Iterable[str]) -> None:
+        """Counts for each wanted provider how often in a row somebody undid what we had written."""
+        undone = set()
+        for change in changes:
+            known = before.get(change.after.uuid)
+            was_right = known is not None and compare(change.after, known) is None
+            if change.action is Action.UPDATE and was_right:
+                undone.add(change.after.uuid)
+        for uuid in wanted:
+            if uuid in undone:
+                contest = self.memory.contests.setdefault(uuid, Contest())
+                contest.count += 1
+                if contest.count >= _CONTESTED:
+                    contest.until = self._clock() + _CONTEST_PAUSE
+            elif self._clock() >= self.memory.contests.get(uuid, Contest()).until:
+                self.memory.contests.pop(uuid, None)
+
+    def _contested(self, change: Change, report: Report) -> bool:
+        contest = self.memory.contests.get(change.after.uuid)
+        if contest is None or self._clock() >= contest.until:
+            return False
+        report.failures[change.after.name] = errors.PlacementConflict(
+            f"somebody else keeps changing it ({contest.count} times in a row): a second devagent for this host, or a "
+            f"tool. It is left alone for {_CONTEST_PAUSE / 60:.0f} minutes; stop the other one"
+        )
+        return True
+
+    def _change(self, changes: Sequence[Change], report: Report, done: Done | None, step: Step | None) -> None:
+        def made(change: Change, result: Provider) -> None:
+            if not same_inventories(change.after.inventories, result.inventories):
+                report.held.append(result)
+            created = change.action in (Action.CREATE, Action.REPLACE)
+            if created or compare(result, change.before) is not None:
+                report.changes.append(replace(change, after=result))
+                if done is not None:
+                    done(report.changes[-1])
+
+        self._writer.ensure_names(change.after for change in changes)
+        creates = {change.after.uuid: change for change in changes if change.action is Action.CREATE}
+        creation = Creation(self._writer, self._clock, _counter(len(creates), step))
+        for wanted, outcome in creation.create([change.after for change in creates.values()]):
+            if isinstance(outcome, errors.PlacementError):
+                _fail(report, wanted, outcome)
+            else:
+                made(creates[wanted.uuid], outcome)
+        for change in changes:
+            if change.action is Action.CREATE:
+                continue
+            try:
+                made(change, self._one(change))
+            except errors.PlacementError as error:
+                _fail(report, change.after, error)
+
+    def _one(self, change: Change) -> Provider:
+        if change.action is Action.REPLACE and change.before is not None:
+            return carry.take_over(self._writer, change.before, change.after)
+        return self._writer.make(change.after, change.before)
 
 
-def _drained(before: Mapping[str, Inventory], after: Mapping[str, Inventory]) -> dict[str, Inventory]:
-    """Keeps each class that should go, wholly reserved: who has it keeps it, nobody else gets it."""
-    going = {name: inventory for name, inventory in before.items() if name not in after}
-    return {**{name: replace(inventory, reserved=inventory.total) for name, inventory in going.items()}, **after}
+def _counter(total: int, step: Step | None) -> Callable[[], None] | None:
+    """Turns calls without argument into `step(1, total)`, `step(2, total)` and so on."""
+    if step is None:
+        return None
+    numbers = itertools.count(1)
+    return lambda: step(next(numbers), total)
+
+
+def _fail(report: Report, provider: Provider, error: errors.PlacementError) -> None:
+    """Notes a provider's failure; where Placement itself is gone, the others need not be tried."""
+    gone = isinstance(error, errors.PlacementUnreachable) and error.status is None
+    refused = isinstance(error, errors.PlacementDenied) and error.status == 401
+    if gone or refused:
+        raise error
+    report.failures[provider.name] = error
+
+
+def _depth(provider: Provider, listed: Mapping[str, Provider]) -> int:
+    depth, parent = 0, provider.parent
+    while parent is not None and parent in listed and depth < len(listed):
+        depth, parent = depth + 1, listed[parent].parent
+    return depth
