@@ -18,11 +18,17 @@ from devagent.sources.scan import scan
 
 @dataclass(frozen=True, slots=True)
 class Discovery:
-    """The host, its devices in bus order, and what could not be read or understood."""
+    """The host, its devices in bus order, and what could not be read or understood.
+
+    `unknown` are the addresses of functions that are there but could not be identified; unless
+    `complete`, there may be devices that were not recognised at all.
+    """
 
     host: HostFacts
     devices: tuple[Device, ...]
     problems: tuple[Problem, ...]
+    unknown: frozenset[str] = frozenset()
+    complete: bool = True
 
 
 # Every device is asked for these two: whether it is the boot display, and how it can be reset.
@@ -41,7 +47,14 @@ def discover(tree: Tree, registry: Registry, policy: Policy, *, every: bool = Fa
     snapshot = scan(tree, reads)
     claims, problems = registry.claims(snapshot.functions)
     devices = policies.devices(snapshot, claims, policy, every=every)
-    return Discovery(snapshot.host, devices, tuple(sorted({*snapshot.problems, *problems}, key=_order)))
+    return Discovery(
+        host=snapshot.host,
+        devices=devices,
+        problems=tuple(sorted({*snapshot.problems, *problems}, key=_order)),
+        unknown=snapshot.unknown,
+        # A driver that cannot be loaded leaves its devices unrecognised, whichever they are.
+        complete=snapshot.complete and not registry.problems,
+    )
 
 
 def _order(problem: Problem) -> tuple[str, str, str]:

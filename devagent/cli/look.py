@@ -36,7 +36,14 @@ class Look:
     def tree(self, root: str | None = None, hostname: str | None = None) -> ProviderTree:
         """Builds the desired provider tree; without `root`, below the UUID that the host's own files tell."""
         name = hostname or self.hostname
-        return build(self.found.devices, root or root_uuid(self.found.host, name), name, self.nest)
+        return build(
+            self.found.devices,
+            root or root_uuid(self.found.host, name),
+            name,
+            self.nest,
+            unknown=self.found.unknown,
+            complete=self.found.complete,
+        )
 
 
 def look(root: Path, policy: Policy = DEFAULT, *, conf: Any = None, every: bool = False) -> Look:

@@ -48,13 +48,28 @@ def device_uuid(root: str, device: Device) -> str:
     return _uuid(root, key)
 
 
-def build(devices: Iterable[Device], root: str, hostname: str, nest: Nest = Nest.NUMA) -> ProviderTree:
-    """Gives the providers that Placement should have below `root` for the managed ones of `devices`."""
+def build(
+    devices: Iterable[Device],
+    root: str,
+    hostname: str,
+    nest: Nest = Nest.NUMA,
+    *,
+    unknown: Iterable[str] = (),
+    complete: bool = True,
+) -> ProviderTree:
+    """Gives the providers that Placement should have below `root` for the managed ones of `devices`.
+
+    Providers of unknown devices, and of the `unknown` addresses, are kept as they are; unless the look
+    was `complete`, so are all others.
+    """
     builder = _Builder(root, hostname, nest)
+    kept = {builder.name(address) for address in unknown}
     for device in devices:
         if device.decision.managed:
             builder.add(device)
-    return ProviderTree(root, tuple(builder.providers.values()), builder.devices)
+        elif device.decision.unknown:
+            kept.add(builder.name(device.address))
+    return ProviderTree(root, tuple(builder.providers.values()), builder.devices, frozenset(kept), not complete)
 
 
 @dataclass(slots=True)
@@ -86,7 +101,7 @@ class _Builder:
     def _group(self, name: str, key: str, parent: str, trait: str) -> str:
         uid = _uuid(self.root, key)
         if uid not in self.providers:
-            self.providers[uid] = Provider(uid, self._name(name), parent, traits=frozenset({OURS, trait}))
+            self.providers[uid] = Provider(uid, self.name(name), parent, traits=frozenset({OURS, trait}))
         return uid
 
     def _put(self, uid: str, name: str, parent: str, device: Device) -> None:
@@ -94,9 +109,11 @@ class _Builder:
         inventories = {}
         if decision.resource_class is not None and decision.total > 0:
             inventories[decision.resource_class] = Inventory(total=decision.total, max_unit=decision.total)
-        self.providers[uid] = Provider(uid, self._name(name), parent, inventories, _traits(device))
+        self.providers[uid] = Provider(
+            uid, self.name(name), parent, inventories, _traits(device), undetermined=_undetermined(device)
+        )
 
-    def _name(self, suffix: str) -> str:
+    def name(self, suffix: str) -> str:
         """Gives devagent:<hypervisor hostname>:<suffix>, 200 characters at most and still unique."""
         name = f"{PREFIX}{self.hostname}:{suffix}".lower()
         if len(name) <= _NAME_LENGTH:
@@ -135,3 +152,14 @@ def _traits(device: Device) -> frozenset[str]:
     methods = function.attributes.get("reset_method", "").split()
     traits.update(custom("RESET", method) for method in methods if method in _RESETS)
     return frozenset(traits)
+
+
+def _undetermined(device: Device) -> frozenset[str]:
+    """Gives the parts of the provider that hang on something unread.
+
+    The node decides on the parent. What decides on the inventory makes the whole device unknown
+    (policy.py), so everything else can only be about traits.
+    """
+    unread = device.function.unread
+    parts = {"parent"} if "numa_node" in unread else set()
+    return frozenset(parts | ({"traits"} if unread - {"numa_node"} else set()))

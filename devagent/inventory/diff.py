@@ -58,6 +58,7 @@ def diff(desired: ProviderTree, actual: Mapping[str, Provider]) -> tuple[Change,
     wanted_uuids = {provider.uuid for provider in desired.providers}
     gone = {provider.uuid: provider for provider in actual.values() if provider.is_ours}
     gone = {uuid: provider for uuid, provider in gone.items() if uuid not in wanted_uuids}
+    unknown = {uuid for uuid, provider in gone.items() if desired.partial or provider.lasting_name in desired.kept}
     former = {provider.lasting_name: provider for provider in gone.values() if _stands_in_the_way(provider)}
     changes = []
     for wanted in desired.providers:
@@ -66,7 +67,7 @@ def diff(desired: ProviderTree, actual: Mapping[str, Provider]) -> tuple[Change,
             change = Change(Action.REPLACE, gone.pop(former[wanted.name].uuid), wanted)
         if change is not None:
             changes.append(change)
-    retired = [provider for provider in gone.values() if provider.inventories]
+    retired = [provider for provider in gone.values() if provider.inventories and provider.uuid not in unknown]
     changes += [Change(Action.RETIRE, provider, replace(provider, inventories={})) for provider in retired]
     return tuple(changes)
 
@@ -77,10 +78,16 @@ def _stands_in_the_way(provider: Provider) -> bool:
 
 
 def compare(wanted: Provider, actual: Provider | None) -> Change | None:
-    """Gives the change that makes `actual` what is `wanted`; None if it is so already."""
+    """Gives the change that makes `actual` what is `wanted`; None if it is so already.
+
+    What is undetermined of `wanted` stays as it is, or in a new provider as far as it is known.
+    """
     if actual is None:
-        return Change(Action.CREATE, None, wanted)
-    change = Change(Action.UPDATE, actual, replace(wanted, generation=actual.generation))
+        return Change(Action.CREATE, None, replace(wanted, undetermined=frozenset()))
+    parent = actual.parent if "parent" in wanted.undetermined else wanted.parent
+    traits = actual.traits if "traits" in wanted.undetermined else wanted.traits
+    after = replace(wanted, parent=parent, traits=traits, generation=actual.generation, undetermined=frozenset())
+    change = Change(Action.UPDATE, actual, after)
     return change if change.moves or change.sets_traits or change.sets_inventories else None
 
 

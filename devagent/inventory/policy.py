@@ -108,9 +108,17 @@ def _identity(function: Function) -> Identity:
     return Identity("topology", "/".join((function.root_bus, *steps)))
 
 
+# What decides whether a device may be given, which it is and how much of it there is. With one of these
+# unread, nothing can be said; without any other, only less.
+_CRUCIAL = frozenset({"path", "iommu_group", "boot_vga", "physfn", "sriov_totalvfs", "virtfn"})
+
+
 def _decide(function: Function, claim: Claim, rule: Rule | None, around: Surroundings) -> Decision:
     if claim.failure is not None:
-        return Decision(False, claim.failure)
+        return Decision(False, f"unknown: {claim.failure}", unknown=True)
+    if _CRUCIAL & function.unread:
+        what = ", ".join(sorted(_CRUCIAL & function.unread))
+        return Decision(False, f"unknown: {what} could not be read; what was reported of it stays", unknown=True)
     if rule is None:
         return Decision(False, "no rule matches")
     if rule.mode is None:
@@ -118,6 +126,9 @@ def _decide(function: Function, claim: Claim, rule: Rule | None, around: Surroun
     resource_class = rule.resource_class or claim.offers.get(rule.mode)
     if rule.mode not in claim.offers or resource_class is None:
         return Decision(False, _not_offered(claim, rule.mode), rule.name)
+    if not around.snapshot.host_use_known:
+        reason = "unknown: what the host itself uses could not be read; what was reported of it stays"
+        return Decision(False, reason, rule.name, unknown=True)
     if rule.mode is Mode.WHOLE:
         return _whole(function, rule, resource_class, around)
     return _by_vfs(function, rule, resource_class, around)

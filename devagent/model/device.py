@@ -23,6 +23,7 @@ class Decision:
     """What the policy and the guards decided, with the reason in words.
 
     `total` is how many consumers the device can have: 1 for a whole device, else the number of VFs given.
+    `unknown`: too little could be read to decide, so what is reported of the device stays as it is.
     """
 
     managed: bool
@@ -32,6 +33,7 @@ class Decision:
     resource_class: str | None = None
     total: int = 0
     traits: frozenset[str] = frozenset()
+    unknown: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -43,7 +43,8 @@ class Function:
 
     Ids are lower-case hex without 0x: `vendor_id` 4 digits, `class_code` 6 (base, sub, interface).
     `pcie_path` holds the bridges above it, root port first. `attributes` maps the sysfs files that
-    drivers asked for, relative to the function's directory, to their text, stripped.
+    drivers asked for, relative to the function's directory, to their text, stripped. `unread` names the
+    files and links that are there but could not be read or understood: what they say is unknown.
     """
 
     address: str
@@ -60,6 +61,7 @@ class Function:
     physfn: str | None = None
     sriov: Sriov | None = None
     attributes: Mapping[str, str] = field(default_factory=dict)
+    unread: frozenset[str] = frozenset()
 
     @property
     def is_bridge(self) -> bool:

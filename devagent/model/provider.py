@@ -28,7 +28,11 @@ class Inventory:
 
 @dataclass(frozen=True, slots=True)
 class Provider:
-    """One provider; `generation` is Placement's, None while it exists only as a wish."""
+    """One provider; `generation` is Placement's, None while it exists only as a wish.
+
+    Of a wish, `undetermined` names the parts (`parent`, `traits`) that could not be read now: where the
+    provider exists, they stay as they are.
+    """
 
     uuid: str
     name: str
@@ -36,6 +40,7 @@ class Provider:
     inventories: Mapping[str, Inventory] = field(default_factory=dict)
     traits: frozenset[str] = frozenset()
     generation: int | None = None
+    undetermined: frozenset[str] = frozenset()
 
     @property
     def lasting_name(self) -> str:
@@ -57,12 +62,16 @@ class Provider:
 class ProviderTree:
     """The providers below `root` (the compute node's UUID), parents before children.
 
-    `devices` maps the UUID of a device's provider to its addresses: its own, then its VFs'.
+    `devices` maps the UUID of a device's provider to its addresses: its own, then its VFs'. `kept` are
+    names of providers to leave as they are, since their devices are unknown now; with `partial` any
+    other may be such too, so that none is gone.
     """
 
     root: str
     providers: tuple[Provider, ...] = ()
     devices: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    kept: frozenset[str] = frozenset()
+    partial: bool = False
 
     def by_uuid(self) -> dict[str, Provider]:
         """Gives the providers by UUID."""

@@ -38,10 +38,15 @@ class HostFacts:
 class Snapshot:
     """The host's functions by address, in bus order.
 
-    `host_use` says, by address, what the host itself uses a function for: `default route (ens3f0)`.
+    `host_use` says, by address, what the host itself uses a function for: `default route (ens3f0)`; with
+    `host_use_known` false there may be more. `unknown` are functions that are there but could not be
+    identified; with `complete` false there may be functions that were not seen at all.
     """
 
     host: HostFacts
     functions: Mapping[str, Function] = field(default_factory=dict)
     host_use: Mapping[str, str] = field(default_factory=dict)
+    host_use_known: bool = True
+    unknown: frozenset[str] = frozenset()
+    complete: bool = True
     problems: tuple[Problem, ...] = ()

@@ -15,9 +15,9 @@ from typing import Any, Final
 from devagent import errors
 from devagent.model.provider import Provider
 from devagent.placement.client import RESHAPE
-from devagent.placement.writer import TRANSIENT, Writer
+from devagent.placement.patience import TRANSIENT
+from devagent.placement.writer import Writer
 
-_TRIES: Final = 8
 _PRODUCT: Final = "CUSTOM_PRODUCT_"
 
 
@@ -29,7 +29,8 @@ def take_over(writer: Writer, old: Provider, new: Provider) -> Provider:
     """
     old = writer.make(replace(old, name=old.former_name), old)
     bare = writer.make(new, None, fill=False)
-    for attempt in range(1, _TRIES + 1):
+    attempt = 1
+    while True:
         try:
             if _product(old) != _product(new) or not old.inventories or not _consumers(writer, old):
                 writer.make(replace(old, inventories={}), old)
@@ -39,14 +40,13 @@ def take_over(writer: Writer, old: Provider, new: Provider) -> Provider:
             writer.make(replace(old, inventories={}), old)
             raise
         except TRANSIENT as error:
-            if attempt == _TRIES:
+            if not writer.patience.again(error, attempt):
                 raise
-            writer.wait(error, attempt)
             old, bare = _again(writer, old), _again(writer, bare)
+            attempt += 1
         else:
             writer.memory.forget(old.uuid)
             return writer.reader.read(bare)
-    raise AssertionError("the last try raises")
 
 
 def _reshape(writer: Writer, old: Provider, bare: Provider, new: Provider) -> None:
@@ -82,10 +82,10 @@ def _consumers(writer: Writer, provider: Provider) -> tuple[str, ...]:
 
 
 def _again(writer: Writer, provider: Provider) -> Provider:
-    entry = writer.client.provider(provider.uuid)
-    if entry is None:
+    found = writer.reader.find(provider.uuid)
+    if found is None:
         raise errors.PlacementNotFound(f"{provider.name} was deleted by somebody else")
-    return writer.reader.read(entry)
+    return found
 
 
 def _product(provider: Provider) -> frozenset[str]:

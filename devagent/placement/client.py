@@ -4,8 +4,10 @@
 
 from __future__ import annotations
 
+import re
 import threading
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any, Final
 from urllib.parse import quote, urlencode
 
@@ -82,26 +84,32 @@ class PlacementClient:
     def tree(self, root: str) -> dict[str, Provider]:
         """Gives the providers of the tree in which `root` is, by UUID, without inventories and traits."""
         body = self._json("GET", f"/resource_providers?in_tree={root}")
-        return {raw["uuid"]: _provider(raw) for raw in body["resource_providers"]}
+        with _understanding(body):
+            return {raw["uuid"]: _provider(raw) for raw in body["resource_providers"]}
 
     def find(self, name: str) -> Provider | None:
         """Gives the provider called `name`, without inventories and traits."""
         body = self._json("GET", f"/resource_providers?{urlencode({'name': name})}")
-        return next((_provider(raw) for raw in body["resource_providers"]), None)
+        with _understanding(body):
+            return next((_provider(raw) for raw in body["resource_providers"]), None)
 
     def provider(self, uuid: str) -> Provider | None:
         """Gives one provider without inventories and traits; None if it is not there."""
         try:
-            return _provider(self._json("GET", f"/resource_providers/{uuid}"))
+            body = self._json("GET", f"/resource_providers/{uuid}")
         except errors.PlacementNotFound:
             return None
+        with _understanding(body):
+            return _provider(body)
 
     def create(self, provider: Provider) -> Generation:
         """Creates an empty provider. Raises PlacementConflict if its name or UUID is taken."""
         body = {"uuid": provider.uuid, "name": provider.name}
         if provider.parent is not None:
             body["parent_provider_uuid"] = provider.parent
-        return int(self._json("POST", "/resource_providers", body)["generation"])
+        answer = self._json("POST", "/resource_providers", body)
+        with _understanding(answer):
+            return int(answer["generation"])
 
     def update(self, provider: Provider) -> None:
         """Sets name and parent; the parent of an existing provider only from microversion 1.37 on."""
@@ -111,9 +119,10 @@ class PlacementClient:
     def inventories(self, uuid: str) -> tuple[Generation, dict[str, Inventory]]:
         """Gives a provider's generation and inventories by resource class."""
         body = self._json("GET", f"/resource_providers/{uuid}/inventories")
-        raws = body["inventories"]
-        inventories = {name: Inventory(**{key: raws[name][key] for key in _FIELDS}) for name in raws}
-        return int(body["resource_provider_generation"]), inventories
+        with _understanding(body):
+            raws = body["inventories"]
+            inventories = {name: Inventory(**{key: raws[name][key] for key in _FIELDS}) for name in raws}
+            return int(body["resource_provider_generation"]), inventories
 
     def set_inventories(self, uuid: str, generation: Generation, inventories: Mapping[str, Inventory]) -> Generation:
         """Replaces a provider's inventories.
@@ -126,7 +135,8 @@ class PlacementClient:
             "inventories": _raw_inventories(inventories),
         }
         answer = self._json("PUT", f"/resource_providers/{uuid}/inventories", body)
-        return int(answer["resource_provider_generation"])
+        with _understanding(answer):
+            return int(answer["resource_provider_generation"])
 
     def reshape(
         self,
@@ -157,7 +167,15 @@ class PlacementClient:
 
     def consumers(self, uuid: str) -> tuple[str, ...]:
         """Gives the UUIDs of the consumers that hold allocations of a provider."""
-        return tuple(sorted(self._json("GET", f"/resource_providers/{uuid}/allocations")["allocations"]))
+        body = self._json("GET", f"/resource_providers/{uuid}/allocations")
+        with _understanding(body):
+            return tuple(sorted(body["allocations"]))
+
+    def usages(self, uuid: str) -> dict[str, int]:
+        """Gives how much of each resource class of a provider is held by consumers."""
+        body = self._json("GET", f"/resource_providers/{uuid}/usages")
+        with _understanding(body):
+            return dict(body["usages"])
 
     def allocations(self, consumer: str) -> Any:
         """Gives all that a consumer holds, as Placement says it: allocations, generation, project, user, type."""
@@ -166,21 +184,25 @@ class PlacementClient:
     def traits(self, uuid: str) -> tuple[Generation, frozenset[str]]:
         """Gives a provider's generation and traits."""
         body = self._json("GET", f"/resource_providers/{uuid}/traits")
-        return int(body["resource_provider_generation"]), frozenset(body["traits"])
+        with _understanding(body):
+            return int(body["resource_provider_generation"]), frozenset(body["traits"])
 
     def set_traits(self, uuid: str, generation: Generation, traits: Iterable[str]) -> Generation:
         """Replaces a provider's traits. Raises PlacementConflict if the generation is old."""
         body = {"resource_provider_generation": generation, "traits": sorted(traits)}
         answer = self._json("PUT", f"/resource_providers/{uuid}/traits", body)
-        return int(answer["resource_provider_generation"])
+        with _understanding(answer):
+            return int(answer["resource_provider_generation"])
 
     def ensure_traits(self, names: Iterable[str]) -> None:
         """Makes sure that the custom ones of `names` exist: one question for all, one request per new one."""
         wanted = sorted(name for name in names if name.startswith(_CUSTOM))
         for start in range(0, len(wanted), _NAMES_PER_REQUEST):
             some = wanted[start : start + _NAMES_PER_REQUEST]
-            present = self._json("GET", f"/traits?{urlencode({'name': 'in:' + ','.join(some)})}")["traits"]
-            for name in sorted(set(some) - set(present)):
+            body = self._json("GET", f"/traits?{urlencode({'name': 'in:' + ','.join(some)})}")
+            with _understanding(body):
+                missing = sorted(set(some) - set(body["traits"]))
+            for name in missing:
                 self._json("PUT", f"/traits/{quote(name)}")
 
     def ensure_resource_class(self, name: str) -> None:
@@ -194,10 +216,8 @@ class PlacementClient:
 
     def _negotiate(self) -> tuple[int, int]:
         body = self._json("GET", "/", microversion=None)
-        try:
+        with _understanding(body, self._where()):
             newest = _version(body["versions"][0]["max_version"])
-        except (KeyError, IndexError, TypeError, ValueError):
-            raise errors.PlacementUnreachable(_not_placement(self._where())) from None
         if newest < OLDEST:
             spoken = "{}.{}".format(*newest)
             raise errors.PlacementRejected(f"Placement speaks up to {spoken} only; 1.26 (Rocky) is needed")
@@ -233,15 +253,17 @@ class PlacementClient:
                 raise_exc=False,
                 headers={"Accept": "application/json"},
             )
-        except (ksa.Unauthorized, ksa.Forbidden) as error:
-            raise errors.PlacementDenied(f"Keystone refuses the [placement] credentials: {error}", status=401) from None
+        except (ksa.Unauthorized, ksa.Forbidden, ksa.AuthPluginException, ksa.AuthorizationFailure) as error:
+            text = f"the credentials of [placement] are refused or incomplete: {_cause(error)}"
+            raise errors.PlacementDenied(text, status=401) from None
         except (ksa.EndpointNotFound, ksa.CatalogException) as error:
             raise errors.PlacementUnreachable(
-                f"the service catalog has no placement endpoint for this region and interface ([placement] "
-                f"region_name, valid_interfaces, endpoint_override): {error}"
+                f"no placement endpoint is known: none in the service catalog for [placement] region_name and "
+                f"valid_interfaces, and neither endpoint_override nor endpoint is set ({_cause(error)})"
             ) from None
         except (ksa.ClientException, requests.RequestException, OSError) as error:
-            raise errors.PlacementUnreachable(f"Placement cannot be reached: {error}") from None
+            text = f"Placement cannot be reached: {_cause(error)} ([placement] endpoint_override, auth_url)"
+            raise errors.PlacementUnreachable(text) from None
 
     def _where(self) -> str:
         return str(self._adapter.get_endpoint() or "the [placement] endpoint")
@@ -278,6 +300,27 @@ def from_token(url: str, token: str, roles: str | None = None) -> PlacementClien
     headers = {"X-Roles": roles} if roles else {}
     own_session = session.Session(auth=token_endpoint.Token(url, token), timeout=_TIMEOUT, additional_headers=headers)
     return PlacementClient(adapter.Adapter(own_session, service_type=SERVICE_TYPE))
+
+
+@contextmanager
+def _understanding(answer: object, where: str = "") -> Iterator[None]:
+    """Turns an answer of another form than Placement's into PlacementUnreachable."""
+    try:
+        yield
+    except (KeyError, IndexError, TypeError, ValueError, AttributeError):
+        shown = repr(answer)[:80]
+        raise errors.PlacementUnreachable(f"{_not_placement(where or 'the endpoint')}: it says {shown}") from None
+
+
+def _cause(error: BaseException) -> str:
+    """Gives the innermost reason in one line, with the URL where there is one: `http://...: connection refused`."""
+    url = re.search(r"https?://[^\s'\")]+", str(error))
+    inner: BaseException = error
+    while (below := inner.__cause__ or inner.__context__) is not None:
+        inner = below
+    reason = (inner.strerror or "") if isinstance(inner, OSError) else ""
+    text = reason.lower() or " ".join(str(inner).split()) or type(inner).__name__
+    return f"{url[0].rstrip(':')}: {text}" if url and url[0] not in text else text
 
 
 def _provider(raw: Mapping[str, Any]) -> Provider:

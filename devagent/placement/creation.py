@@ -19,7 +19,8 @@ from typing import Final
 from devagent import errors
 from devagent.model.provider import Provider
 from devagent.placement.client import RESHAPE
-from devagent.placement.writer import TRANSIENT, Writer
+from devagent.placement.patience import TRANSIENT
+from devagent.placement.writer import Writer
 
 LOG = logging.getLogger(__name__)
 
@@ -69,7 +70,7 @@ class Creation:
     def _bare(self, wanted: Provider, failed: dict[str, errors.PlacementError]) -> Outcome:
         """Makes the provider with its traits, still without inventory."""
         if wanted.parent in failed:
-            return errors.PlacementNotFound(f"its parent could not be made: {failed[wanted.parent]}")
+            return errors.PlacementNotFound(f"what it stands below could not be made: {failed[wanted.parent]}")
         try:
             return self.writer.make(wanted, None, fill=False)
         except errors.PlacementError as error:

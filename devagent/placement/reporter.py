@@ -21,9 +21,10 @@ from devagent.model.provider import Provider, ProviderTree
 from devagent.placement import carry
 from devagent.placement.client import PlacementClient
 from devagent.placement.creation import Creation
+from devagent.placement.patience import Patience
 from devagent.placement.reader import Reader
 from devagent.placement.state import Contest, Memory
-from devagent.placement.writer import Writer
+from devagent.placement.writer import Writer, drained
 
 LOG = logging.getLogger(__name__)
 
@@ -74,7 +75,7 @@ class Reporter:
         sleep: Callable[[float], None] = time.sleep,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        self.client, self._sleep, self._clock = client, sleep, clock
+        self.client, self._patience, self._clock = client, Patience(sleep), clock
         self._keep(memory or Memory(""))
         if self.memory.microversion is not None:
             client.version = self.memory.microversion
@@ -87,26 +88,26 @@ class Reporter:
         """
         remembered = self.memory.root if self.memory.root_name == hostname else None
         for root in filter(None, (compute_id, None if compute_id else remembered)):
-            listed = self.client.tree(root)
+            listed = self._reader.tree(root)
             if root in listed and (compute_id or listed[root].name == hostname):
                 return Survey(listed[root], listed)
-        found = None if compute_id else self.client.find(hostname)
+        found = None if compute_id else self._patience.call(lambda: self.client.find(hostname))
         if found is None:
             what = f"with the UUID {compute_id}" if compute_id else f"called {hostname!r}"
             raise errors.RootProviderMissing(
                 f"Placement has no provider {what} for this compute node. nova-compute makes it at its first start; "
                 "if it has another name, set [DEFAULT] host to what `openstack hypervisor list` shows"
             )
-        return Survey(found, self.client.tree(found.uuid))
+        return Survey(found, self._reader.tree(found.uuid))
 
     def read(self, root: str) -> dict[str, Provider]:
         """Gives the whole tree of `root` as Placement has it, Nova's providers too. Raises PlacementError."""
-        return {uuid: self._reader.read(entry) for uuid, entry in self.client.tree(root).items()}
+        return {uuid: self._reader.read(entry) for uuid, entry in self._reader.tree(root).items()}
 
     def plan(self, desired: ProviderTree, survey: Survey | None = None) -> Report:
         """Says what a report would change, as the `changes` and `owned` of a report, and writes nothing."""
         report = Report()
-        report.changes += self._changes(desired, survey, report)
+        report.changes += self._changes(desired, survey, report)[0]
         return report
 
     def report(
@@ -127,9 +128,9 @@ class Reporter:
         """
         report = Report()
         try:
-            changes = self._changes(desired, survey, report)
+            changes, actual = self._changes(desired, survey, report)
             report.postponed = max(0, len(changes) - most) if most is not None else 0
-            self._change(changes[:most], report, done, step)
+            self._change(self._free_names(changes[:most], actual), report, done, step)
         finally:
             self.memory.microversion = self.client.negotiated
         return report
@@ -155,18 +156,23 @@ class Reporter:
     def purgeable(self, desired: ProviderTree, survey: Survey | None = None) -> list[Provider]:
         """Gives our providers that are not `desired`, children first."""
         wanted = desired.by_uuid()
-        listed = survey.listed if survey is not None else self.client.tree(desired.root)
+        listed = survey.listed if survey is not None else self._reader.tree(desired.root)
         gone = [entry for entry in listed.values() if entry.is_ours and entry.uuid not in wanted]
         return sorted(gone, key=lambda one: _depth(one, listed), reverse=True)
 
     def _keep(self, memory: Memory) -> None:
         self.memory = memory
-        self._reader = Reader(self.client, memory)
-        self._writer = Writer(self.client, memory, self._reader, self._sleep)
+        self._reader = Reader(self.client, memory, self._patience)
+        self._writer = Writer(self.client, memory, self._reader, self._patience)
 
-    def _changes(self, desired: ProviderTree, survey: Survey | None, report: Report) -> Sequence[Change]:
-        """Compares `desired` with what Placement has; what others own or fight over is left out and said."""
-        listed = survey.listed if survey is not None else self.client.tree(desired.root)
+    def _changes(
+        self, desired: ProviderTree, survey: Survey | None, report: Report
+    ) -> tuple[list[Change], dict[str, Provider]]:
+        """Compares `desired` with what Placement has, and gives the changes and our providers as they are.
+
+        What others own or fight over, and what waits for its consumers, is left out and said.
+        """
+        listed = survey.listed if survey is not None else self._reader.tree(desired.root)
         if desired.root not in listed:
             raise errors.RootProviderMissing(f"Placement has no provider {desired.root} for this compute node")
         self._begin(listed[desired.root])
@@ -178,7 +184,8 @@ class Reporter:
         actual = self._reader.complete(ours)
         changes = diff(desired, actual)
         self._judge(changes, before, wanted.keys())
-        return [change for change in changes if not self._contested(change, report)]
+        changes = tuple(change for change in changes if not self._contested(change, report))
+        return [change for change in changes if not self._waits(change, report)], actual
 
     def _begin(self, root: Provider) -> None:
         """Forgets what is remembered of another tree, or was last read in full too long ago."""
@@ -216,6 +223,33 @@ class Reporter:
         )
         return True
 
+    def _waits(self, change: Change, report: Report) -> bool:
+        """Tells whether nothing is left to do but to wait until nobody holds what should go."""
+        before, after = change.before, change.after
+        going = [] if before is None else [name for name in before.inventories if name not in after.inventories]
+        if before is None or not going or change.action is Action.REPLACE or change.moves or change.sets_traits:
+            return False
+        closed = same_inventories(drained(before.inventories, after.inventories), before.inventories)
+        if not closed or not self._reader.in_use(before, going):
+            return False
+        report.held.append(before)
+        return True
+
+    def _free_names(self, changes: Sequence[Change], actual: Mapping[str, Provider]) -> list[Change]:
+        """Takes away the names that a change needs from those of our providers that have them now.
+
+        So that devices can swap addresses, or all move up by one when buses are numbered anew.
+        """
+        holders = {provider.name: provider for provider in actual.values()}
+        needed = {change.after.name: change for change in changes if change.before is None or change.moves}
+        freed: dict[str, Provider] = {}
+        for name, change in needed.items():
+            holder = holders.get(name)
+            replaced = change.action is Action.REPLACE and change.before == holder
+            if holder is not None and holder.uuid != change.after.uuid and not replaced:
+                freed[holder.uuid] = self._writer.make(replace(holder, name=holder.former_name), holder)
+        return [_renamed(change, freed) for change in changes]
+
     def _change(self, changes: Sequence[Change], report: Report, done: Done | None, step: Step | None) -> None:
         def made(change: Change, result: Provider) -> None:
             if not same_inventories(change.after.inventories, result.inventories):
@@ -246,6 +280,15 @@ class Reporter:
         if change.action is Action.REPLACE and change.before is not None:
             return carry.take_over(self._writer, change.before, change.after)
         return self._writer.make(change.after, change.before)
+
+
+def _renamed(change: Change, freed: Mapping[str, Provider]) -> Change:
+    """Gives the change from what its provider is after its name was taken away."""
+    before = freed.get(change.before.uuid) if change.before is not None else None
+    if before is None:
+        return change
+    after = replace(change.after, name=before.name) if change.action is Action.RETIRE else change.after
+    return replace(change, before=before, after=after)
 
 
 def _counter(total: int, step: Step | None) -> Callable[[], None] | None:

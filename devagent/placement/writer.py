@@ -4,40 +4,28 @@
 
 from __future__ import annotations
 
-import logging
-import random
-import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
+from functools import partial
 from typing import Final
 
 from devagent import errors
 from devagent.inventory.diff import Change, compare, same_inventories
 from devagent.model.provider import Inventory, Provider
 from devagent.placement.client import REPARENT, PlacementClient
+from devagent.placement.patience import TRANSIENT, Patience
 from devagent.placement.reader import Reader
 from devagent.placement.state import Memory
 
-LOG = logging.getLogger(__name__)
-
 IN_USE: Final = "placement.inventory.inuse"
 NAME_TAKEN: Final = "placement.duplicate_name"
-_TRIES: Final = 8
-_TRIES_UNCONNECTED: Final = 3
-_BACKOFF: Final = 0.05  # seconds; doubles with each try, with full jitter
-_LONGEST_WAIT: Final = 30.0
-
-# What a re-read can cure: somebody was quicker, or Placement stumbled (it answers lost races with 500 too).
-TRANSIENT: Final = (errors.PlacementConflict, errors.PlacementUnreachable)
 
 
 class Writer:
     """Writes to Placement with retries; every write is one that can be repeated."""
 
-    def __init__(
-        self, client: PlacementClient, memory: Memory, reader: Reader, sleep: Callable[[float], None] = time.sleep
-    ) -> None:
-        self.client, self.memory, self.reader, self._sleep = client, memory, reader, sleep
+    def __init__(self, client: PlacementClient, memory: Memory, reader: Reader, patience: Patience) -> None:
+        self.client, self.memory, self.reader, self.patience = client, memory, reader, patience
 
     def make(self, wanted: Provider, actual: Provider | None, *, fill: bool = True) -> Provider:
         """Makes the provider `wanted` out of `actual` and gives what Placement then has, with its generation.
@@ -46,47 +34,33 @@ class Writer:
         without `fill`, its inventories are left as they are. Raises PlacementError once re-reading does
         not help.
         """
-        for attempt in range(1, _TRIES + 1):
+        attempt = 1
+        while True:
             target = wanted if fill else replace(wanted, inventories=actual.inventories if actual else {})
             try:
                 change = compare(target, actual)
-                result = self._apply(change) if change is not None else replace(target, generation=_generation(actual))
+                result = self._apply(change) if change is not None else _as(actual)
             except (*TRANSIENT, errors.PlacementNotFound, errors.PlacementRejected) as error:
                 self.memory.forget(wanted.uuid)
                 if not self._curable(error, wanted, attempt):
                     raise
-                self.wait(error, attempt)
-                entry = self.client.provider(wanted.uuid)
-                if entry is None and isinstance(error, errors.PlacementConflict) and error.code == NAME_TAKEN:
-                    raise  # by a provider elsewhere, as it is not ours under this UUID
-                actual = self.reader.read(entry) if entry is not None else None
+                actual = self.reader.find(wanted.uuid)
+                if actual is None and error.code == NAME_TAKEN:
+                    raise self._name_taken(wanted, error) from None
+                attempt += 1
             else:
                 self.memory.remember(result)
                 return result
-        raise AssertionError("the last try raises")
 
     def ensure_names(self, providers: Iterable[Provider]) -> None:
         """Makes sure that all custom traits and classes of `providers` exist, asking only about new ones."""
-        traits = {name for provider in providers for name in provider.traits} - self.memory.names
-        classes = {name for provider in providers for name in provider.inventories} - self.memory.names
-        for attempt in range(1, _TRIES + 1):
-            try:
-                self.client.ensure_traits(traits)
-                for name in sorted(classes):
-                    self.client.ensure_resource_class(name)
-            except TRANSIENT as error:
-                if attempt == _TRIES or (error.status is None and attempt >= _TRIES_UNCONNECTED):
-                    raise
-                self.wait(error, attempt)
-            else:
-                self.memory.names |= traits | classes
-                return
-
-    def wait(self, error: errors.PlacementError, attempt: int) -> None:
-        """Waits before the next try: longer each time, spread at random, and as long as a proxy asks."""
-        LOG.debug("%s; read again (%d)", error, attempt)
-        spread = random.uniform(0, _BACKOFF * 2**attempt)  # noqa: S311 - spreads retries, hides nothing
-        self._sleep(min(max(error.retry_after, spread), _LONGEST_WAIT))
+        wanted = list(providers)
+        traits = {name for provider in wanted for name in provider.traits} - self.memory.names
+        classes = {name for provider in wanted for name in provider.inventories} - self.memory.names
+        self.patience.call(lambda: self.client.ensure_traits(traits))
+        for name in sorted(classes):
+            self.patience.call(partial(self.client.ensure_resource_class, name))
+        self.memory.names |= traits | classes
 
     def _curable(self, error: errors.PlacementError, wanted: Provider, attempt: int) -> bool:
         if isinstance(error, errors.PlacementRejected):
@@ -95,10 +69,19 @@ class Writer:
             self.memory.names -= known
             if known:
                 self.ensure_names([wanted])
-            return bool(known)
-        if isinstance(error, errors.PlacementUnreachable) and error.status is None:
-            return attempt < _TRIES_UNCONNECTED
-        return attempt < _TRIES
+            return bool(known) and attempt == 1
+        return self.patience.again(error, attempt)
+
+    def _name_taken(self, wanted: Provider, error: errors.PlacementError) -> errors.PlacementError:
+        """Says who has the name: not a provider of this tree, or it would have been found before."""
+        holder = self.patience.call(lambda: self.client.find(wanted.name))
+        where = f"the provider {holder.uuid} of another compute node" if holder else "a provider elsewhere"
+        return errors.PlacementConflict(
+            f"its name is taken by {where}; if that compute node is no more, delete it: "
+            f"openstack resource provider delete {holder.uuid if holder else '<uuid>'}",
+            status=error.status,
+            code=error.code,
+        )
 
     def _apply(self, change: Change) -> Provider:
         """Makes one change: the provider, then its traits, then its inventories.
@@ -150,7 +133,13 @@ def drained(before: Mapping[str, Inventory], after: Mapping[str, Inventory]) -> 
     return {**{name: replace(inventory, reserved=inventory.total) for name, inventory in going.items()}, **staying}
 
 
-def _generation(provider: Provider | None) -> int:
-    if provider is None or provider.generation is None:
+def _as(actual: Provider | None) -> Provider:
+    if actual is None:
+        raise ValueError("a provider that is not there differs from any that is wanted")
+    return actual
+
+
+def _generation(provider: Provider) -> int:
+    if provider.generation is None:
         raise ValueError("only a provider that was read has a generation")
     return provider.generation

@@ -48,13 +48,14 @@ _MAX_VFS: Final = 0xFFFF
 _MAX_MATCHES: Final = 256
 
 
-def scan(host: Tree, reads: Reads, problems: list[Problem]) -> dict[str, Function]:
-    """Gives every PCI function of `host` by address, in bus order; what is amiss goes to `problems`.
+def scan(host: Tree, reads: Reads, problems: list[Problem]) -> tuple[dict[str, Function], frozenset[str]]:
+    """Gives every PCI function of `host` by address, in bus order, and the addresses of those that are unknown.
 
+    Unknown are functions that are there but do not say what they are; what is amiss goes to `problems`.
     Raises Unreadable if the list of functions itself cannot be read.
     """
     if not host.has(DEVICES):
-        return {}
+        return {}, frozenset()
     with host.below(DEVICES) as devices:
         return _Scan(devices, reads, problems).run()
 
@@ -78,8 +79,10 @@ class _Scan:
         self.devices, self.reads, self.problems = devices, reads, problems
         self.basics: dict[str, _Basics] = {}
         self.physfn: dict[str, str] = {}
+        self.unread: dict[str, set[str]] = {}
+        self.unknown: set[str] = set()
 
-    def run(self) -> dict[str, Function]:
+    def run(self) -> tuple[dict[str, Function], frozenset[str]]:
         for address in self._addresses():
             basics = self._identify(address)
             if basics is not None:
@@ -93,7 +96,9 @@ class _Scan:
         for address, pf in self.physfn.items():
             if functions[address].physfn is None:
                 functions[address] = replace(functions[address], physfn=pf)
-        return functions
+        for address in self.unread.keys() & functions.keys():
+            functions[address] = replace(functions[address], unread=frozenset(self.unread[address]))
+        return functions, frozenset(self.unknown)
 
     def _addresses(self) -> list[str]:
         addresses = []
@@ -121,6 +126,7 @@ class _Scan:
         if vendor is None or device is None or class_code is None:
             if self.devices.has(address):  # else it was unplugged while we looked: nothing is wrong
                 self._problem(address, "has no readable vendor, device and class; left out")
+                self.unknown.add(address)
             return None
         subvendor, subdevice = self._hex(address, "subsystem_vendor"), self._hex(address, "subsystem_device")
         driver = _last(self._link(address, "driver"))
@@ -152,7 +158,7 @@ class _Scan:
             return None
         device = self._text(address, "sriov_vf_device").lower() or None
         if device is not None and not re.fullmatch("[0-9a-f]{1,4}", device):
-            self._problem(address, f"sriov_vf_device {device!r} is not a device id")
+            self._unread(address, "sriov_vf_device", f"is {device!r}, not a device id")
             device = None
         return Sriov(total, device.zfill(4) if device else None, tuple(self._vfs(address)))
 
@@ -162,16 +168,16 @@ class _Scan:
             address = _last(self._link(pf, name)) or ""
             vf = self.basics.get(address)
             if vf is None:  # being created or removed at this very moment, or a broken link
-                self._problem(pf, f"{name} leads to no function; left out")
+                self._unread(pf, "virtfn", f"{index} leads to no function; left out")
             elif address in self.physfn or address == pf:
-                self._problem(pf, f"{name} leads to {address}, which cannot be this PF's VF {index}; left out")
+                self._unread(pf, "virtfn", f"{index} leads to {address}, which cannot be its VF; left out")
             else:
                 self.physfn[address] = pf
                 yield VirtualFunction(index, address, vf.driver, vf.iommu_group)
 
     def _path(self, address: str) -> tuple[str | None, tuple[str, ...]]:
         """Gives the root bus and the bridges above, from ../../../devices/pci0000:3a/0000:3a:00.0/0000:3b:00.0."""
-        target = self._link("", address)
+        target = self._link(address, "path", address)
         if target is None:
             return None, ()
         parts = target.split("/")
@@ -182,7 +188,7 @@ class _Scan:
         paths = self._expand(address, "", pattern.split("/"))
         for count, path in enumerate(paths):
             if count == _MAX_MATCHES:
-                self._problem(address, f"more than {_MAX_MATCHES} files match {pattern}; the rest left out")
+                self._unread(address, pattern, f": more than {_MAX_MATCHES} files match; the rest left out")
                 return
             text = self._try_text(address, path)
             if text is not None:
@@ -202,7 +208,7 @@ class _Scan:
         name = _last(self._link(address, "iommu_group"))
         if name is None or (name.isascii() and name.isdigit() and int(name) < _MAX_GROUP):
             return None if name is None else int(name)
-        self._problem(address, f"iommu_group leads to {name!r}, which is no group")
+        self._unread(address, "iommu_group", f"leads to {name!r}, which is no group")
         return None
 
     def _number(self, address: str, name: str, low: int, high: int, unknown: int | None = None) -> int | None:
@@ -211,7 +217,7 @@ class _Scan:
             return None
         if re.fullmatch(r"-?[0-9]{1,10}", text) and low <= (number := int(text)) <= high:
             return None if number == unknown else number
-        self._problem(address, f"{name} is {text[:40]!r}, not a number from {low} to {high}")
+        self._unread(address, name, f"is {text[:40]!r}, not a number from {low} to {high}")
         return None
 
     def _hex(self, address: str, name: str, digits: int = 4) -> str | None:
@@ -226,22 +232,27 @@ class _Scan:
         try:
             return self.devices.text(f"{address}/{name}")
         except Unreadable as error:
-            self._problem(address, f"{name} {error.reason}")
+            self._unread(address, name, error.reason)
             return None
 
-    def _link(self, address: str, name: str) -> str | None:
+    def _link(self, address: str, name: str, path: str | None = None) -> str | None:
         try:
-            return self.devices.link(f"{address}/{name}" if address else name)
+            return self.devices.link(path or f"{address}/{name}")
         except Unreadable as error:
-            self._problem(address or name, f"link {name} {error.reason}")
+            self._unread(address, "virtfn" if name.startswith("virtfn") else name, error.reason)
             return None
 
     def _names(self, address: str, directory: str) -> list[str]:
         try:
             return self.devices.names(f"{address}/{directory}" if directory else address)
         except Unreadable as error:
-            self._problem(address, f"{directory or 'directory'} {error.reason}")
+            # Of the function's own directory only the virtfn links are wanted.
+            self._unread(address, directory or "virtfn", error.reason)
             return []
+
+    def _unread(self, address: str, name: str, problem: str) -> None:
+        self.unread.setdefault(address, set()).add(name)
+        self._problem(address, f"{name} {problem}")
 
     def _problem(self, device: str | None, problem: str) -> None:
         self.problems.append(Problem(SOURCE, device, problem))

@@ -18,16 +18,21 @@ BLOCK: Final = "sys/dev/block"
 _DEPTH: Final = 8  # VLAN on bond on NIC, LUKS on LVM on RAID on disk: nobody stacks deeper
 
 
-def host_use(host: Tree, problems: list[Problem]) -> dict[str, str]:
-    """Gives, by PCI address, what the host uses a function for, in words for an operator."""
+def host_use(host: Tree, problems: list[Problem]) -> tuple[dict[str, str], bool]:
+    """Gives, by PCI address, what the host uses a function for, in words for an operator; and whether that is all.
+
+    It is not all if something that would tell could not be read.
+    """
     uses: dict[str, str] = {}
+    known = True
     for finder in (_routes, _bonds, _mounts):
         try:
             for address, use in finder(host):
                 uses.setdefault(address, use)
         except Unreadable as error:
             problems.append(Problem("users", None, str(error)))
-    return uses
+            known = False
+    return uses, known
 
 
 def _routes(host: Tree) -> Iterator[tuple[str, str]]:
