@@ -1,0 +1,170 @@
+# SPDX-FileCopyrightText: The devagent authors
+# SPDX-License-Identifier: Apache-2.0
+"""The changes that make Placement equal to the desired tree, in an order in which they can be made."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from devagent.inventory.diff import Action, Change, diff, same_inventories
+from devagent.model.provider import Inventory, Provider, ProviderTree
+
+ROOT = str(uuid.UUID(int=0))
+
+
+def provider(number: int, parent: str | None = ROOT, **more: object) -> Provider:
+    values = {"inventories": {"PGPU": Inventory(1, max_unit=1)}, "traits": frozenset({"CUSTOM_DEVAGENT"})} | more
+    return Provider(str(uuid.UUID(int=number)), f"devagent:h:{number}", parent, **values)  # type: ignore[arg-type]
+
+
+def placement(*providers: Provider) -> dict[str, Provider]:
+    """Gives what Placement has, with generations."""
+    return {each.uuid: replace(each, generation=5) for each in providers}
+
+
+def changes(desired: Iterable[Provider], actual: Mapping[str, Provider]) -> list[tuple[str, str]]:
+    found = diff(ProviderTree(ROOT, tuple(desired)), actual)
+    return [(change.action.value, change.after.name) for change in found]
+
+
+def applied(found: Iterable[Change], actual: Mapping[str, Provider]) -> dict[str, Provider]:
+    """Does to a copy of `actual` what the changes say, as Placement would; parents must be there already."""
+    result = dict(actual)
+    for change in found:
+        assert (change.before is None) == (change.after.uuid not in result)
+        assert change.after.parent in result or change.after.parent == ROOT
+        result[change.after.uuid] = replace(change.after, generation=(change.after.generation or 0) + 1)
+    return result
+
+
+def content(providers: Iterable[Provider]) -> dict[str, Provider]:
+    return {each.uuid: replace(each, generation=None) for each in providers}
+
+
+def test_equal_trees_need_nothing() -> None:
+    assert diff(ProviderTree(ROOT, (provider(1), provider(2))), placement(provider(2), provider(1))) == ()
+
+
+def test_creations_and_updates_come_parents_first_and_the_gone_last() -> None:
+    node = provider(1, inventories={})
+    wanted = [node, provider(2, node.uuid), provider(3, node.uuid, traits=frozenset())]
+    assert changes(wanted, placement(provider(9), provider(3, node.uuid))) == [
+        ("+", "devagent:h:1"),
+        ("+", "devagent:h:2"),
+        ("~", "devagent:h:3"),
+        ("-", "devagent:h:9"),
+    ]
+
+
+def test_what_is_gone_is_emptied_and_kept() -> None:
+    gone = provider(9)
+    (change,) = diff(ProviderTree(ROOT), placement(gone))
+    assert change.action is Action.RETIRE
+    assert change.after == replace(gone, inventories={}, generation=5)
+    assert change.sets_inventories
+    assert not change.moves
+    assert not change.sets_traits
+
+
+def test_what_is_gone_and_empty_needs_nothing() -> None:
+    assert changes([], placement(provider(9, inventories={}))) == []
+
+
+@pytest.mark.parametrize("name", ["h", "h_0000:3b:00.0", "devagent-h", "Devagent:h:1"])
+def test_providers_of_others_are_left_alone(name: str) -> None:
+    assert changes([], placement(replace(provider(9), name=name))) == []
+
+
+@pytest.mark.parametrize(
+    ("before", "flags"),
+    [
+        ({"traits": frozenset()}, (False, True, False)),
+        ({"inventories": {}}, (False, False, True)),
+        ({"inventories": {"PGPU": Inventory(1, reserved=1, max_unit=1)}}, (False, False, True)),
+        ({"inventories": {"FPGA": Inventory(1, max_unit=1)}}, (False, False, True)),
+        ({"parent": str(uuid.UUID(int=7))}, (True, False, False)),
+    ],
+)
+def test_an_update_says_what_it_sets(before: dict[str, object], flags: tuple[bool, bool, bool]) -> None:
+    wanted = provider(1)
+    (change,) = diff(ProviderTree(ROOT, (wanted,)), placement(provider(1, **before)))  # type: ignore[arg-type]
+    assert (change.moves, change.sets_traits, change.sets_inventories) == flags
+    assert change.after == replace(wanted, generation=5)
+
+
+def test_a_new_name_moves_the_provider() -> None:
+    (change,) = diff(ProviderTree(ROOT, (provider(1),)), placement(replace(provider(1), name="devagent:h:old")))
+    assert change.action is Action.UPDATE
+    assert change.moves
+
+
+def test_a_creation_sets_what_there_is_to_set() -> None:
+    (bare,) = diff(ProviderTree(ROOT, (provider(1, inventories={}, traits=frozenset()),)), {})
+    assert (bare.before, bare.moves, bare.sets_traits, bare.sets_inventories) == (None, False, False, False)
+    (full,) = diff(ProviderTree(ROOT, (provider(1),)), {})
+    assert (full.moves, full.sets_traits, full.sets_inventories) == (False, True, True)
+
+
+def test_placements_defaults_are_the_same_as_nothing_said() -> None:
+    as_returned = Inventory(total=1, reserved=0, min_unit=1, max_unit=2147483647, step_size=1, allocation_ratio=1.0)
+    assert same_inventories({"PGPU": Inventory(1)}, {"PGPU": as_returned})
+
+
+def test_a_ratio_is_compared_as_a_database_keeps_it() -> None:
+    def ratio(value: float) -> dict[str, Inventory]:
+        return {"PGPU": Inventory(1, allocation_ratio=value)}
+
+    assert same_inventories(ratio(0.123456789), ratio(0.123457))
+    assert not same_inventories(ratio(0.12345), ratio(0.12346))
+    assert not same_inventories(ratio(1.0), ratio(1.5))
+
+
+INVENTORIES = st.dictionaries(
+    st.sampled_from(["PGPU", "FPGA", "CUSTOM_X"]),
+    st.builds(
+        Inventory,
+        total=st.integers(1, 4),
+        reserved=st.integers(0, 1),
+        max_unit=st.integers(1, 4),
+        allocation_ratio=st.sampled_from([1.0, 1.5, 16.0]),
+    ),
+    max_size=2,
+)
+TRAITS = st.frozensets(st.sampled_from(["CUSTOM_DEVAGENT", "HW_NUMA_ROOT", "CUSTOM_GOLD"]))
+
+
+@st.composite
+def trees(draw: st.DrawFn) -> tuple[Provider, ...]:
+    """Draws a tree of up to six of eight providers, each below the root or one before it."""
+    chosen: list[Provider] = []
+    for number in draw(st.lists(st.integers(1, 8), unique=True, max_size=6)):
+        parent = draw(st.sampled_from([ROOT, *(each.uuid for each in chosen)]))
+        name = f"devagent:h:{number}{draw(st.sampled_from(['', 'x']))}"
+        drawn = provider(number, parent, inventories=draw(INVENTORIES), traits=draw(TRAITS))
+        chosen.append(replace(drawn, name=name))
+    return tuple(chosen)
+
+
+@given(wanted=trees(), had=trees(), foreign=st.booleans())
+def test_the_changes_make_placement_what_is_wanted(
+    wanted: tuple[Provider, ...], had: tuple[Provider, ...], foreign: bool
+) -> None:
+    desired = ProviderTree(ROOT, wanted)
+    nova = replace(provider(99), name="h_0000:3b:00.0")
+    actual = placement(*had, *([nova] if foreign else []))
+    made = applied(diff(desired, actual), actual)
+
+    assert diff(desired, made) == ()
+    now = content(made.values())
+    assert {uid: now[uid] for uid in desired.by_uuid()} == content(wanted)
+    left = {uid: each for uid, each in now.items() if uid not in desired.by_uuid()}
+    assert left.keys() == actual.keys() - desired.by_uuid().keys()
+    assert not [each for each in left.values() if each.is_ours and each.inventories]
+    if foreign:
+        assert left[nova.uuid] == nova

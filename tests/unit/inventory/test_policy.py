@@ -1,0 +1,194 @@
+# SPDX-FileCopyrightText: The devagent authors
+# SPDX-License-Identifier: Apache-2.0
+"""The first rule that matches a device decides how it is given."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from devagent.discovery import Discovery
+from devagent.inventory.policy import matches
+from devagent.model.claim import Kind, Mode, NetFacts
+from devagent.model.device import Identity
+from devagent.model.policy import Match
+
+from ..worlds import NIC, claim, decide, function, pf, rule, snapshot
+
+
+def test_the_first_rule_that_matches_decides() -> None:
+    seen = snapshot(function())
+    rules = [
+        rule(Mode.WHOLE, "other", vendor=("8086",)),
+        rule(None, "first", vendor=("10de",)),
+        rule(Mode.WHOLE, "second", vendor=("10de",)),
+    ]
+    assert decide(seen, *rules)["0000:3b:00.0"].decision.rule == "first"
+    assert decide(seen, *reversed(rules))["0000:3b:00.0"].decision.rule == "second"
+
+
+def test_a_device_that_no_rule_matches_is_listed_and_left_alone() -> None:
+    decision = decide(snapshot(function()), rule(vendor=("8086",)))["0000:3b:00.0"].decision
+    assert (decision.managed, decision.reason, decision.rule) == (False, "no rule matches", None)
+
+
+def test_ignore_leaves_a_device_alone_and_names_the_rule() -> None:
+    decision = decide(snapshot(function()), rule(None, "mine"))["0000:3b:00.0"].decision
+    assert (decision.managed, decision.reason, decision.rule) == (False, "rule mine ignores it", "mine")
+
+
+NIC_PF = pf(1, driver="mlx5_core", numa_node=1)[0]
+NIC_CLAIM = claim(NIC_PF, Kind.NIC, net=NetFacts(("ens1f0np0", "ens1f0r0")))
+
+
+@pytest.mark.parametrize(
+    ("fits", "misses"),
+    [
+        ({"kind": (Kind.GPU, Kind.NIC)}, {"kind": (Kind.GPU,)}),
+        ({"vendor": ("8086", "15b3")}, {"vendor": ("8086",)}),
+        ({"device": ("101d",)}, {"device": ("101e",)}),
+        ({"class_code": ("02",)}, {"class_code": ("03",)}),
+        ({"class_code": ("0200",)}, {"class_code": ("0207",)}),
+        ({"class_code": ("020000",)}, {"class_code": ("020001",)}),
+        ({"address": ("0000:3b:*",)}, {"address": ("0000:3c:*",)}),
+        ({"address": ("0000:3b:00.[01]",)}, {"address": ("3b:00.0",)}),
+        ({"driver": ("mlx*",)}, {"driver": ("vfio-pci",)}),
+        ({"interface": ("ens1f?r0",)}, {"interface": ("ens2*",)}),
+        ({"numa_node": (0, 1)}, {"numa_node": (0,)}),
+        ({"vfs": True}, {"vfs": False}),
+        ({}, {"vendor": ("15b3",), "device": ("ffff",)}),
+    ],
+)
+def test_a_selector_fits_or_not(fits: dict[str, Any], misses: dict[str, Any]) -> None:
+    assert matches(Match(**fits), NIC_PF, NIC_CLAIM)
+    assert not matches(Match(**misses), NIC_PF, NIC_CLAIM)
+
+
+def test_what_is_unknown_fits_no_selector() -> None:
+    bare = function(numa_node=None, driver=None)
+    assert not matches(Match(numa_node=(0,)), bare, claim(bare))
+    assert not matches(Match(driver=("?*",)), bare, claim(bare))
+    assert not matches(Match(interface=("*",)), bare, claim(bare))
+    assert not matches(Match(vfs=True), bare, claim(bare))
+
+
+def test_the_drivers_class_is_taken_unless_the_rule_has_its_own() -> None:
+    seen = snapshot(function())
+    assert decide(seen, rule())["0000:3b:00.0"].decision.resource_class == "PGPU"
+    own = rule(resource_class="CUSTOM_GPU_A100", traits=frozenset({"CUSTOM_GOLD"}))
+    decision = decide(seen, own)["0000:3b:00.0"].decision
+    assert (decision.resource_class, decision.traits) == ("CUSTOM_GPU_A100", frozenset({"CUSTOM_GOLD"}))
+
+
+def test_only_the_chosen_vf_indexes_are_given() -> None:
+    decision = decide(snapshot(*pf(6)), rule(Mode.VF, vf_indexes=frozenset({0, 1, 5, 40})))["0000:3b:00.0"].decision
+    assert (decision.total, decision.reason) == (3, "3 of 6 VFs given")
+
+
+def test_every_vf_is_given_without_vf_indexes() -> None:
+    decision = decide(snapshot(*pf(6)), rule(Mode.VF))["0000:3b:00.0"].decision
+    assert (decision.total, decision.resource_class, decision.mode) == (6, "CUSTOM_VF", Mode.VF)
+
+
+def test_another_number_of_vfs_than_wanted_is_said() -> None:
+    decision = decide(snapshot(*pf(6)), rule(Mode.VF, vf_count=8))["0000:3b:00.0"].decision
+    assert decision.reason == "6 of 6 VFs given; the rule wants 8 (write it to sriov_numvfs)"
+    assert decide(snapshot(*pf(6)), rule(Mode.VF, vf_count=6))["0000:3b:00.0"].decision.reason == "6 of 6 VFs given"
+
+
+def test_a_pf_whose_vfs_are_yet_to_be_made_gives_none() -> None:
+    decision = decide(snapshot(*pf(0)), rule(Mode.VF, vf_count=8))["0000:3b:00.0"].decision
+    assert decision.managed
+    assert (decision.total, decision.reason) == (0, "no VFs exist; the rule wants 8 (write it to sriov_numvfs)")
+
+
+def test_a_refusal_of_the_driver_is_the_reason() -> None:
+    refusing = claim(function(), offers={Mode.WHOLE: "PGPU"}, refusals={Mode.VF: "needs a vGPU type"})
+    decision = decide(snapshot(function()), rule(Mode.VF), claims=[refusing])["0000:3b:00.0"].decision
+    assert (decision.managed, decision.reason) == (False, "needs a vGPU type")
+
+
+def test_a_rules_class_does_not_overrule_what_the_driver_refuses() -> None:
+    refusing = claim(function(), offers={}, refusals={Mode.WHOLE: "stays with the host"})
+    decision = decide(snapshot(function()), rule(resource_class="CUSTOM_X"), claims=[refusing])["0000:3b:00.0"].decision
+    assert (decision.managed, decision.reason) == (False, "stays with the host")
+
+
+@pytest.mark.parametrize(
+    ("offers", "reason"),
+    [
+        ({}, "driver fake offers nothing, not vf"),
+        ({Mode.WHOLE: "PGPU"}, "driver fake offers whole, not vf"),
+    ],
+)
+def test_what_the_driver_does_not_offer_is_said(offers: dict[Mode, str], reason: str) -> None:
+    silent = claim(function(), offers=offers)
+    assert decide(snapshot(function()), rule(Mode.VF), claims=[silent])["0000:3b:00.0"].decision.reason == reason
+
+
+def test_an_unknown_device_is_given_by_its_ids() -> None:
+    seen = snapshot(function(ids="abcd:0123", class_code="ff0000"))
+    device = decide(seen, rule(vendor=("abcd",), device=("0123",)), claims=[])["0000:3b:00.0"]
+    assert (device.claim.kind, device.decision.resource_class) == (Kind.OTHER, "CUSTOM_PCI_ABCD_0123")
+    assert device.decision.managed
+
+
+def test_an_unknown_device_is_not_listed_unless_a_rule_wants_it() -> None:
+    seen = snapshot(function(ids="abcd:0123"))
+    assert decide(seen, claims=[]) == {}
+    assert decide(seen, rule(None), claims=[]) == {}
+    assert list(decide(seen, claims=[], every=True)) == ["0000:3b:00.0"]
+
+
+def test_an_unknown_display_is_no_gpu_to_a_rule() -> None:
+    seen = snapshot(function(ids="1a03:2000", class_code="030000"))
+    assert decide(seen, rule(kind=(Kind.GPU,)), claims=[]) == {}
+
+
+def test_a_vf_is_never_a_device() -> None:
+    assert list(decide(snapshot(*pf(4)), rule(), every=True)) == ["0000:3b:00.0"]
+
+
+def test_a_bridge_is_never_a_device() -> None:
+    seen = snapshot(function("0000:3a:01.0", "8086:352a", "060400"), function())
+    assert list(decide(seen, rule(), claims=[], every=True)) == ["0000:3b:00.0"]
+
+
+def test_the_identity_leaves_out_the_bus_numbers_below_the_root() -> None:
+    one = function(pcie_path=("0000:3a:01.0", "0000:3b:00.0", "0000:3c:02.0"), address="0000:3d:00.0")
+    other = function(pcie_path=("0000:3a:01.0", "0000:40:00.0", "0000:41:02.0"), address="0000:42:00.0")
+    identities = [device.identity for each in (one, other) for device in decide(snapshot(each)).values()]
+    assert identities == [Identity("topology", "pci0000:3a/01.0/00.0/02.0/00.0")] * 2
+
+
+def test_without_a_path_the_address_is_the_identity() -> None:
+    seen = snapshot(function(root_bus=None, pcie_path=()))
+    assert decide(seen)["0000:3b:00.0"].identity == Identity("address", "0000:3b:00.0")
+
+
+def test_a_nic_is_not_given_by_a_rule_for_gpus() -> None:
+    nic = function(ids="15b3:101d", class_code=NIC)
+    decision = decide(snapshot(nic), rule(kind=(Kind.GPU,)), claims=[claim(nic, Kind.NIC)])["0000:3b:00.0"].decision
+    assert decision.reason == "no rule matches"
+
+
+MANAGED = {
+    "gpu8": {
+        "PGPU": 8,
+        "SRIOV_NET_VF": 4,
+    },
+    "fpga": {"FPGA": 3, "CUSTOM_FPGA_VF": 1},
+    "qat": {"CUSTOM_QAT_VF": 2},
+    "vm": {},
+}
+
+
+@pytest.mark.parametrize("name", MANAGED)
+def test_the_built_in_policy_on_the_described_hosts(discovery: Callable[[str], Discovery], name: str) -> None:
+    counts: dict[str, int] = {}
+    for device in discovery(name).devices:
+        if device.decision.resource_class:
+            counts[device.decision.resource_class] = counts.get(device.decision.resource_class, 0) + 1
+    assert counts == MANAGED[name]

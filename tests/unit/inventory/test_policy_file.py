@@ -1,0 +1,193 @@
+# SPDX-FileCopyrightText: The devagent authors
+# SPDX-License-Identifier: Apache-2.0
+"""Every mistake in devices.yaml is named with its line and key."""
+
+from __future__ import annotations
+
+import pytest
+
+from devagent.errors import PolicyError
+from devagent.inventory.policy_file import parse
+from devagent.model.claim import Kind, Mode
+from devagent.model.policy import Match, Rule
+
+HEAD = "schema_version: 1\nrules:\n"
+RULE = HEAD + "  - name: a\n    match: {}\n    mode: whole\n"
+IDS = 'four lower-case hex digits, or a list of such, each in quotes: "10de"'
+PATTERN = 'a shell pattern, or a list of such: "0000:3b:*"'
+RULE_KEYS = "name, match, mode, resource_class, traits, vf_indexes, vf_count"
+
+
+def matching(selectors: str) -> str:
+    """Gives a policy of one rule, whose selectors are on line 4."""
+    return RULE.replace("{}", selectors)
+
+
+def refused(text: str) -> PolicyError:
+    with pytest.raises(PolicyError) as caught:
+        parse(text, "devices.yaml")
+    return caught.value
+
+
+def test_a_rule_says_all_that_it_can_say() -> None:
+    text = """\
+schema_version: 1
+rules:
+  - name: all
+    match:
+      kind: [gpu, nic]
+      vendor: "10de"
+      device: ["20f1", "20b5"]
+      class: "0302"
+      address: "0000:3b:*"
+      driver: [nvidia, vfio-pci]
+      interface: ens1f?
+      numa_node: [0, 1]
+      has_vfs: false
+    mode: vf
+    resource_class: CUSTOM_GPU
+    traits: [CUSTOM_GOLD, CUSTOM_RACK_7]
+    vf_indexes: "0-3,6"
+    vf_count: 8
+"""
+    match = Match(
+        kind=(Kind.GPU, Kind.NIC),
+        vendor=("10de",),
+        device=("20f1", "20b5"),
+        class_code=("0302",),
+        address=("0000:3b:*",),
+        driver=("nvidia", "vfio-pci"),
+        interface=("ens1f?",),
+        numa_node=(0, 1),
+        vfs=False,
+    )
+    traits, indexes = frozenset({"CUSTOM_GOLD", "CUSTOM_RACK_7"}), frozenset({0, 1, 2, 3, 6})
+    policy = parse(text, "here")
+    assert policy.rules == (Rule("all", match, Mode.VF, "CUSTOM_GPU", traits, indexes, 8),)
+    assert policy.origin == "here"
+
+
+@pytest.mark.parametrize(("word", "mode"), [("whole", Mode.WHOLE), ("vf", Mode.VF), ("ignore", None)])
+def test_the_modes_are_whole_vf_and_ignore(word: str, mode: Mode | None) -> None:
+    assert parse(RULE.replace("whole", word), "p").rules[0].mode is mode
+
+
+def test_a_policy_without_rules_gives_nothing_away() -> None:
+    assert parse("schema_version: 1\nrules: []\n", "p").rules == ()
+
+
+def test_an_unquoted_id_that_yaml_leaves_alone_is_right() -> None:
+    assert parse(matching("{device: 20f1, vendor: 10de}"), "p").rules[0].match.device == ("20f1",)
+    assert parse(matching("{device: 1e10}"), "p").rules[0].match.device == ("1e10",)
+
+
+@pytest.mark.parametrize(
+    ("text", "line", "key", "problem"),
+    [
+        # The document as a whole.
+        ("", 1, "", "is None; expected is a mapping with schema_version and rules"),
+        ("# only a comment\n", 1, "", "is None; expected is a mapping with schema_version and rules"),
+        ("- a\n", 1, "", "is ['a']; expected is a mapping with schema_version and rules"),
+        ("schema_version: 1\n", 1, "", "rules is missing"),
+        ("rules: []\n", 1, "", "schema_version is missing"),
+        ("schema_version: 2\nrules: []\n", 1, "schema_version", "is 2; expected is 1: the only version of this format"),
+        ("schema_version: 1\nrules: 7\n", 2, "rules", "is 7; expected is a list of rules"),
+        (RULE + "extra: 1\n", 6, "extra", "is no key that is known here; known are schema_version, rules"),
+        # A rule.
+        (HEAD + "  - name: a\n    match: {}\n", 3, "rules[0]", "mode is missing"),
+        (HEAD + "  - match: {}\n    mode: vf\n", 3, "rules[0]", "name is missing"),
+        (HEAD + "  - name: a\n    mode: vf\n", 3, "rules[0]", "match is missing"),
+        (HEAD + "  - a\n", 3, "rules[0]", "is 'a'; expected is a mapping with name, match and mode"),
+        (RULE + "    Mode: vf\n", 6, "rules[0].Mode", f"is no key that is known here; known are {RULE_KEYS}"),
+        (RULE.replace("whole", "vgpu"), 5, "rules[0].mode", "is 'vgpu'; expected is whole, vf or ignore"),
+        (RULE.replace("name: a", "name: 5"), 3, "rules[0].name", "is 5; expected is a name of letters, digits"),
+        (RULE.replace("name: a", "name: a b"), 3, "rules[0].name", "is 'a b'; expected is a name of letters, digits"),
+        (RULE + "    resource_class: VGPU\n", 6, "rules[0].resource_class", "is 'VGPU'; expected is PGPU, FPGA, SRIOV"),
+        (
+            RULE + "    resource_class: CUSTOM_a\n",
+            6,
+            "rules[0].resource_class",
+            "is 'CUSTOM_a'; expected is PGPU",
+        ),
+        (RULE + "    traits: CUSTOM_A\n", 6, "rules[0].traits", "is 'CUSTOM_A'; expected is a list of traits"),
+        (
+            RULE + "    traits:\n      - CUSTOM_A\n      - GOLD\n",
+            8,
+            "rules[0].traits[1]",
+            "is 'GOLD'; expected is",
+        ),
+        (RULE + "    traits: [CUSTOM_DEVAGENT_X]\n", 6, "rules[0].traits[0]", "names that begin with CUSTOM_DEVAGENT"),
+        (RULE + "    traits: [COMPUTE_MANAGED_PCI_DEVICE]\n", 6, "rules[0].traits[0]", "expected is CUSTOM_ followed"),
+        (RULE + "    vf_count: many\n", 6, "rules[0].vf_count", "is 'many'; expected is a number of VFs, 0 to 65535"),
+        (RULE + "    vf_count: -1\n", 6, "rules[0].vf_count", "is -1; expected is a number of VFs, 0 to 65535"),
+        (RULE + "    vf_count: true\n", 6, "rules[0].vf_count", "is True; expected is a number of VFs, 0 to 65535"),
+        (RULE + "    vf_indexes: 3\n", 6, "rules[0].vf_indexes", "is 3; expected is VF indexes in quotes"),
+        (RULE + '    vf_indexes: "7-3"\n', 6, "rules[0].vf_indexes", "the range 7-3 runs backwards"),
+        (RULE + '    vf_indexes: "0,x"\n', 6, "rules[0].vf_indexes", "'x' is no VF index and no range such as 0-7"),
+        (RULE + '    vf_indexes: ""\n', 6, "rules[0].vf_indexes", "'' is no VF index and no range such as 0-7"),
+        # Selectors.
+        (
+            matching("{vender: '10de'}"),
+            4,
+            "rules[0].match.vender",
+            "is no key that is known here; known are kind",
+        ),
+        (matching("{kind: card}"), 4, "rules[0].match.kind", "is 'card'; expected is one or a list of gpu, fpga, nic"),
+        (matching("{device: 2330}"), 4, "rules[0].match.device", f"is 2330; expected is {IDS}"),
+        (matching("{device: 0123}"), 4, "rules[0].match.device", f"is 83; expected is {IDS}"),
+        (matching("{device: 1.e+10}"), 4, "rules[0].match.device", f"is 10000000000.0; expected is {IDS}"),
+        (matching("{vendor: 0x10de}"), 4, "rules[0].match.vendor", f"is 4318; expected is {IDS}"),
+        (matching("{vendor: '10DE'}"), 4, "rules[0].match.vendor", f"is '10DE'; expected is {IDS}"),
+        (matching("{device: []}"), 4, "rules[0].match.device", f"is []; expected is {IDS}"),
+        (matching("{class: 0302}"), 4, "rules[0].match.class", "is 194; expected is two, four or six lower-case hex"),
+        (
+            matching("{class: '030'}"),
+            4,
+            "rules[0].match.class",
+            "is '030'; expected is two, four or six",
+        ),
+        (matching("{address: 0000:17:00.0}"), 4, "rules[0].match.address", f"is 1020.0; expected is {PATTERN}"),
+        (matching("{driver: ''}"), 4, "rules[0].match.driver", f"is ''; expected is {PATTERN}"),
+        (matching("{numa_node: '0'}"), 4, "rules[0].match.numa_node", "is '0'; expected is a NUMA node's number"),
+        (matching("{has_vfs: 1}"), 4, "rules[0].match.has_vfs", "is 1; expected is true or false"),
+        (matching("[]"), 4, "rules[0].match", "is []; expected is a mapping of selectors; {} matches every device"),
+        # What YAML itself would let pass, or not.
+        (RULE + "    mode: vf\n", 6, "rules[0].mode", "is given twice"),
+        (RULE + "rules: []\n", 6, "rules", "is given twice"),
+        (RULE + RULE.removeprefix(HEAD), 6, "rules[1].name", "'a' is the name of a rule above"),
+        (HEAD + "\t- name: a\n", 3, "", "is not YAML: found character '\\t' that cannot start any token"),
+        (HEAD + "  - name: 'a\n", 4, "", "is not YAML: found unexpected end of stream"),
+        ("a: 1\n---\nb: 2\n", 2, "", "is not YAML: but found another document"),
+        ("a: \0\n", 1, "", "is not YAML: unacceptable character"),
+        ("a: *b\n", 1, "", "is not YAML: found undefined alias 'b'"),
+        ("&a [*a]\n", 1, "", "is not YAML: maximum recursion depth exceeded"),
+        ("[" * 1500, 1, "", "is not YAML: maximum recursion depth exceeded"),
+        (
+            RULE + "    vf_count: !!python/object/apply:os.abort []\n",
+            6,
+            "rules[0].vf_count",
+            "has the tag tag:yaml.org",
+        ),
+        (RULE + "    vf_count: !mine 3\n", 6, "rules[0].vf_count", "has the tag !mine, which means nothing here"),
+    ],
+)
+def test_a_mistake_is_named_with_its_line_and_key(text: str, line: int, key: str, problem: str) -> None:
+    error = refused(text)
+    assert (error.line, error.key) == (line, key)
+    assert problem in error.problem
+    assert str(error) == f"devices.yaml:{line}: " + (f"{key}: " if key else "") + error.problem
+
+
+def test_the_first_of_several_mistakes_is_named() -> None:
+    assert refused(HEAD + "  - name: a\n    mode: no\n    match: {vendor: 1}\n").line == 4
+
+
+def test_a_mistake_in_a_later_rule_has_that_rules_line() -> None:
+    error = refused(RULE + "  - name: b\n    match:\n      vendor: '10de'\n      device: 2330\n    mode: whole\n")
+    assert (error.line, error.key) == (9, "rules[1].match.device")
+
+
+def test_an_anchor_repeats_what_stands_above() -> None:
+    text = HEAD + "  - {name: a, match: &m {vendor: '10de'}, mode: whole}\n  - {name: b, match: *m, mode: ignore}\n"
+    one, other = parse(text, "p").rules
+    assert one.match == other.match == Match(vendor=("10de",))
