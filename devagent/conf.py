@@ -7,6 +7,7 @@ Values are read where parts are built and handed to them; nothing below the comm
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
@@ -66,13 +67,34 @@ def load(files: Sequence[str] = (), dirs: Sequence[str] = ()) -> Any:
         conf.register_opts(options, None if group == "DEFAULT" else group)
     if not files and not dirs:
         files, dirs = _present(CONFIG_FILE), _present(CONFIG_DIR)
+    for path in (*map(Path, files), *(inner for folder in dirs for inner in _inside(Path(folder)))):
+        _check(path)
     try:
         conf(args=[], project="devagent", default_config_files=list(files), default_config_dirs=list(dirs))
         for option in INVENTORY_OPTS:  # oslo.config checks a value when it is read
             conf.inventory[option.name]
     except (cfg.Error, ValueError) as error:
-        raise ConfigurationError(f"configuration: {error}") from None
+        # "... from LocationInfo(location=<Locations.user: (4, True)>, detail='/etc/devagent/devagent.conf') ..."
+        text = re.sub(r"LocationInfo\(.*?detail='(.*?)'\)", r"\1", str(error))
+        raise ConfigurationError(f"configuration: {' '.join(text.split())}") from None
     return conf
+
+
+def _check(path: Path) -> None:
+    """Reads a file once, since oslo.config's own words do not name one that cannot be read."""
+    try:
+        path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise ConfigurationError(f"configuration: {path}: {(error.strerror or str(error)).lower()}") from None
+    except UnicodeDecodeError:
+        raise ConfigurationError(f"configuration: {path}: is not UTF-8 text") from None
+
+
+def _inside(folder: Path) -> list[Path]:
+    try:
+        return [path for path in sorted(folder.iterdir()) if path.suffix == ".conf"]
+    except OSError as error:
+        raise ConfigurationError(f"configuration: {folder}: {(error.strerror or str(error)).lower()}") from None
 
 
 def _present(path: Path) -> list[str]:

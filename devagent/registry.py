@@ -25,8 +25,8 @@ class Registry:
     """The drivers in the order in which they are asked: the most specific first, then by name."""
 
     def __init__(self, drivers: Iterable[Driver], problems: Iterable[Problem] = ()) -> None:
-        self.drivers = tuple(sorted(drivers, key=lambda driver: (-driver.specificity, driver.name)))
         self.problems = tuple(problems)
+        self.drivers = tuple(sorted(drivers, key=lambda driver: (-driver.specificity, driver.name)))
 
     def reads(self, function: Function) -> frozenset[str] | None:
         """Gives the sysfs files wanted for `function`, or None if no driver recognises it."""
@@ -54,6 +54,8 @@ class Registry:
         for driver in self.drivers:
             try:
                 claim = driver.claim(function) if driver.recognises(function) else None
+                if claim is not None and not isinstance(claim, Claim):
+                    raise TypeError(f"claim() gave {type(claim).__name__}, no Claim")
             except Exception as error:  # a driver is a plug-in: whatever it raises stays with its device
                 LOG.debug("driver %s failed on %s", driver.name, function.address, exc_info=True)
                 failure = f"driver {driver.name} failed: {_describe(error)}"
@@ -73,10 +75,30 @@ def load() -> Registry:
         problems.append(Problem(name, None, f"driver cannot be loaded: {_describe(error)}"))
 
     extensions: Iterable[Any] = ExtensionManager(NAMESPACE, invoke_on_load=True, on_load_failure_callback=failed)
-    drivers = [extension.obj for extension in extensions]
+    drivers = []
+    for extension in extensions:
+        fault = _fault(extension.obj)
+        if fault is None:
+            drivers.append(extension.obj)
+        else:
+            problems.append(Problem(extension.name, None, f"driver cannot be used: {fault}"))
     if not drivers:
         problems.append(Problem("registry", None, "no driver is installed: install devagent with pip, do not copy it"))
     return Registry(drivers, problems)
+
+
+def _fault(driver: object) -> str | None:
+    """Says what makes `driver` none by the contract; None if nothing does."""
+    if not isinstance(driver, Driver):
+        return "it is no devagent.driver.Driver"
+    if not isinstance(getattr(driver, "name", None), str):
+        return "it has no name"
+    if not isinstance(getattr(driver, "specificity", None), int):
+        return "it has no specificity"
+    reads = driver.reads
+    if not isinstance(reads, tuple) or not all(isinstance(pattern, str) for pattern in reads):
+        return "its reads are no tuple of texts"
+    return None
 
 
 def _recognises(driver: Driver, function: Function) -> bool:

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import argparse
+import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib import resources
@@ -14,6 +15,7 @@ from typing import Final
 from devagent.cli import questions
 from devagent.cli.look import Look, look
 from devagent.cli.render import providers, tree
+from devagent.cli.render.printable import printable
 from devagent.inventory.build import root_uuid
 from devagent.model.provider import Provider
 from devagent.placement import embedded
@@ -52,20 +54,23 @@ def _show(seen: Look, client: PlacementClient) -> tuple[bool, bool]:
     again = client.requests - before
     print(f"\nReported to a real Placement in {first} requests; looking again took {again}.")
     for name, error in report.failures.items():
-        print(f"  {name}: {error}")
+        print(printable(f"  {name}: {error}"))
     print("The tree as Placement returns it:\n")
     shown = reporter.read(root.uuid)
     print(providers.render(root.uuid, shown))
     print("\nWhat a scheduler asks (here of this host only: in_tree), and what Placement answers:")
     answers = [questions.ask(client, question, shown) for question in questions.about(desired)]
     for answer in answers:
-        print("\n".join(answer.lines))
+        print("\n" + "\n".join(map(printable, answer.lines)))
     return bool(report.failures), any(answer.found for answer in answers)
 
 
 def _nova_compute(client: PlacementClient, seen: Look) -> Provider:
     """Makes the compute node's provider, as nova-compute does; devagent itself never would."""
-    root = Provider(root_uuid(seen.found.host, seen.hostname), seen.hostname, None)
+    # The example host and this one may have the same name; to Placement they are two.
+    taken = client.find(seen.hostname) is not None
+    name, uid = f"generated-{seen.hostname}" if taken else seen.hostname, uuid.uuid4() if taken else None
+    root = Provider(str(uid or root_uuid(seen.found.host, name)), name, None)
     client.create(root)
     return root
 

@@ -8,13 +8,17 @@ Exit codes: 0 done; 1 failed; 2 wrong use or configuration; 3 differs; 4 partial
 from __future__ import annotations
 
 import argparse
+import errno
 import logging
 import os
 import sys
 from collections.abc import Sequence
 from importlib import import_module
+from io import TextIOWrapper
+from pathlib import Path
 
 import devagent
+from devagent.cli.render.printable import printable
 from devagent.errors import DevagentError
 
 OUTPUTS = ("tree", "table", "json")
@@ -23,23 +27,47 @@ OUTPUTS = ("tree", "table", "json")
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs one command and gives its exit code; errors that an operator can act on are one line on stderr."""
     args = _parser().parse_args(argv)
-    logging.basicConfig(
-        level=logging.DEBUG if args.debug else logging.WARNING, format="devagent: %(levelname)s: %(message)s"
-    )
+    _prepare_output(debug=args.debug)
     try:
         code = import_module(f"devagent.cli.{args.command}").run(args)
         sys.stdout.flush()
     except DevagentError as error:
-        if args.debug:
-            logging.getLogger(__name__).debug("the error in full", exc_info=True)
-        print(f"devagent: error: {error}", file=sys.stderr)
-        return error.exit_code
+        logging.getLogger(__name__).debug("the error in full", exc_info=True)
+        return _fail(str(error), error.exit_code)
     except BrokenPipeError:  # the reader, such as `head`, has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _drop_output()
         return 0
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EBADF, errno.EIO, errno.EDQUOT):
+            raise
+        _drop_output()
+        return _fail(f"the output cannot be written: {(error.strerror or str(error)).lower()}", 1)
     except KeyboardInterrupt:
         return 130
     return int(code)
+
+
+def _prepare_output(*, debug: bool) -> None:
+    level = logging.DEBUG if debug else logging.WARNING
+    logging.basicConfig(level=level, format="devagent: %(levelname)s: %(message)s")
+    if not debug:  # what these say of a failure, our own error says in one line
+        for name in ("keystoneauth", "stevedore", "urllib3"):
+            logging.getLogger(name).setLevel(logging.CRITICAL)
+    if sys.stdout is None:  # started with standard output closed
+        sys.stdout = Path(os.devnull).open("w")  # noqa: SIM115 - for the life of the process
+    if isinstance(sys.stdout, TextIOWrapper):
+        # A terminal that cannot draw a character shows a question mark instead of a traceback.
+        sys.stdout.reconfigure(errors="replace")
+
+
+def _drop_output() -> None:
+    """Sends what is still buffered nowhere, so that Python does not fail on it when it ends."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+
+
+def _fail(message: str, code: int) -> int:
+    print(f"devagent: error: {printable(message)}", file=sys.stderr)
+    return code
 
 
 def _parser() -> argparse.ArgumentParser:

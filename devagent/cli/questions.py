@@ -65,7 +65,7 @@ def about(tree: ProviderTree) -> Iterator[Question]:
 
 def ask(client: PlacementClient, question: Question, providers: Mapping[str, Provider]) -> Answer:
     """Asks Placement; `providers` give the answer its names. Raises PlacementError."""
-    heading = f"\n* {question.words}"
+    heading = f"* {question.words}"
     if not question.query:
         return Answer((heading, "  not asked: this host has no two such models"), False)
     query = urlencode((*question.query, ("limit", str(_SHOWN))), safe=":,_!")
@@ -76,7 +76,9 @@ def ask(client: PlacementClient, question: Question, providers: Mapping[str, Pro
         return Answer((*lines, "  -> no candidate"), False)
     more = "+" if len(candidates) == _SHOWN else ""
     lines.append(f"  -> {len(candidates)}{more} candidate{'s' if len(candidates) != 1 else ''}, for example:")
-    return Answer((*lines, *_example(candidates[0], providers)), True)
+    # Placement gives them in any order; the first by name is the same each time.
+    example = min(list(_example(candidate, providers)) for candidate in candidates)
+    return Answer((*lines, *example), True)
 
 
 def _on(group: str, here: tuple[str, str]) -> tuple[str, str]:

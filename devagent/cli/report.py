@@ -12,6 +12,7 @@ from pathlib import Path
 
 from devagent.cli.look import Look, configuration, look, policy
 from devagent.cli.render import changes, words
+from devagent.cli.render.printable import printable
 from devagent.errors import RootProviderMissing
 from devagent.model.provider import ProviderTree
 from devagent.placement import client
@@ -53,11 +54,12 @@ def run(args: argparse.Namespace) -> int:
 def _dry_run(reporter: Reporter, desired: ProviderTree, survey: Survey, *, purge: bool) -> int:
     planned = reporter.plan(desired, survey)
     _warn(planned)
+    names = {uuid: provider.name for uuid, provider in {**survey.listed, **desired.by_uuid()}.items()}
     for change in planned.changes:
-        print("\n".join(changes.lines(change)))
+        print("\n".join(changes.lines(change, names)))
     doomed = reporter.purgeable(desired, survey) if purge else []
     for provider in doomed:
-        print(f"- {provider.name}  deleted")
+        print(printable(f"- {provider.name}  deleted"))
     if not planned.changes and not doomed:
         print(f"Placement is as it should be: {_count(len(desired.providers), 'provider')} ({_requests(reporter)})")
     return DIFFERS if planned.changes or doomed else 0
@@ -78,7 +80,7 @@ def _report(reporter: Reporter, desired: ProviderTree, survey: Survey, *, purge:
         _warn(purged)
         failed += len(purged.failures)
         for change in purged.changes:
-            print(f"- {change.after.name}  deleted")
+            print(printable(f"- {change.after.name}  deleted"))
     summary = f"{_count(len(desired.providers), 'provider')}, {len(report.changes)} changed, {failed} failed"
     print(f"{summary} ({_requests(reporter)})")
     return FAILED if failed else 0
@@ -87,11 +89,12 @@ def _report(reporter: Reporter, desired: ProviderTree, survey: Survey, *, purge:
 def _warn(report: Report) -> None:
     """Says what the operator should know besides the changes."""
     for owned in report.owned:
-        print(f"devagent: warning: {owned}", file=sys.stderr)
+        print(printable(f"devagent: warning: {owned}"), file=sys.stderr)
     for provider in report.held:
-        print(f"devagent: {provider.name}: in use; closed to new consumers until it is free", file=sys.stderr)
+        text = f"devagent: {provider.name}: in use; closed to new consumers until it is free"
+        print(printable(text), file=sys.stderr)
     for name, error in report.failures.items():
-        print(f"devagent: error: {name}: {error}", file=sys.stderr)
+        print(printable(f"devagent: error: {name}: {error}"), file=sys.stderr)
 
 
 def _progress(made: int, total: int) -> None:

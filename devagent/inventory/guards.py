@@ -86,7 +86,7 @@ def _has_vfs(function: Function) -> str | None:
 
 def _no_iommu(group: int | None, around: Surroundings) -> str | None:
     if not around.snapshot.host.iommu:
-        return "the host has no IOMMU in use: enable it in firmware and kernel"
+        return "the host has no IOMMU in use"
     return "is not behind the IOMMU: it has no IOMMU group" if group is None else None
 
 
@@ -107,7 +107,9 @@ def _foreigners(function: Function, around: Surroundings) -> Iterator[str]:
         other = around.snapshot.functions[address]
         if address == function.address or other.is_bridge:
             continue
-        companion = other.slot == function.slot and address not in around.claims
+        # Of functions that no driver knows, none is the other's companion: each is a device to a rule.
+        known = function.address in around.claims
+        companion = known and other.slot == function.slot and address not in around.claims
         if not companion or address in around.snapshot.host_use:
             yield address
 

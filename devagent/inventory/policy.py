@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from fnmatch import fnmatchcase
 
 from devagent.inventory import guards
@@ -39,9 +40,13 @@ def devices(
 
 
 def wants(policy: Policy, function: Function) -> bool:
-    """Tells whether a rule may give `function` away though no driver knows it, so that details are needed."""
-    rule = first_match(policy, function, unclaimed(function))
-    return rule is not None and rule.mode is not None
+    """Tells whether a rule may give `function` away though no driver knows it, so that details are needed.
+
+    Its NUMA node is one of these details, so any is taken for a match here.
+    """
+    claim = unclaimed(function)
+    giving = (rule for rule in policy.rules if rule.mode is not None)
+    return any(matches(replace(rule.match, numa_node=()), function, claim) for rule in giving)
 
 
 def first_match(policy: Policy, function: Function, claim: Claim) -> Rule | None:

@@ -20,6 +20,8 @@ from devagent.model.ranges import parse_ranges
 
 Path = Sequence[str | int]
 
+_MAX_NODES = 100_000
+
 
 def parse(text: str, origin: str) -> Policy:
     """Gives the policy that `text` holds; `origin` is the file's name, for messages.
@@ -27,7 +29,7 @@ def parse(text: str, origin: str) -> Policy:
     Raises PolicyError.
     """
     root = _compose(text, origin)
-    document: Any = yaml.SafeLoader("").construct_document(root) if root is not None else None
+    document: Any = _construct(root, origin) if root is not None else None
     for error in sorted(_validator().iter_errors(document), key=lambda error: _line(root, error.absolute_path)):
         path, problem = _explain(error)
         raise PolicyError(origin, _line(root, path), _key(path), problem)
@@ -51,6 +53,17 @@ def _validator() -> Draft202012Validator:
     return Draft202012Validator(schema())
 
 
+def _construct(root: yaml.Node, origin: str) -> Any:
+    """Turns nodes to values; YAML finds dates, numbers and merges in texts, and fails where they are none."""
+    try:
+        return yaml.SafeLoader("").construct_document(root)
+    except yaml.MarkedYAMLError as error:
+        line = error.problem_mark.line + 1 if error.problem_mark else 1
+        raise PolicyError(origin, line, "", f"is not YAML: {error.problem or error.context}") from None
+    except (ValueError, TypeError, AttributeError, OverflowError) as error:
+        raise PolicyError(origin, 1, "", f"holds a value that YAML cannot read ({error}); put it in quotes") from None
+
+
 def _compose(text: str, origin: str) -> yaml.Node | None:
     try:
         root = yaml.compose(text, Loader=yaml.SafeLoader)
@@ -66,13 +79,17 @@ def _compose(text: str, origin: str) -> yaml.Node | None:
 
 def _refuse_odd_nodes(root: yaml.Node, origin: str) -> None:
     """Refuses what YAML lets through without a word: a key given twice, and tags of other programs."""
-    for path, node in _walk(root, ()):
+    for count, (path, node) in enumerate(_walk(root, ())):
+        if count > _MAX_NODES:
+            raise PolicyError(origin, 1, "", f"holds more than {_MAX_NODES} values (aliases counted each time)")
         if not node.tag.startswith("tag:yaml.org,2002:") or node.tag.startswith("tag:yaml.org,2002:python/"):
             problem = f"has the tag {node.tag}, which means nothing here"
             raise PolicyError(origin, node.start_mark.line + 1, _key(path), problem)
         if isinstance(node, yaml.MappingNode):
             seen = set()
             for key, _ in node.value:
+                if not isinstance(key, yaml.ScalarNode):
+                    raise PolicyError(origin, key.start_mark.line + 1, _key(path), "has a key that is no text")
                 if key.value in seen:
                     raise PolicyError(origin, key.start_mark.line + 1, _key((*path, key.value)), "is given twice")
                 seen.add(key.value)
@@ -110,7 +127,7 @@ def _explain(error: ValidationError) -> tuple[tuple[str | int, ...], str]:
     path, instance, rules = tuple(error.absolute_path), cast("Any", error.instance), cast("Any", error.schema)
     if error.validator == "additionalProperties":
         known = rules["properties"]
-        unknown = next(key for key in instance if key not in known)
+        unknown = next(str(key) for key in instance if key not in known)
         return (*path, str(unknown)), f"is no key that is known here; known are {', '.join(known)}"
     if error.validator == "required":
         missing = next(key for key in rules["required"] if key not in instance)
@@ -147,7 +164,7 @@ def _rule(raw: dict[str, Any]) -> Rule:
         resource_class=raw.get("resource_class"),
         traits=frozenset(raw.get("traits", ())),
         vf_indexes=parse_ranges(raw["vf_indexes"]) if "vf_indexes" in raw else None,
-        vf_count=raw.get("vf_count"),
+        vf_count=int(raw["vf_count"]) if "vf_count" in raw else None,
     )
 
 

@@ -9,7 +9,7 @@ import tarfile
 import zlib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, Union
+from typing import IO, Final, Union, cast
 
 from devagent.errors import RootError, Unreadable
 from devagent.sources.host import FILE_LIMIT, LINK, Tree
@@ -110,14 +110,31 @@ def read_archive(path: Path) -> Archive:
         with tarfile.open(path) as tar:
             size = 0
             for count, member in enumerate(tar):
+                if member.size < 0:
+                    raise RootError(f"{path}: is damaged: {member.name!r} has a negative size")
                 size += min(member.size, FILE_LIMIT)
                 if count > _MEMBERS or size > _BYTES:
                     limit = f"{_MEMBERS} files, {_BYTES >> 30} GiB at most"
                     raise RootError(f"{path}: too large for a capture ({limit})")
                 _add(root, tar, member)
+            _check_end(tar, path)
     except (tarfile.TarError, lzma.LZMAError, zlib.error, OSError, EOFError, ValueError) as error:
-        raise RootError(f"{path}: cannot be read as an archive ({', '.join(SUFFIXES)}): {error}") from None
+        reason = str(error).partition("\n")[0]
+        raise RootError(f"{path}: cannot be read as an archive ({', '.join(SUFFIXES)}): {reason}") from None
     return Archive([root])
+
+
+def _check_end(tar: tarfile.TarFile, path: Path) -> None:
+    """Makes sure that the archive is whole: it ends with a block of zeros, and its checksum holds.
+
+    tarfile takes any end for the end. Reading on to the last byte lets the decompressor compare its checksum.
+    """
+    stream = cast("IO[bytes]", tar.fileobj)
+    stream.seek(tar.offset)
+    if stream.read(tarfile.BLOCKSIZE) != bytes(tarfile.BLOCKSIZE):
+        raise RootError(f"{path}: is cut off: the end of the archive is missing")
+    while stream.read(1 << 20):
+        pass
 
 
 def _add(root: _Folder, tar: tarfile.TarFile, member: tarfile.TarInfo) -> None:

@@ -42,13 +42,15 @@ def name_of(root: Path) -> str:
 
 
 def _top(root: Path) -> Tree:
-    if root.is_dir():
-        try:
+    try:
+        if root.is_dir():
             return Directory(root)
-        except Unreadable as error:
-            raise RootError(str(error)) from None
-    if root.is_file():
-        return read_archive(root)
+        if root.is_file():
+            return read_archive(root)
+    except Unreadable as error:
+        raise RootError(str(error)) from None
+    except OSError as error:
+        raise RootError(f"{root}: {(error.strerror or str(error)).lower()}") from None
     raise RootError(f"{root}: no such directory or archive")
 
 

@@ -14,7 +14,7 @@ from devagent.errors import Unreadable
 
 # The kernel gives an attribute at most one page; files of /proc can be longer.
 ATTRIBUTE_LIMIT: Final = 4096
-FILE_LIMIT: Final = 1 << 20
+FILE_LIMIT: Final = 16 << 20
 
 # In a capture an attribute could be anything: never follow a link out of the tree, never wait on a FIFO.
 _READ: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC

@@ -15,6 +15,8 @@ from devagent.sources.host import Tree
 
 NET: Final = "sys/class/net"
 BLOCK: Final = "sys/dev/block"
+BLOCK_CLASS: Final = "sys/class/block"
+NVME_SUBSYSTEMS: Final = "sys/class/nvme-subsystem"
 _DEPTH: Final = 8  # VLAN on bond on NIC, LUKS on LVM on RAID on disk: nobody stacks deeper
 
 
@@ -25,20 +27,40 @@ def host_use(host: Tree, problems: list[Problem]) -> tuple[dict[str, str], bool]
     """
     uses: dict[str, str] = {}
     known = True
-    for finder in (_routes, _bonds, _mounts):
-        try:
-            for address, use in finder(host):
-                uses.setdefault(address, use)
-        except Unreadable as error:
-            problems.append(Problem("users", None, str(error)))
-            known = False
+    for finder, follow in ((_routes, _by_interface), (_bonds, _by_interface), (_mounts, _by_disk)):
+        for found in _patiently(finder(host)):
+            try:
+                if isinstance(found, Unreadable):
+                    raise found
+                for address, use in follow(host, *found):
+                    uses.setdefault(address, use)
+            except Unreadable as error:
+                problems.append(Problem("users", None, str(error)))
+                known = False
     return uses, known
 
 
+def _patiently(found: Iterator[tuple[str, str]]) -> Iterator[tuple[str, str] | Unreadable]:
+    """Gives what is found, and in the end the error that ended the search, if one did."""
+    try:
+        yield from found
+    except Unreadable as error:
+        yield error
+
+
+def _by_interface(host: Tree, name: str, use: str) -> Iterator[tuple[str, str]]:
+    for interface, address in _functions(host, name):
+        yield address, f"{use} ({interface})"
+
+
+def _by_disk(host: Tree, number: str, use: str) -> Iterator[tuple[str, str]]:
+    for address in _disks(host, number):
+        yield address, use
+
+
 def _routes(host: Tree) -> Iterator[tuple[str, str]]:
-    for name in sorted({*_default_ipv4(host), *_default_ipv6(host)} - {"lo"}):
-        for interface, address in _functions(host, name):
-            yield address, f"default route ({interface})"
+    for finder in (_default_ipv4, _default_ipv6):
+        yield from ((name, "default route") for name in dict.fromkeys(finder(host)) if name != "lo")
 
 
 def _default_ipv4(host: Tree) -> Iterator[str]:
@@ -63,8 +85,7 @@ def _default_ipv6(host: Tree) -> Iterator[str]:
 
 def _bonds(host: Tree) -> Iterator[tuple[str, str]]:
     for bond in (host.text(f"{NET}/bonding_masters") or "").split():
-        for interface, address in _functions(host, bond):
-            yield address, f"bonded in {bond} ({interface})"
+        yield bond, f"bonded in {bond}"
 
 
 def _functions(host: Tree, interface: str, depth: int = _DEPTH) -> Iterator[tuple[str, str]]:
@@ -80,28 +101,51 @@ def _functions(host: Tree, interface: str, depth: int = _DEPTH) -> Iterator[tupl
 
 
 def _mounts(host: Tree) -> Iterator[tuple[str, str]]:
-    """Gives the disk below each mount of /proc/self/mountinfo: `36 35 259:1 / /mnt rw,noatime ...`."""
-    points: dict[str, str] = {}
+    """Gives the block device of each mount of /proc/self/mountinfo, with where it is mounted.
+
+    36 35 259:1 / /mnt rw,noatime - ext4 /dev/nvme0n1p1 rw
+    48 35 0:41 / /home rw,noatime - btrfs /dev/nvme1n1p2 rw
+
+    btrfs has no device number of its own; the name after the dash leads to that of its disk.
+    """
+    seen: set[str] = set()
     for line in (host.file("proc/self/mountinfo") or "").splitlines():
-        fields = line.split()
-        if len(fields) > 4 and re.fullmatch(r"[0-9]+:[0-9]+", fields[2]):
-            points.setdefault(fields[2], fields[4])
-    for number, point in points.items():
-        for address in _disks(host, number):
-            yield address, f"mounted on {point}"
+        fields, _, rest = line.partition(" - ")
+        match = re.fullmatch(r"\S+ \S+ ([0-9]+:[0-9]+) \S+ (\S+).*", fields)
+        if match is None:
+            continue
+        number, point = match.groups()
+        name = re.fullmatch(r"\S+ /dev/([^/\s]+).*", rest)
+        if number.startswith("0:") and name is not None:
+            number = host.text(f"{BLOCK_CLASS}/{name[1]}/dev") or number
+        if number not in seen and re.fullmatch("[0-9]+:[0-9]+", number):
+            seen.add(number)
+            yield number, f"mounted on {point}"
 
 
 def _disks(host: Tree, number: str, depth: int = _DEPTH) -> Iterator[str]:
-    """Gives the PCI functions below a block device, through LVM, LUKS and RAID (their `slaves`)."""
+    """Gives the PCI functions below a block device, through LVM, LUKS, RAID (their `slaves`) and NVMe multipath."""
     if not depth:
         return
-    address = _pci_address(host.link(f"{BLOCK}/{number}"))
+    target = host.link(f"{BLOCK}/{number}")
+    address = _pci_address(target)
     if address is not None:
         yield address
+    subsystem = re.search(r"/nvme-subsystem/(nvme-subsys[0-9]+)/", target or "")
+    if subsystem is not None:
+        yield from _controllers(host, f"{NVME_SUBSYSTEMS}/{subsystem[1]}")
     for slave in host.names(f"{BLOCK}/{number}/slaves"):
         below = host.text(f"{BLOCK}/{number}/slaves/{slave}/dev")
         if below is not None and re.fullmatch(r"[0-9]+:[0-9]+", below):
             yield from _disks(host, below, depth - 1)
+
+
+def _controllers(host: Tree, subsystem: str) -> Iterator[str]:
+    """Gives the PCI functions of an NVMe subsystem's controllers: its links nvme0, nvme1 and so on."""
+    for name in host.names(subsystem):
+        address = _pci_address(host.link(f"{subsystem}/{name}")) if re.fullmatch("nvme[0-9]+", name) else None
+        if address is not None:
+            yield address
 
 
 def _pci_address(target: str | None) -> str | None:

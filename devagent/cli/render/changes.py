@@ -6,13 +6,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
+from devagent.cli.render.printable import printable
 from devagent.inventory.diff import Action, Change, same_inventories
 from devagent.model.provider import Inventory
 
 
-def lines(change: Change) -> list[str]:
-    """Gives the change with all its parts."""
-    return [headline(change), *_parts(change)]
+def lines(change: Change, names: Mapping[str, str]) -> list[str]:
+    """Gives the change with all its parts; `names` are those of all providers by UUID."""
+    return [headline(change), *map(printable, _parts(change, names))]
 
 
 def headline(change: Change) -> str:
@@ -20,13 +21,14 @@ def headline(change: Change) -> str:
     has = ", ".join(_words(name, inventory) for name, inventory in sorted(change.after.inventories.items()))
     if change.action is Action.RETIRE:
         has = f"in use, closed to new consumers: {has}" if has else "emptied and kept"
-    return f"{change.action} {change.after.name}" + (f"  {has}" if has else "")
+    return printable(f"{change.action} {change.after.name}" + (f"  {has}" if has else ""))
 
 
-def _parts(change: Change) -> Iterator[str]:
+def _parts(change: Change, names: Mapping[str, str]) -> Iterator[str]:
     before, after = change.before, change.after
     if before is not None and change.moves:
-        yield f"    {before.name} below {before.parent} -> {after.name} below {after.parent}"
+        above = [names.get(provider.parent or "", str(provider.parent)) for provider in (before, after)]
+        yield f"    {before.name} below {above[0]} -> {after.name} below {above[1]}"
     had = before.traits if before else frozenset()
     yield from (f"    + {name}" for name in sorted(after.traits - had))
     yield from (f"    - {name}" for name in sorted(had - after.traits))

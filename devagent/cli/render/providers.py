@@ -7,12 +7,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 from devagent.cli.render import words
+from devagent.cli.render.printable import printable
 from devagent.model.provider import Provider
 
 
 def render(root: str, providers: Mapping[str, Provider]) -> str:
     """Gives the tree below the provider `root`; `providers` are all of the tree by UUID."""
-    return "\n".join([providers[root].name, *_below(root, providers, "")])
+    return "\n".join(map(printable, [providers[root].name, *_below(root, providers, "")]))
 
 
 def _below(parent: str, providers: Mapping[str, Provider], indent: str) -> Iterator[str]:

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 from devagent.cli.look import Look
 from devagent.cli.render import words
+from devagent.cli.render.printable import printable
 from devagent.model.device import Device
 
 HEADINGS = ("Address", "Kind", "Device", "NUMA", "Driver", "VFs", "Given", "Why")
@@ -38,8 +39,8 @@ def _row(device: Device) -> tuple[str, ...]:
         device.claim.kind,
         words.name(device),
         "" if function.numa_node is None else str(function.numa_node),
-        words.printable(function.driver or ""),
+        printable(function.driver or ""),
         words.vf_count(device),
         words.given(device),
-        words.printable(decision.reason),
+        printable(decision.reason),
     )

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 
 from devagent.cli.look import Look
 from devagent.cli.render import words
+from devagent.cli.render.printable import printable
 from devagent.model.device import Device
 from devagent.model.ranges import format_ranges
 
@@ -34,10 +35,10 @@ def _headline(seen: Look) -> str:
         seen.hostname,
         f"Linux {host.kernel}" if host.kernel else "",
         f"{count} NUMA node{'s' if count != 1 else ''}" if count else "",
-        f"IOMMU {'on' if host.iommu else 'off'}",
+        "IOMMU on" if host.iommu else "IOMMU off (enable it in firmware and kernel, or nothing can be given)",
         f"{len(seen.found.devices)} devices, {sum(device.decision.managed for device in seen.found.devices)} given",
     )
-    return words.printable(" · ".join(filter(None, parts)))
+    return printable(" · ".join(filter(None, parts)))
 
 
 def _devices(devices: Sequence[Device], indent: str) -> Iterator[str]:
@@ -52,14 +53,14 @@ def _devices(devices: Sequence[Device], indent: str) -> Iterator[str]:
 
 def _cells(device: Device) -> tuple[str, ...]:
     vfs = words.vf_count(device)
-    driver = words.printable(device.function.driver or "no driver")
+    driver = printable(device.function.driver or "no driver")
     return device.address, device.claim.kind, words.name(device), driver, f"VFs {vfs}" if vfs else ""
 
 
 def _verdict(device: Device) -> str:
     decision = device.decision
     if not decision.managed:
-        return f"not given: {words.printable(decision.reason)}"
+        return f"not given: {printable(decision.reason)}"
     # That a whole device is given whole says nothing more; which VFs are left out does.
-    more = "" if decision.total == max(len(device.vfs), 1) else f"  ({words.printable(decision.reason)})"
+    more = "" if decision.total == max(len(device.vfs), 1) else f"  ({printable(decision.reason)})"
     return f"=> {words.given(device)}{more}"

@@ -4,20 +4,15 @@
 
 from __future__ import annotations
 
-import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
 from typing import TypeVar
 
+from devagent.cli.render.printable import printable
 from devagent.model.device import Device
 from devagent.model.pci import VirtualFunction
 from devagent.model.snapshot import Problem
 
 Item = TypeVar("Item")
-
-
-def printable(text: str) -> str:
-    """Gives `text` without what could move a terminal's cursor: sysfs and archives may hold anything."""
-    return "".join("\N{REPLACEMENT CHARACTER}" if unicodedata.category(char)[0] == "C" else char for char in text)
 
 
 def name(device: Device) -> str:
