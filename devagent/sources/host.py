@@ -16,6 +16,9 @@ from devagent.errors import Unreadable
 ATTRIBUTE_LIMIT: Final = 4096
 FILE_LIMIT: Final = 16 << 20
 
+# The kernel allocates what a reader of /proc/sys asks for, and answers ENOMEM to one who asks for megabytes.
+_PIECE: Final = 1 << 16
+
 # In a capture an attribute could be anything: never follow a link out of the tree, never wait on a FIFO.
 _READ: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
@@ -126,8 +129,8 @@ class Directory(Tree):
         try:
             fd = os.open(path, _READ, dir_fd=self._fd)
             try:
-                data = os.read(fd, limit + 1)
-                while whole and len(data) <= limit and (more := os.read(fd, limit + 1)):
+                data = os.read(fd, min(limit + 1, _PIECE))
+                while whole and len(data) <= limit and (more := os.read(fd, _PIECE)):
                     data += more
             finally:
                 os.close(fd)
