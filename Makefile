@@ -20,6 +20,8 @@ lint: $(VENV)/.test
 	@$(BIN)/lint-imports --no-cache > $(VENV)/imports.log || { cat $(VENV)/imports.log; exit 1; }
 
 unit: $(VENV)/.test
+	@tools/servers
+	@tools/nova-venv $(VENV)/nova
 	@echo "== pytest"
 	@$(BIN)/python -m pytest
 
