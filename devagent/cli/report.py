@@ -8,6 +8,7 @@ import argparse
 import socket
 import sys
 import time
+from contextlib import nullcontext
 from pathlib import Path
 
 from devagent.cli.look import Look, configuration, look, policy
@@ -34,7 +35,7 @@ def run(args: argparse.Namespace) -> int:
     placement = client.from_conf(conf)
     rules = policy(args, conf)
     state = StateFile(Path(conf.state_path))
-    with state.locked():
+    with nullcontext() if args.dry_run else state.locked():
         reporter = Reporter(placement, state.load())
         seen = look(Path(args.root), rules, conf=conf)
         for line in words.problem_lines(seen.found.problems):

@@ -60,11 +60,19 @@ def uevent(ids: str, class_code: str = GPU, driver: str = "") -> str:
 
 def scanned(top: Path, wanted: Iterable[str] | None = ()) -> tuple[dict[str, Function], list[str]]:
     """Scans the PCI functions alone, with the same `wanted` attributes of each; gives the problems in words."""
+    functions, _, problems = scanned_with_unknown(top, wanted)
+    return functions, problems
+
+
+def scanned_with_unknown(
+    top: Path, wanted: Iterable[str] | None = ()
+) -> tuple[dict[str, Function], frozenset[str], list[str]]:
+    """Does the same as `scanned`, and gives the addresses of unknown functions as well."""
     problems: list[Problem] = []
     patterns = None if wanted is None else frozenset(wanted)
     with Directory(top) as tree:
-        functions = pci.scan(tree, lambda _: patterns, problems)
-    return functions, [f"{problem.device}: {problem.problem}" for problem in problems]
+        functions, unknown = pci.scan(tree, lambda _: patterns, problems)
+    return functions, unknown, [f"{problem.device}: {problem.problem}" for problem in problems]
 
 
 def described(*on_bus: dict[str, Any] | str, **more: Any) -> dict[str, Any]:

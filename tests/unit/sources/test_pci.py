@@ -14,7 +14,19 @@ from hosts.generate import generate
 
 from devagent.model.pci import Sriov, VirtualFunction
 
-from ..worlds import NIC, PCI, Link, World, described, look, port, scanned, uevent, write
+from ..worlds import (
+    NIC,
+    PCI,
+    Link,
+    World,
+    described,
+    look,
+    port,
+    scanned,
+    scanned_with_unknown,
+    uevent,
+    write,
+)
 
 GPU_ADDRESS = "0000:3b:00.0"
 A100 = uevent("10de:20f1", driver="nvidia")
@@ -94,8 +106,9 @@ def test_a_function_of_unknown_ids_is_named_and_all_others_found(
     tmp_path: Path, broken: dict[str, str | bytes | Link]
 ) -> None:
     write(tmp_path, {**gpu_and(), f"{PCI}/0000:01:00.0/": "", **at("0000:01:00.0", **broken)})
-    functions, problems = scanned(tmp_path)
+    functions, unknown, problems = scanned_with_unknown(tmp_path)
     assert list(functions) == [GPU_ADDRESS]
+    assert unknown == {"0000:01:00.0"}
     assert "0000:01:00.0: has no readable vendor, device and class; left out" in problems
 
 
@@ -212,8 +225,8 @@ def test_a_vf_says_its_driver_and_group(tmp_path: Path) -> None:
         ("101e\n", "101e", []),
         ("9C5\n", "09c5", []),
         ("", None, []),
-        ("0x101e\n", None, [f"{PF}: sriov_vf_device '0x101e' is not a device id"]),
-        ("101e1\n", None, [f"{PF}: sriov_vf_device '101e1' is not a device id"]),
+        ("0x101e\n", None, [f"{PF}: sriov_vf_device is '0x101e', not a device id"]),
+        ("101e1\n", None, [f"{PF}: sriov_vf_device is '101e1', not a device id"]),
     ],
 )
 def test_the_vfs_device_id_is_four_digits_or_unknown(
@@ -251,7 +264,7 @@ def test_a_vf_counts_once_though_two_links_lead_to_it(tmp_path: Path) -> None:
     sriov = functions[PF].sriov
     assert sriov is not None
     assert [vf.index for vf in sriov.vfs] == [0]
-    assert problems == [f"{PF}: virtfn7 leads to 0000:17:00.2, which cannot be this PF's VF 7; left out"]
+    assert problems == [f"{PF}: virtfn7 leads to 0000:17:00.2, which cannot be its VF; left out"]
 
 
 def test_a_vf_belongs_to_one_pf(tmp_path: Path) -> None:
@@ -259,14 +272,14 @@ def test_a_vf_belongs_to_one_pf(tmp_path: Path) -> None:
     functions, problems = scanned(write(tmp_path, {**a_pf("0000:17:00.2"), **other}))
     assert functions["0000:17:00.2"].physfn == PF
     assert functions["0000:17:00.1"].sriov == Sriov(8)
-    assert problems == ["0000:17:00.1: virtfn0 leads to 0000:17:00.2, which cannot be this PF's VF 0; left out"]
+    assert problems == ["0000:17:00.1: virtfn0 leads to 0000:17:00.2, which cannot be its VF; left out"]
 
 
 def test_a_pf_is_not_its_own_vf(tmp_path: Path) -> None:
     functions, problems = scanned(write(tmp_path, {**a_pf(), **at(PF, virtfn0=Link(f"../{PF}"))}))
     assert functions[PF].physfn is None
     assert functions[PF].sriov == Sriov(8)
-    assert problems == [f"{PF}: virtfn0 leads to {PF}, which cannot be this PF's VF 0; left out"]
+    assert problems == [f"{PF}: virtfn0 leads to {PF}, which cannot be its VF; left out"]
 
 
 @pytest.mark.parametrize("name", ["virtfn00", "virtfn01", "virtfn-1", "virtfn999999", "virtfn", "virtfn1x"])

@@ -43,7 +43,9 @@ def route6(interface: str, destination: str = "0" * 32, prefix: str = "00") -> s
 def uses(top: Path) -> tuple[dict[str, str], list[str]]:
     problems: list[Problem] = []
     with Directory(top) as tree:
-        return host_use(tree, problems), [problem.problem for problem in problems]
+        found, known = host_use(tree, problems)
+    assert known == (not problems)
+    return found, [problem.problem for problem in problems]
 
 
 def seen(tmp_path: Path, *on_bus: dict[str, Any], **more: Any) -> dict[str, str]:
