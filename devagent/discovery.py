@@ -31,8 +31,8 @@ class Discovery:
     complete: bool = True
 
 
-# Every device is asked for these two: whether it is the boot display, and how it can be reset.
-_ALWAYS = frozenset({"boot_vga", "reset_method"})
+# Every device is asked whether it is the boot display, and how it and its VFs can be reset.
+_ALWAYS = frozenset({"boot_vga", "reset_method", "virtfn0/reset_method"})
 
 
 def discover(tree: Tree, registry: Registry, policy: Policy, *, every: bool = False) -> Discovery:

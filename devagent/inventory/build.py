@@ -11,6 +11,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Final
 
+from devagent.model.claim import Mode
 from devagent.model.custom import custom
 from devagent.model.device import Device
 from devagent.model.provider import PREFIX, Inventory, Provider, ProviderTree
@@ -149,7 +150,9 @@ def _traits(device: Device) -> frozenset[str]:
         *claim.traits,
         *device.decision.traits,
     }
-    methods = function.attributes.get("reset_method", "").split()
+    # What is reset between two consumers is what they were given.
+    given = "virtfn0/reset_method" if device.decision.mode is Mode.VF else "reset_method"
+    methods = function.attributes.get(given, "").split()
     traits.update(custom("RESET", method) for method in methods if method in _RESETS)
     return frozenset(traits)
 

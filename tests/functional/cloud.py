@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import threading
 import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -33,18 +34,20 @@ Fault = Callable[[Callable[[], requests.Response]], requests.Response]
 class Wire(adapter.Adapter):
     """keystoneauth's adapter, which notes each request and breaks those whose number has a fault."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, roles: str = "admin,service") -> None:
         token = f"test-{uuid.uuid4().hex}"
-        own = session.Session(auth=token_endpoint.Token(url, token), additional_headers={"X-Roles": "admin,service"})
+        own = session.Session(auth=token_endpoint.Token(url, token), additional_headers={"X-Roles": roles})
         super().__init__(own, service_type="placement")
         self.sent: list[tuple[str, str]] = []
         self.faults: dict[int, Fault] = {}
+        self._counting = threading.Lock()
 
     def request(self, url: str, method: str, **kwargs: Any) -> requests.Response:
         """Sends it, or lets the fault of its number have it."""
-        self.sent.append((method, url))
+        with self._counting:  # new providers come from several threads
+            self.sent.append((method, url))
+            fault = self.faults.get(len(self.sent))
         send = partial(super().request, url, method, **kwargs)
-        fault = self.faults.get(len(self.sent))
         return fault(send) if fault else send()
 
     @property
@@ -61,9 +64,9 @@ class Cloud:
     root: str
     name: str
 
-    def wire(self) -> Wire:
-        """Gives a wire that nobody has used."""
-        return Wire(self.url)
+    def wire(self, roles: str = "admin,service") -> Wire:
+        """Gives a wire that nobody has used, of somebody with these roles."""
+        return Wire(self.url, roles)
 
     def call(self, method: str, path: str, body: object = None) -> Any:
         """Calls Placement as an operator would, without any code of ours."""
@@ -127,7 +130,8 @@ class Cloud:
 
     def want(self, host: Path, policy: Policy = DEFAULT, nest: Nest = Nest.NUMA) -> ProviderTree:
         """Looks at a host and gives the tree that it should have here."""
-        return build(look(host, policy).found.devices, self.root, self.name, nest)
+        found = look(host, policy).found
+        return build(found.devices, self.root, self.name, nest, unknown=found.unknown, complete=found.complete)
 
     def report(self, desired: ProviderTree, wire: Wire | None = None) -> Report:
         """Reports, without waiting between tries."""

@@ -135,7 +135,7 @@ def test_a_failed_driver_costs_its_device_and_nothing_else_of_the_host(tmp_path:
     generate(host, tmp_path / "h")
     found = look(tmp_path / "h", DEFAULT, registry=Registry([driver("broken", raising=("claim",))]))
     assert {device.address: device.decision.reason for device in found.devices} == {
-        "0000:3b:00.0": "driver broken failed: ValueError: bad claim",
+        "0000:3b:00.0": "unknown: driver broken failed: ValueError: bad claim",
         "0000:3c:00.0": "given whole",
     }
     assert [problem.device for problem in found.problems] == ["0000:3b:00.0"]

@@ -117,7 +117,7 @@ def test_a_device_brings_its_inventory_and_traits() -> None:
         "CUSTOM_RESET_FLR",
         "CUSTOM_RESET_BUS",
     }
-    assert built.devices == {provider.uuid: "0000:3b:00.0"}
+    assert built.devices == {provider.uuid: ("0000:3b:00.0",)}
 
 
 def test_a_device_that_can_serve_nobody_has_no_inventory() -> None:
