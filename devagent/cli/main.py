@@ -21,7 +21,7 @@ import devagent
 from devagent.cli.render.printable import printable
 from devagent.errors import DevagentError
 
-OUTPUTS = ("tree", "table", "json")
+OUTPUTS = ("tree", "table", "json", "placement")
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -55,21 +55,30 @@ def diff(desired: ProviderTree, actual: Mapping[str, Provider]) -> tuple[Change,
     alone. What is gone is emptied and kept: deleting a provider that nova-compute has cached breaks
     every build on this host for up to five minutes.
     """
-    wanted_uuids = {provider.uuid for provider in desired.providers}
-    gone = {provider.uuid: provider for provider in actual.values() if provider.is_ours}
-    gone = {uuid: provider for uuid, provider in gone.items() if uuid not in wanted_uuids}
-    unknown = {uuid for uuid, provider in gone.items() if desired.partial or provider.lasting_name in desired.kept}
-    former = {provider.lasting_name: provider for provider in gone.values() if _stands_in_the_way(provider)}
+    wanted_uuids = desired.by_uuid()
+    others = [provider for provider in actual.values() if provider.is_ours and provider.uuid not in wanted_uuids]
+    former = {provider.lasting_name: provider for provider in others if _stands_in_the_way(provider)}
+    replaced = set()
     changes = []
     for wanted in desired.providers:
         change = compare(wanted, actual.get(wanted.uuid))
         if change is not None and wanted.name in former:
-            change = Change(Action.REPLACE, gone.pop(former[wanted.name].uuid), wanted)
+            replaced.add(former[wanted.name].uuid)
+            change = Change(Action.REPLACE, former[wanted.name], wanted)
         if change is not None:
             changes.append(change)
-    retired = [provider for provider in gone.values() if provider.inventories and provider.uuid not in unknown]
+    retired = (provider for provider in gone(desired, actual) if provider.uuid not in replaced and provider.inventories)
     changes += [Change(Action.RETIRE, provider, replace(provider, inventories={})) for provider in retired]
     return tuple(changes)
+
+
+def gone(desired: ProviderTree, actual: Mapping[str, Provider]) -> list[Provider]:
+    """Gives our providers whose devices are known to be gone; what could not be read is unknown, not gone."""
+    if desired.partial:
+        return []
+    wanted = desired.by_uuid()
+    ours = (provider for provider in actual.values() if provider.is_ours and provider.uuid not in wanted)
+    return [provider for provider in ours if provider.lasting_name not in desired.kept]
 
 
 def _stands_in_the_way(provider: Provider) -> bool:

@@ -16,7 +16,7 @@ from typing import Final
 
 from devagent import errors
 from devagent.inventory import coexistence
-from devagent.inventory.diff import Action, Change, compare, diff, same_inventories
+from devagent.inventory.diff import Action, Change, compare, diff, gone, same_inventories
 from devagent.model.provider import Provider, ProviderTree
 from devagent.placement import carry
 from devagent.placement.client import PlacementClient
@@ -154,11 +154,14 @@ class Reporter:
         return report
 
     def purgeable(self, desired: ProviderTree, survey: Survey | None = None) -> list[Provider]:
-        """Gives our providers that are not `desired`, children first."""
-        wanted = desired.by_uuid()
+        """Gives our providers that are not `desired`, children first; none that is unknown or has such below it."""
         listed = survey.listed if survey is not None else self._reader.tree(desired.root)
-        gone = [entry for entry in listed.values() if entry.is_ours and entry.uuid not in wanted]
-        return sorted(gone, key=lambda one: _depth(one, listed), reverse=True)
+        doomed = {entry.uuid: entry for entry in gone(desired, listed)}
+        for entry in listed.values():
+            if entry.uuid not in doomed:
+                for above in _ancestors(entry, listed):
+                    doomed.pop(above, None)
+        return sorted(doomed.values(), key=lambda one: len(_ancestors(one, listed)), reverse=True)
 
     def _keep(self, memory: Memory) -> None:
         self.memory = memory
@@ -308,8 +311,11 @@ def _fail(report: Report, provider: Provider, error: errors.PlacementError) -> N
     report.failures[provider.name] = error
 
 
-def _depth(provider: Provider, listed: Mapping[str, Provider]) -> int:
-    depth, parent = 0, provider.parent
-    while parent is not None and parent in listed and depth < len(listed):
-        depth, parent = depth + 1, listed[parent].parent
-    return depth
+def _ancestors(provider: Provider, listed: Mapping[str, Provider]) -> list[str]:
+    """Gives the UUIDs above a provider, its parent first."""
+    above: list[str] = []
+    parent = provider.parent
+    while parent is not None and parent in listed and parent not in above:
+        above.append(parent)
+        parent = listed[parent].parent
+    return above
