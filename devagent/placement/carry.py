@@ -36,7 +36,8 @@ def take_over(writer: Writer, old: Provider, new: Provider) -> Provider:
                 writer.make(replace(old, inventories={}), old)
                 return writer.make(new, bare)
             _reshape(writer, old, bare, new)
-        except errors.PlacementDenied:
+        except (errors.PlacementDenied, errors.PlacementRejected):
+            # Not now, and perhaps never: at least nobody new gets what somebody holds.
             writer.make(replace(old, inventories={}), old)
             raise
         except TRANSIENT as error:
@@ -70,7 +71,7 @@ def _reshape(writer: Writer, old: Provider, bare: Provider, new: Provider) -> No
 
 def _moved(held: Any, old: str, new: str) -> Any:
     """Gives a consumer's whole allocation with one provider in place of another, as /reshaper wants it."""
-    kept = ("project_id", "user_id", "consumer_generation", "consumer_type")
+    kept = ("project_id", "user_id", "consumer_generation")
     allocations = {
         new if uuid == old else uuid: {"resources": one["resources"]} for uuid, one in held["allocations"].items()
     }

@@ -26,6 +26,7 @@ OLDEST: Final = (1, 26)
 NEWEST: Final = (1, 39)
 RESHAPE: Final = (1, 30)
 REPARENT: Final = (1, 37)
+UNTYPED: Final = (1, 37)
 
 _TIMEOUT: Final = 60
 _FIELDS: Final = ("total", "reserved", "min_unit", "max_unit", "step_size", "allocation_ratio")
@@ -147,6 +148,9 @@ class PlacementClient:
 
         Placement does not check here that reserved <= total. The role `service` is needed, from
         microversion 1.30 on. Raises PlacementConflict, PlacementDenied.
+
+        `allocations` are in the form of microversion 1.37: from 1.38 on they would need a consumer type,
+        which Nova's consumers have not ("unknown", which Placement gives but does not take).
         """
         # Sorted: two reshapes of the same providers in different order deadlock in the database.
         body = {
@@ -156,7 +160,7 @@ class PlacementClient:
             },
             "allocations": dict(allocations or {}),
         }
-        self._json("POST", "/reshaper", body)
+        self._json("POST", "/reshaper", body, newest=UNTYPED)
 
     def delete(self, uuid: str) -> None:
         """Deletes a provider with its inventories and traits.
@@ -215,7 +219,7 @@ class PlacementClient:
         return self._json("GET", f"/allocation_candidates?{query}")
 
     def _negotiate(self) -> tuple[int, int]:
-        body = self._json("GET", "/", microversion=None)
+        body = self._understood("GET", "/", self._send("GET", "/", None, None))
         with _understanding(body, self._where()):
             newest = _version(body["versions"][0]["max_version"])
         if newest < OLDEST:
@@ -223,15 +227,19 @@ class PlacementClient:
             raise errors.PlacementRejected(f"Placement speaks up to {spoken} only; 1.26 (Rocky) is needed")
         return min(newest, NEWEST)
 
-    def _json(self, method: str, path: str, body: object = None, *, microversion: str | None = "use") -> Any:
-        """Sends one request and gives the JSON answer, None for an empty one. Raises PlacementError."""
-        if microversion is not None:
-            microversion = "{}.{}".format(*self.version)
-        response = self._send(method, path, body, microversion)
-        if response.status_code == NOT_ACCEPTABLE and microversion is not None:
+    def _json(self, method: str, path: str, body: object = None, *, newest: tuple[int, int] = NEWEST) -> Any:
+        """Sends one request, at `newest` at most, and gives the JSON answer, None for an empty one.
+
+        Raises PlacementError.
+        """
+        response = self._send(method, path, body, min(self.version, newest))
+        if response.status_code == NOT_ACCEPTABLE:
             # Remembered from another Placement, or it was set back to an older release.
             self._version = self._negotiate()
-            response = self._send(method, path, body, "{}.{}".format(*self._version))
+            response = self._send(method, path, body, min(self._version, newest))
+        return self._understood(method, path, response)
+
+    def _understood(self, method: str, path: str, response: requests.Response) -> Any:
         if not response.ok:
             raise _refused(method, path, response)
         if not response.content:
@@ -241,7 +249,7 @@ class PlacementClient:
         except ValueError:
             raise errors.PlacementUnreachable(_not_placement(response.url), status=response.status_code) from None
 
-    def _send(self, method: str, path: str, body: object, microversion: str | None) -> requests.Response:
+    def _send(self, method: str, path: str, body: object, version: tuple[int, int] | None) -> requests.Response:
         with self._counting:
             self.requests += 1
         try:
@@ -249,7 +257,7 @@ class PlacementClient:
                 path,
                 method,
                 json=body,
-                microversion=microversion,
+                microversion="{}.{}".format(*version) if version else None,
                 raise_exc=False,
                 headers={"Accept": "application/json"},
             )
