@@ -33,12 +33,12 @@ def take_over(writer: Writer, old: Provider, new: Provider) -> Provider:
     while True:
         try:
             if _product(old) != _product(new) or not old.inventories or not _consumers(writer, old):
-                writer.make(replace(old, inventories={}), old)
+                writer.make(replace(old, inventories={}), old, create=False)
                 return writer.make(new, bare)
             _reshape(writer, old, bare, new)
         except (errors.PlacementDenied, errors.PlacementRejected):
             # Not now, and perhaps never: at least nobody new gets what somebody holds.
-            writer.make(replace(old, inventories={}), old)
+            writer.make(replace(old, inventories={}), old, create=False)
             raise
         except TRANSIENT as error:
             if not writer.patience.again(error, attempt):

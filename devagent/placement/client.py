@@ -287,7 +287,6 @@ def from_conf(conf: Any) -> PlacementClient:
     loading.register_adapter_conf_options(conf, GROUP)
     conf.set_default("service_type", SERVICE_TYPE, group=GROUP)
     conf.set_default("timeout", _TIMEOUT, group=GROUP)
-    conf.set_default("connect_retries", 2, group=GROUP)
     try:
         auth = loading.load_auth_from_conf_options(conf, GROUP)
         if auth is None:

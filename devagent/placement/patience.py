@@ -46,12 +46,13 @@ class Patience:
     def again(self, error: errors.PlacementError, attempt: int) -> bool:
         """Waits after try number `attempt` and tells whether there should be another.
 
-        Each wait is longer, spread at random, and no shorter than a proxy asks for.
+        Each wait is longer and spread at random, on top of what a proxy asks for; one that asks for more
+        than half a minute is left alone until the next cycle.
         """
         unconnected = isinstance(error, errors.PlacementUnreachable) and error.status is None
-        if attempt >= (_TRIES_UNCONNECTED if unconnected else TRIES):
+        if attempt >= (_TRIES_UNCONNECTED if unconnected else TRIES) or error.retry_after > _LONGEST_WAIT:
             return False
         LOG.debug("%s; again (%d)", error, attempt)
         spread = random.uniform(0, _BACKOFF * 2**attempt)  # noqa: S311 - spreads retries, hides nothing
-        self._sleep(min(max(error.retry_after, spread), _LONGEST_WAIT))
+        self._sleep(error.retry_after + spread)
         return True

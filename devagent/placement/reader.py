@@ -6,16 +6,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import replace
-from typing import Final
 
-from devagent.errors import PlacementNotFound
+from devagent.errors import PlacementConflict, PlacementNotFound
 from devagent.inventory import coexistence
 from devagent.model.provider import Provider, ProviderTree
 from devagent.placement.client import PlacementClient
 from devagent.placement.patience import Patience
 from devagent.placement.state import Memory
-
-_TRIES: Final = 8
 
 
 class Reader:
@@ -50,15 +47,17 @@ class Reader:
             return None
 
     def read(self, entry: Provider) -> Provider:
-        """Reads a provider's inventories and traits, both of one and the same generation."""
-        for _ in range(_TRIES):
-            generation, inventories = self.patience.call(lambda: self.client.inventories(entry.uuid))
-            again, traits = self.patience.call(lambda: self.client.traits(entry.uuid))
-            if generation == again:
-                break
-        provider = replace(entry, generation=generation, inventories=inventories, traits=traits)
+        """Reads a provider's inventories and traits. Raises PlacementConflict if they never stand still."""
+        provider = self.patience.call(lambda: self._read_once(entry))
         self.memory.remember(provider)
         return provider
+
+    def _read_once(self, entry: Provider) -> Provider:
+        generation, inventories = self.client.inventories(entry.uuid)
+        again, traits = self.client.traits(entry.uuid)
+        if generation != again:
+            raise PlacementConflict(f"{entry.name} changed while it was read")
+        return replace(entry, generation=generation, inventories=inventories, traits=traits)
 
     def owned(self, desired: ProviderTree, listed: Iterable[Provider]) -> list[coexistence.Owned]:
         """Gives the devices that Nova or Cyborg report already; only providers named as theirs are read."""

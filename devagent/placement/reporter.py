@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import itertools
 import logging
+import random
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -197,15 +198,20 @@ class Reporter:
         self.memory.root_name = root.name
         if not 0 <= self._clock() - self.memory.full_read < _FULL_READ:
             self.memory.providers.clear()
-            self.memory.full_read = self._clock()
+            # Not to the second a day, or all hosts that started together would read together for ever.
+            spread = random.uniform(0, _FULL_READ / 4)  # noqa: S311 - spreads load, hides nothing
+            self.memory.full_read = self._clock() - spread
 
     def _judge(self, changes: Iterable[Change], before: Mapping[str, Provider], wanted: Iterable[str]) -> None:
         """Counts for each wanted provider how often in a row somebody undid what we had written."""
         undone = set()
         for change in changes:
             known = before.get(change.after.uuid)
-            was_right = known is not None and compare(change.after, known) is None
-            if change.action is Action.UPDATE and was_right:
+            if known is None or change.before is None or change.action is not Action.UPDATE:
+                continue
+            # An older generation is a late answer of a replicated database, nobody's doing.
+            later = (change.before.generation or 0) >= (known.generation or 0)
+            if later and compare(change.after, known) is None:
                 undone.add(change.after.uuid)
         for uuid in wanted:
             if uuid in undone:
@@ -250,8 +256,11 @@ class Reporter:
             holder = holders.get(name)
             replaced = change.action is Action.REPLACE and change.before == holder
             if holder is not None and holder.uuid != change.after.uuid and not replaced:
-                freed[holder.uuid] = self._writer.make(replace(holder, name=holder.former_name), holder)
+                freed[holder.uuid] = self._free(holder)
         return [_renamed(change, freed) for change in changes]
+
+    def _free(self, holder: Provider) -> Provider:
+        return self._writer.make(replace(holder, name=holder.former_name), holder, create=False)
 
     def _change(self, changes: Sequence[Change], report: Report, done: Done | None, step: Step | None) -> None:
         def made(change: Change, result: Provider) -> None:
@@ -282,7 +291,7 @@ class Reporter:
     def _one(self, change: Change) -> Provider:
         if change.action is Action.REPLACE and change.before is not None:
             return carry.take_over(self._writer, change.before, change.after)
-        return self._writer.make(change.after, change.before)
+        return self._writer.make(change.after, change.before, create=change.action is not Action.RETIRE)
 
 
 def _renamed(change: Change, freed: Mapping[str, Provider]) -> Change:

@@ -27,12 +27,12 @@ class Writer:
     def __init__(self, client: PlacementClient, memory: Memory, reader: Reader, patience: Patience) -> None:
         self.client, self.memory, self.reader, self.patience = client, memory, reader, patience
 
-    def make(self, wanted: Provider, actual: Provider | None, *, fill: bool = True) -> Provider:
+    def make(self, wanted: Provider, actual: Provider | None, *, fill: bool = True, create: bool = True) -> Provider:
         """Makes the provider `wanted` out of `actual` and gives what Placement then has, with its generation.
 
         That is `wanted`, or while something is in use that should go, the same closed to new consumers;
-        without `fill`, its inventories are left as they are. Raises PlacementError once re-reading does
-        not help.
+        without `fill`, its inventories are left as they are. Without `create`, one that somebody deleted
+        stays so. Raises PlacementError once re-reading does not help.
         """
         attempt = 1
         while True:
@@ -45,8 +45,10 @@ class Writer:
                 if not self._curable(error, wanted, attempt):
                     raise
                 actual = self.reader.find(wanted.uuid)
+                if actual is None and not create:
+                    return replace(wanted, inventories={}, generation=None)
                 if actual is None and error.code == NAME_TAKEN:
-                    raise self._name_taken(wanted, error) from None
+                    self._check_name(wanted, error)
                 attempt += 1
             else:
                 self.memory.remember(result)
@@ -72,16 +74,20 @@ class Writer:
             return bool(known) and attempt == 1
         return self.patience.again(error, attempt)
 
-    def _name_taken(self, wanted: Provider, error: errors.PlacementError) -> errors.PlacementError:
-        """Says who has the name: not a provider of this tree, or it would have been found before."""
+    def _check_name(self, wanted: Provider, error: errors.PlacementError) -> None:
+        """Finds who has the name of a provider that is not there.
+
+        Raises PlacementConflict if another has it. If it is `wanted` itself, or nobody, the answers came
+        from databases that are not yet the same, and trying again helps.
+        """
         holder = self.patience.call(lambda: self.client.find(wanted.name))
-        where = f"the provider {holder.uuid} of another compute node" if holder else "a provider elsewhere"
-        return errors.PlacementConflict(
-            f"its name is taken by {where}; if that compute node is no more, delete it: "
-            f"openstack resource provider delete {holder.uuid if holder else '<uuid>'}",
-            status=error.status,
-            code=error.code,
-        )
+        if holder is not None and holder.uuid != wanted.uuid:
+            raise errors.PlacementConflict(
+                f"its name is taken by the provider {holder.uuid} of another compute node; if that compute node is no "
+                f"more, delete it: openstack resource provider delete {holder.uuid}",
+                status=error.status,
+                code=error.code,
+            )
 
     def _apply(self, change: Change) -> Provider:
         """Makes one change: the provider, then its traits, then its inventories.
