@@ -15,7 +15,7 @@ from typing import Final
 
 from devagent.model.provider import Provider, ProviderTree
 
-_NAME: Final = re.compile(r"_(?:pci_)?([0-9a-f]{4,8})[:_]([0-9a-f]{2})[:_]([0-9a-f]{2})[._]([0-7])", re.IGNORECASE)
+_NAME: Final = re.compile(r"_(?:pci_)?([0-9a-f]{4,8})[:_]([0-9a-f]{2})[:_]([0-9a-f]{2})[._]([0-7])\Z", re.IGNORECASE)
 _OWNERS: Final = {
     "OWNER_CYBORG": "Cyborg",
     "OWNER_NOVA": "Nova",
@@ -40,8 +40,7 @@ class Owned:
 
 def address_of(provider: Provider) -> str | None:
     """Gives the PCI address in the name of a provider that is not ours; None if it names no PCI device."""
-    start = provider.name.rfind("_pci_") if "_pci_" in provider.name else provider.name.rfind("_")
-    match = _NAME.fullmatch(provider.name, max(start, 0))
+    match = _NAME.search(provider.name)
     if provider.is_ours or match is None:
         return None
     domain, bus, device, function = (part.lower() for part in match.groups())

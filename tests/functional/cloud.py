@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import threading
+import time
 import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -22,6 +23,7 @@ from devagent.model.policy import Policy
 from devagent.model.provider import Provider, ProviderTree
 from devagent.placement.client import PlacementClient
 from devagent.placement.reporter import Report, Reporter
+from devagent.placement.state import Memory
 
 WRITES = ("POST", "PUT", "DELETE")
 MICROVERSION = "1.39"
@@ -112,9 +114,13 @@ class Cloud:
 
     def allocate(self, uid: str, **resources: int) -> str:
         """Gives resources of a provider to a new consumer, as Nova does for a server."""
+        return self.allocate_all({uid: resources})
+
+    def allocate_all(self, resources: Mapping[str, Mapping[str, int]]) -> str:
+        """Gives resources of several providers to one new consumer."""
         consumer = str(uuid.uuid4())
         body = {
-            "allocations": {uid: {"resources": resources}},
+            "allocations": {uid: {"resources": dict(some)} for uid, some in resources.items()},
             "project_id": "p",
             "user_id": "u",
             "consumer_generation": None,
@@ -143,9 +149,9 @@ class Cloud:
         return {uid: replace(entry, generation=None) for uid, entry in found.items() if entry.is_ours}
 
 
-def reporter(wire: Wire) -> Reporter:
+def reporter(wire: Wire, memory: Memory | None = None, clock: Callable[[], float] = time.time) -> Reporter:
     """Gives a reporter that never sleeps."""
-    return Reporter(PlacementClient(wire), sleep=lambda _: None)
+    return Reporter(PlacementClient(wire), memory, sleep=lambda _: None, clock=clock)
 
 
 def assert_is(cloud: Cloud, desired: ProviderTree) -> None:

@@ -23,6 +23,7 @@ from devagent.cli.main import main
 from devagent.placement import embedded
 
 from .cloud import Cloud
+from .descriptions import small
 
 HOSTS = Path(__file__).parents[1] / "hosts"
 REPOSITORY = HOSTS.parents[1]
@@ -31,6 +32,8 @@ MEMORY = Path("/dev/shm")
 ROOM = 1 << 30
 
 NAMES = ("gpu8", "fpga", "qat", "vm")
+# Terminal escape sequences, where a host's name should be.
+HOSTILE = "evil\x1b]0;owned\x07\x1b[2J\x9b31m\u202e"
 
 Describe = Callable[[Mapping[str, Any]], Path]
 Write = Callable[[str, str], Path]
@@ -144,12 +147,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(scope="session", autouse=True)
 def demos(
-    request: pytest.FixtureRequest, hosts: dict[str, Path], devagent_process: Devagent
+    request: pytest.FixtureRequest, hosts: dict[str, Path], memory: Path, devagent_process: Devagent
 ) -> Iterator[dict[str, Future[Ran]]]:
     """Runs the demo on each host, one after the other, while other tests run: it takes a Placement of its own each."""
-    names = NAMES if any(map(_is_demo, request.session.items)) else ()
+    names = (*NAMES, HOSTILE) if any(map(_is_demo, request.session.items)) else ()
+    roots = {**hosts, HOSTILE: generate(small(name=HOSTILE), memory / "hostile")}
     with ThreadPoolExecutor(1) as pool:
-        yield {name: pool.submit(devagent_process, "demo", "--root", hosts[name]) for name in names}
+        yield {name: pool.submit(devagent_process, "demo", "--root", roots[name]) for name in names}
 
 
 def _is_demo(item: pytest.Item) -> bool:

@@ -8,7 +8,7 @@ from concurrent.futures import Future
 
 import pytest
 
-from .conftest import NAMES, Ran
+from .conftest import HOSTILE, NAMES, Ran
 
 Demos = dict[str, Future[Ran]]
 
@@ -53,3 +53,10 @@ def test_demo_shows_the_tree_as_placement_has_it(demos: Demos) -> None:
     lines = demos["fpga"].result().out.splitlines()
     assert "├── devagent:fpga.example.org:numa0" in lines
     assert "    ├── devagent:fpga.example.org:0000:b3:00.0  CUSTOM_FPGA_VF 1" in lines
+
+
+def test_a_hostile_hostname_never_reaches_the_terminal(demos: Demos) -> None:
+    ran = demos[HOSTILE].result()
+    assert ran.code == 0
+    assert "devagent:evil" in ran.out
+    assert {char for char in ran.out + ran.err if char != "\n" and not char.isprintable()} == set()

@@ -17,6 +17,7 @@ import subprocess
 import sys
 import tarfile
 import tempfile
+import time
 from importlib import resources
 from pathlib import Path
 
@@ -24,7 +25,7 @@ import jsonschema
 import pytest
 from hosts.generate import generate, generate_archive
 
-from .conftest import HOSTS, NAMES, REPOSITORY, Describe, Devagent, Write, has_room
+from .conftest import HOSTILE, HOSTS, NAMES, REPOSITORY, Describe, Devagent, Write, has_room
 from .descriptions import GPU, small
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -199,7 +200,131 @@ def test_a_problem_is_shown_in_every_format_and_exits_4(broken: Path, devagent: 
         assert "0000:3b:00.0: reset_method is a directory [pci]" in ran.out
 
 
-HOSTILE = "evil\x1b]0;owned\x07\x1b[2J\x9b31m\u202e"
+RULE = "schema_version: 1\nrules:\n- name: a\n  match: {}\n  mode: vf\n"
+ODD_POLICIES = {
+    "a list as a key": "{[a]: b}\n",
+    "a mapping as a key": "schema_version: 1\n? {a: b}\n: c\n",
+    "a merge of a number": RULE + "  <<: 3\n",
+    "a merge of itself": "&a {<<: *a}\n",
+    "the value tag": RULE + "  vf_count: =\n",
+    "a date that is none": RULE + "  vf_count: 2024-13-45\n",
+    "a date": RULE + "  vf_count: 2024-12-24\n",
+    "a number without digits": RULE + "  vf_count: 0x_\n",
+    "a sexagesimal number": RULE + "  vf_count: 190:20:30\n",
+    "a tag that lies": RULE + "  vf_count: !!int abc\n",
+    "a binary that is none": RULE + "  vf_count: !!binary x\n",
+    "a set": RULE + "  vf_count: !!set {a}\n",
+    "not a number": RULE + "  vf_count: .nan\n",
+    "infinity": RULE + "  vf_count: .inf\n",
+    "5000 digits": RULE + f"  vf_count: {'9' * 5000}\n",
+    "a trailing newline": RULE + "  resource_class: |\n    CUSTOM_X\n",
+    "an alias bomb": "".join(f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 10) if n else 'x'}]\n" for n in range(12)),
+    "an alias to itself": "a: &a [*a]\n",
+    "two documents": "a: 1\n---\nb: 2\n",
+    "a control character": "a: \x07\n",
+    "a tag of python": "!!python/object/apply:os.system [id]\n",
+    "nothing": "",
+    "a number": "7\n",
+}
+
+
+@pytest.mark.parametrize("what", ODD_POLICIES)
+def test_an_odd_policy_exits_2_in_one_line(describe: Describe, devagent: Devagent, write: Write, what: str) -> None:
+    policy = write("devices.yaml", ODD_POLICIES[what])
+    started = time.monotonic()
+    ran = devagent("discover", "--root", describe(small()), "--policy", policy)
+    assert (ran.code, ran.out) == (2, "")
+    assert len(ran.err.splitlines()) == 1
+    assert ran.err.startswith(f"devagent: error: {policy}:")
+    assert len(ran.err) < 7000
+    assert time.monotonic() - started < 10
+
+
+def test_a_policy_that_is_not_text_exits_2_in_one_line(describe: Describe, devagent: Devagent, write: Write) -> None:
+    policy = write("devices.yaml", "")
+    policy.write_bytes(b"\xff\xfe")
+    ran = devagent("discover", "--root", describe(small()), "--policy", policy)
+    assert (ran.code, ran.out) == (2, "")
+    assert ran.err == f"devagent: error: the policy {policy} cannot be read: it is not UTF-8 text\n"
+
+
+def test_a_plain_archive_cut_between_two_members_exits_2(
+    hosts: dict[str, Path], devagent: Devagent, tmp_path: Path
+) -> None:
+    archive = packed(hosts["fpga"], tmp_path / "host.tar", "")
+    data = archive.read_bytes()
+    with tarfile.open(archive) as tar:
+        offsets = [member.offset for member in tar.getmembers()]
+    for offset in (*offsets[1 :: len(offsets) // 5], offsets[-1]):
+        archive.write_bytes(data[:offset])
+        ran = devagent("discover", "--root", archive)
+        assert (ran.code, ran.out) == (2, "")
+        assert ran.err == f"devagent: error: {archive}: is cut off: the end of the archive is missing\n"
+
+
+@pytest.mark.parametrize("suffix", ["xz", "gz", "bz2"])
+def test_an_archive_whose_checksum_at_the_end_is_wrong_exits_2(
+    describe: Describe, devagent: Devagent, tmp_path: Path, suffix: str
+) -> None:
+    archive = packed(describe(small()), tmp_path / f"host.tar.{suffix}", suffix)
+    data = bytearray(archive.read_bytes())
+    data[{"xz": -9, "gz": -6, "bz2": -3}[suffix]] ^= 0x10
+    archive.write_bytes(data)
+    ran = devagent("discover", "--root", archive)
+    assert (ran.code, ran.out) == (2, "")
+    assert ran.err.startswith(f"devagent: error: {archive}: cannot be read as an archive")
+    assert len(ran.err.splitlines()) == 1
+
+
+def test_a_member_of_negative_size_exits_2(describe: Describe, devagent: Devagent, tmp_path: Path) -> None:
+    archive = packed(describe(small()), tmp_path / "host.tar", "")
+    data = bytearray(archive.read_bytes())
+    with tarfile.open(archive) as tar:
+        header = next(member.offset for member in tar if member.isfile())
+    data[header + 124 : header + 136] = b"\xff" * 11 + b"\x00"  # base 256: -256
+    field = data[header : header + 148] + b" " * 8 + data[header + 156 : header + 512]
+    data[header + 148 : header + 156] = b"%06o\0 " % sum(field)
+    archive.write_bytes(data)
+    ran = devagent("discover", "--root", archive)
+    assert (ran.code, ran.out) == (2, "")
+    assert "Traceback" not in ran.err
+    assert len(ran.err.splitlines()) == 1
+
+
+@pytest.mark.parametrize("root", ["/etc/passwd", "/dev/null", "x" * 300, "a/" * 3000, "", "\x1b[2J", "."])
+def test_a_root_that_is_none_exits_2_with_one_printable_line(
+    devagent: Devagent, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, root: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    ran = devagent("discover", "--root", root)
+    assert (ran.code, ran.out) == (2, "")
+    assert len(ran.err.splitlines()) == 1
+    assert ran.err.rstrip("\n").isprintable()
+
+
+@pytest.mark.parametrize("form", FORMATS)
+def test_an_output_that_is_full_exits_1_in_one_line(hosts: dict[str, Path], form: str) -> None:
+    command = [sys.executable, "-m", "devagent", "discover", "--root", str(hosts["gpu8"]), "-o", form]
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(command, cwd=REPOSITORY, stdout=full, stderr=subprocess.PIPE, text=True, timeout=60)
+    assert done.returncode == 1
+    assert done.stderr == "devagent: error: the output cannot be written: no space left on device\n"
+
+
+def test_a_closed_output_is_no_traceback(hosts: dict[str, Path]) -> None:
+    command = f'exec "{sys.executable}" -m devagent discover --root "{hosts["gpu8"]}" >&-'
+    done = subprocess.run(["sh", "-c", command], cwd=REPOSITORY, stderr=subprocess.PIPE, text=True, timeout=60)
+    assert "Traceback" not in done.stderr
+    assert len(done.stderr.splitlines()) <= 1
+
+
+def test_a_terminal_without_the_characters_shows_question_marks(
+    hosts: dict[str, Path], devagent_process: Devagent
+) -> None:
+    arguments = ("discover", "--root", hosts["gpu8"], "-o", "tree")
+    ascii, utf8 = (devagent_process(*arguments, PYTHONIOENCODING=name) for name in ("ascii", "utf-8"))
+    assert (ascii.code, ascii.err) == (0, "")
+    assert ascii.out == "".join(char if char.isascii() else "?" for char in utf8.out)
 
 
 def hostile_archive(path: Path) -> Path:

@@ -8,9 +8,11 @@ import contextlib
 import itertools
 import json
 import random
+import time
 import uuid
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,8 +25,8 @@ from devagent.inventory.build import Nest
 from devagent.model.claim import Kind, Mode
 from devagent.model.policy import Match, Policy, Rule
 from devagent.model.provider import ProviderTree
-from devagent.placement.client import from_token
-from devagent.placement.reporter import Reporter
+from devagent.placement.client import PlacementClient, from_token
+from devagent.placement.reporter import Report, Reporter
 
 from .cloud import Cloud, Fault, Wire, assert_is, reporter
 from .conftest import Describe
@@ -33,9 +35,11 @@ from .descriptions import small
 Send = Callable[[], requests.Response]
 
 
-def answer(status: int, code: str = "placement.undefined_code") -> requests.Response:
+def answer(status: int, code: str = "placement.undefined_code", later: str = "") -> requests.Response:
     response = requests.Response()
     response.status_code, response.url = status, "http://placement"
+    if later:
+        response.headers["Retry-After"] = later
     response._content = json.dumps({"errors": [{"status": status, "code": code, "detail": "injected"}]}).encode()
     return response
 
@@ -62,9 +66,6 @@ def fails(error: Exception, *, sent: bool = False) -> Fault:
     return fault
 
 
-# Requests between the plan and the first change: which traits exist, the new trait, the new class.
-NAMES = 3
-
 FAULTS = {
     "409": answers(409, "placement.concurrent_update"),
     "500": answers(500),
@@ -74,11 +75,12 @@ FAULTS = {
 }
 
 
-def one_gpu(cloud: Cloud, host: Path, nest: Nest = Nest.NUMA) -> ProviderTree:
-    """Gives a GPU with a trait and a resource class that Placement has never heard of."""
+def novel(cloud: Cloud, host: Path, nest: Nest = Nest.NUMA) -> ProviderTree:
+    """Gives VFs, and a GPU with a trait and a resource class that Placement has never heard of."""
     unique = uuid.uuid4().hex.upper()
-    rule = Rule("gpus", Match(kind=(Kind.GPU,)), Mode.WHOLE, f"CUSTOM_GPU_{unique}", frozenset({f"CUSTOM_T_{unique}"}))
-    return cloud.want(host, Policy((rule,), "test"), nest)
+    vfs = Rule("vfs", Match(vfs=True), Mode.VF)
+    gpus = Rule("gpus", Match(kind=(Kind.GPU,)), Mode.WHOLE, f"CUSTOM_GPU_{unique}", frozenset({f"CUSTOM_T_{unique}"}))
+    return cloud.want(host, Policy((vfs, gpus), "test"), nest)
 
 
 def beside(cloud: Cloud) -> Cloud:
@@ -88,50 +90,91 @@ def beside(cloud: Cloud) -> Cloud:
     return other
 
 
-def first_write(wire: Wire) -> int:
-    """Gives the number of the first request that makes or changes a provider."""
-    writes = (
-        number for number, (method, url) in enumerate(wire.sent, 1) if "/resource_providers" in url and method != "GET"
-    )
-    return next(writes, len(wire.sent) + 1)
+def whole(cloud: Cloud, wire: Wire, desired: ProviderTree) -> Report:
+    """Finds the compute node by its name and reports, as the command does."""
+    by = reporter(wire)
+    return by.report(desired, by.survey(None, cloud.name))
 
 
-@pytest.mark.parametrize("name", FAULTS)
-def test_a_fault_at_any_request_of_a_first_report_is_made_good(cloud: Cloud, describe: Describe, name: str) -> None:
-    host = describe(small(vfs=0))
-    for broken in itertools.count(1):
+ROWS = [("503 but done", 1), ("reset", 1), ("409", 2), ("500", 2), ("time-out but done", 2)]
+
+
+@pytest.mark.parametrize(("name", "row"), ROWS)
+def test_a_fault_at_any_request_of_a_first_report_is_made_good(
+    cloud: Cloud, describe: Describe, name: str, row: int
+) -> None:
+    """Reads, version, names, POST, PUT and reshaper: each fails once, or twice in a row."""
+    host = describe(small(vfs=1))
+    for broken in itertools.count(1, row):
         fresh, wire = beside(cloud), cloud.wire()
-        desired = one_gpu(fresh, host, Nest.FLAT)
-        wire.faults = {broken: FAULTS[name]}
-        try:
-            assert reporter(wire).report(desired).failures == {}
-        except errors.PlacementError:
-            # What goes wrong before the first change may end a report; the next one then does it all.
-            assert broken <= len(wire.sent) < first_write(wire)
-            assert fresh.ours() == {}
-            assert fresh.report(desired).failures == {}
+        desired = novel(fresh, host, Nest.FLAT)
+        wire.faults = dict.fromkeys(range(broken, broken + row), FAULTS[name])
+        assert whole(fresh, wire, desired).failures == {}
         assert_is(fresh, desired)
         if broken > len(wire.sent):
             break
-    assert broken > 8  # it broke each request of a whole report, and ended by itself
+    assert broken > 10  # it broke each request of a whole report, and ended by itself
+    assert ("POST", "/reshaper") in wire.sent
 
 
-def test_a_fault_at_any_write_of_a_change_is_made_good_by_the_same_report(cloud: Cloud, describe: Describe) -> None:
+@pytest.mark.parametrize(("name", "row"), [("503 but done", 1), ("time-out but done", 2)])
+def test_a_fault_at_any_request_of_a_change_is_made_good_by_the_same_report(
+    cloud: Cloud, describe: Describe, name: str, row: int
+) -> None:
     """The GPU moves to another NUMA node, with another trait and class; the NIC is gone."""
     host, changed = describe(small(vfs=2)), describe(small(vfs=0, node=1))
-    for number in itertools.count(1):
-        fresh = beside(cloud)
+    for broken in itertools.count(1, row):
+        fresh, wire = beside(cloud), cloud.wire()
         fresh.report(fresh.want(host))
-        desired, clean, wire = one_gpu(fresh, changed), fresh.wire(), fresh.wire()
-        reporter(clean).plan(desired)
-        wire.faults = {len(clean.sent) + NAMES + number: FAULTS["time-out but done"]}
-        assert reporter(wire).report(desired).failures == {}
+        desired = novel(fresh, changed)
+        wire.faults = dict.fromkeys(range(broken, broken + row), FAULTS[name])
+        assert whole(fresh, wire, desired).failures == {}
         ours = fresh.ours()
         assert {uid: ours[uid] for uid in desired.by_uuid()} == desired.by_uuid()
         assert not any(provider.inventories for uid, provider in ours.items() if uid not in desired.by_uuid())
-        if max(wire.faults) > len(wire.sent):
+        if broken > len(wire.sent):
             break
-    assert number > 6  # POST, traits; parent, traits, inventories; inventories
+    assert len(wire.writes) > 6  # POST, traits; parent, traits, inventories; inventories
+
+
+def reidentified(desired: ProviderTree) -> ProviderTree:
+    """Gives the tree in which the GPU, of the same name and model, has another UUID."""
+    old = next(iter(desired.devices))
+    new = str(uuid.uuid4())
+    providers = tuple(replace(one, uuid=new) if one.uuid == old else one for one in desired.providers)
+    return replace(desired, providers=providers, devices={new: ("0000:3b:00.0",)})
+
+
+def swapped(desired: ProviderTree) -> ProviderTree:
+    """Gives the tree in which GPU and NIC have each other's names."""
+    one, other = (desired.by_uuid()[uid].name for uid in desired.devices)
+    names = {one: other, other: one}
+    providers = tuple(replace(each, name=names.get(each.name, each.name)) for each in desired.providers)
+    return replace(desired, providers=providers)
+
+
+@pytest.mark.parametrize(("change", "name"), [(reidentified, "time-out but done"), (swapped, "409")])
+def test_a_fault_while_names_change_hands_is_made_good_and_loses_no_consumer(
+    cloud: Cloud, describe: Describe, change: Callable[[ProviderTree], ProviderTree], name: str
+) -> None:
+    host = describe(small(vfs=1))
+    for broken in itertools.count(1):
+        fresh, wire = beside(cloud), cloud.wire()
+        before = fresh.want(host, nest=Nest.FLAT)
+        fresh.report(before)
+        gpu, pf = before.devices
+        consumer = fresh.allocate_all({gpu: {"PGPU": 1}, pf: {"SRIOV_NET_VF": 1}})
+        desired = change(before)
+        wire.faults = {broken: FAULTS[name]}
+        assert whole(fresh, wire, desired).failures == {}
+        ours = fresh.ours()
+        assert {uid: ours[uid] for uid in desired.by_uuid()} == desired.by_uuid()
+        assert not any(provider.inventories for uid, provider in ours.items() if uid not in desired.by_uuid())
+        new = next(one.uuid for one in desired.providers if "PGPU" in one.inventories)
+        assert fresh.allocations(consumer) == {new: {"PGPU": 1}, pf: {"SRIOV_NET_VF": 1}}
+        if broken > len(wire.sent):
+            break
+    assert broken > 8
 
 
 def test_a_placement_that_stumbles_at_random_ends_right(cloud: Cloud, hosts: dict[str, Path]) -> None:
@@ -150,7 +193,7 @@ def test_a_lost_race_at_every_write_still_ends_right(cloud: Cloud, describe: Des
     """Somebody else, such as a scheduler giving VFs away, moves the generation before each of our writes."""
     desired = cloud.want(describe(small()))
     cloud.report(desired)
-    pf = next(uid for uid, address in desired.devices.items() if address == "0000:3c:00.0")
+    pf = next(uid for uid, address in desired.devices.items() if address[0] == "0000:3c:00.0")
     changed = cloud.want(describe(small(vfs=2)))
     wire = cloud.wire()
 
@@ -178,16 +221,31 @@ def test_two_reporters_at_once_converge(cloud: Cloud, hosts: dict[str, Path]) ->
     assert wire.writes == []
 
 
-def test_a_403_ends_the_report_with_one_message(cloud: Cloud, hosts: dict[str, Path]) -> None:
-    cloud.report(cloud.want(hosts["qat"]))
-    moved = cloud.want(hosts["qat"], nest=Nest.FLAT)
-    plan, wire = cloud.wire(), cloud.wire()
-    reporter(plan).plan(moved)
-    wire.faults = dict.fromkeys(range(len(plan.sent) + 1, 400), answers(403))
-    report = reporter(wire).report(moved)
-    assert len(wire.writes) == 1
-    (message,) = map(str, report.failures.values())
-    assert "the role service, or admin, is needed" in message
+def moving(cloud: Cloud, host: Path, fault: Fault) -> tuple[Wire, Callable[[], Report], int]:
+    """Reports a host, and gives how to move that many devices of it while every write has that fault."""
+    wire = cloud.wire()
+    by = reporter(wire)
+    by.report(cloud.want(host))
+    moved = cloud.want(host, nest=Nest.FLAT)
+    # One request lists the tree; the rest is remembered.
+    wire.faults = dict.fromkeys(range(len(wire.sent) + 2, 400), fault)
+    return wire, lambda: by.report(moved), len(moved.devices)
+
+
+def test_a_403_is_not_tried_again_and_named_for_each_provider(cloud: Cloud, hosts: dict[str, Path]) -> None:
+    wire, move, count = moving(cloud, hosts["qat"], answers(403))
+    before = len(wire.writes)
+    report = move()
+    assert len(wire.writes) - before == len(report.failures) == count
+    assert all("the role service, or admin, is needed" in str(error) for error in report.failures.values())
+
+
+def test_a_401_ends_the_report(cloud: Cloud, hosts: dict[str, Path]) -> None:
+    wire, move, _ = moving(cloud, hosts["qat"], answers(401))
+    before = len(wire.writes)
+    with pytest.raises(errors.PlacementDenied):
+        move()
+    assert len(wire.writes) - before == 1
 
 
 def test_credentials_without_a_role_change_nothing(cloud: Cloud, describe: Describe) -> None:
@@ -200,7 +258,7 @@ def test_credentials_without_a_role_change_nothing(cloud: Cloud, describe: Descr
 
 def test_a_write_that_never_succeeds_is_given_up_and_the_others_are_made(cloud: Cloud, describe: Describe) -> None:
     desired = cloud.want(describe(small()))
-    gpu = next(uid for uid, address in desired.devices.items() if address == "0000:3b:00.0")
+    gpu = next(uid for uid, address in desired.devices.items() if address[0] == "0000:3b:00.0")
     wire = Stubborn(cloud.url, gpu)
     report = reporter(wire).report(desired)
     assert list(report.failures) == [desired.by_uuid()[gpu].name]
@@ -221,4 +279,74 @@ class Stubborn(Wire):
         """Sends all else."""
         if method == "PUT" and self.uid in url:
             return answer(500)
+        return super().request(url, method, **kwargs)
+
+
+@pytest.mark.parametrize(
+    ("asked", "waited"), [("7", 7.0), ("86400", 30.0), ("Fri, 21 Nov 2025 12:00:00 GMT", 0.0), ("-5", 0.0)]
+)
+@pytest.mark.parametrize("status", [408, 425, 429, 503])
+def test_what_a_proxy_asks_to_wait_is_waited_within_bounds(
+    cloud: Cloud, describe: Describe, status: int, asked: str, waited: float
+) -> None:
+    naps: list[float] = []
+    wire = cloud.wire()
+    wire.faults = {1: lambda send: answer(status, later=asked)}
+    by = Reporter(PlacementClient(wire), sleep=naps.append)
+    by.survey(None, cloud.name)
+    assert len(naps) == 1
+    # Never shorter than asked; what is asked too long, or in another form, gives way to our own short waits.
+    assert naps[0] == waited or (not waited and naps[0] < 1)
+
+
+@pytest.mark.parametrize("before", [6, 10, 20, 30])
+def test_a_placement_that_is_gone_ends_the_report_soon(cloud: Cloud, hosts: dict[str, Path], before: int) -> None:
+    """And does not have each of gpu8's 14 providers wait for its own."""
+    wire = cloud.wire()
+    wire.faults = dict.fromkeys(range(before, 1000), fails(ConnectionRefusedError("injected")))
+    with pytest.raises(errors.PlacementUnreachable):
+        Reporter(PlacementClient(wire), sleep=lambda _: time.sleep(0.02)).report(cloud.want(hosts["gpu8"]))
+    # The four that were on their way, and four that began before the first gave up: one write each, and three
+    # times the question whether it was done.
+    assert len(wire.sent) - before <= (4 + 4) * (1 + 3)
+    desired = cloud.want(hosts["gpu8"])
+    assert cloud.report(desired).failures == {}
+    assert_is(cloud, desired)
+
+
+def test_a_placement_that_is_gone_ends_a_change_soon(cloud: Cloud, hosts: dict[str, Path]) -> None:
+    wire, move, _ = moving(cloud, hosts["gpu8"], fails(ConnectionRefusedError("injected")))
+    before = len(wire.sent)
+    with pytest.raises(errors.PlacementUnreachable):
+        move()
+    # The listing, one write, and three times whether it was done.
+    assert len(wire.sent) - before <= 1 + 1 + 3
+
+
+@pytest.mark.parametrize("part", ["inventories", "traits"])
+def test_a_provider_deleted_between_listing_and_reading_is_made_again(
+    cloud: Cloud, describe: Describe, part: str
+) -> None:
+    desired = cloud.want(describe(small()))
+    cloud.report(desired)
+    gpu = next(uid for uid, address in desired.devices.items() if address[0] == "0000:3b:00.0")
+    wire = Deleting(cloud, f"/resource_providers/{gpu}/{part}")
+    report = reporter(wire).report(desired)
+    assert report.failures == {}
+    assert [(change.action, change.after.uuid) for change in report.changes] == [("+", gpu)]
+    assert_is(cloud, desired)
+
+
+class Deleting(Wire):
+    """Deletes a provider before the first request for one part of it."""
+
+    def __init__(self, cloud: Cloud, url: str) -> None:
+        super().__init__(cloud.url)
+        self.cloud, self.part = cloud, url
+
+    def request(self, url: str, method: str, **kwargs: Any) -> requests.Response:
+        """Sends it afterwards."""
+        if url == self.part:
+            self.part = ""
+            self.cloud.call("DELETE", url.rpartition("/")[0])
         return super().request(url, method, **kwargs)

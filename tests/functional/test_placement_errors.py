@@ -5,8 +5,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
+import requests
 
 from .cloud import Cloud
 from .conftest import Describe, Devagent, Ran, Write
@@ -16,13 +18,19 @@ from .servers import Answer, closed_port, error, html, serving, versions
 Report = Callable[..., Ran]
 
 
+@pytest.fixture(autouse=True)
+def no_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Lets what fails be tried again at once."""
+    monkeypatch.setattr("devagent.placement.patience._BACKOFF", 0.0)
+
+
 @pytest.fixture
-def report(describe: Describe, write: Write, devagent: Devagent) -> Report:
+def report(describe: Describe, write: Write, devagent: Devagent, tmp_path: Path) -> Report:
     """Runs `devagent report` with the given [placement] options."""
 
     def run(host: str = "a-host", **options: str) -> Ran:
         lines = "".join(f"{name} = {value}\n" for name, value in {"connect_retries": "0", **options}.items())
-        config = write("devagent.conf", f"[DEFAULT]\nhost = {host}\n[placement]\n{lines}")
+        config = write("devagent.conf", f"[DEFAULT]\nhost = {host}\nstate_path = {tmp_path}\n[placement]\n{lines}")
         return devagent("report", "--once", "--root", describe(small()), "--config-file", config)
 
     return run
@@ -70,6 +78,38 @@ def test_what_answers_is_no_placement_or_no_healthy_one(report: Report, answer: 
         ran = report(auth_type="admin_token", endpoint=url, token="admin")
     assert ran.code == 1
     assert said in only_line(ran)
+
+
+@pytest.mark.parametrize("body", ["{}", "[]", "null", '"text"', "7", '{"resource_providers": [{}]}'])
+@pytest.mark.parametrize("version", ["1.39", "1.26"])
+def test_an_answer_of_another_form_than_placements_is_one_message(report: Report, version: str, body: str) -> None:
+    with serving(versions(version, lambda path: (200, "application/json", body))) as url:
+        ran = report(auth_type="admin_token", endpoint=url, token="admin")
+    assert ran.code == 1
+    assert "does not answer like Placement" in only_line(ran)
+
+
+@pytest.mark.parametrize("body", ["{}", "[]", "null", '{"resource_providers": [{}]}', '{"inventories": {"PGPU": {}}}'])
+@pytest.mark.parametrize("part", ["in_tree", "/inventories", "/traits"])
+def test_any_one_answer_of_another_form_is_a_message_and_no_traceback(
+    report: Report, cloud: Cloud, part: str, body: str
+) -> None:
+    """Behind the real Placement's good answers, as a broken cache or proxy would do it."""
+
+    def proxy(path: str) -> tuple[int, str, str]:
+        if part in path:
+            return 200, "application/json", body
+        headers = {"X-Auth-Token": "admin", "OpenStack-API-Version": "placement 1.39"}
+        answer = requests.get(f"{cloud.url}{path}", headers=headers, timeout=10)
+        return answer.status_code, "application/json", answer.text
+
+    ours = cloud.create(f"devagent:{cloud.name}:0000:99:00.0", cloud.root)
+    cloud.set(ours, {"PGPU": 1})
+    with serving(proxy) as url:
+        ran = report(cloud.name, auth_type="admin_token", endpoint=url, token="admin", endpoint_override=url)
+    assert ran.code == 1
+    assert "Traceback" not in ran.err
+    assert "does not answer like Placement" in ran.err
 
 
 def test_a_wrong_token_is_refused(report: Report, cloud: Cloud) -> None:
@@ -137,9 +177,9 @@ def test_placement_without_keystone_can_be_used(report: Report, cloud: Cloud, pl
 
 
 def test_debug_shows_the_traceback_and_the_message(
-    describe: Describe, write: Write, devagent_process: Devagent
+    describe: Describe, write: Write, devagent_process: Devagent, tmp_path: Path
 ) -> None:
-    config = write("devagent.conf", "[placement]\nauth_type = none\n")
+    config = write("devagent.conf", f"[DEFAULT]\nstate_path = {tmp_path}\n[placement]\nauth_type = none\n")
     arguments = ("report", "--once", "--root", describe(small()), "--config-file", config)
     plain, more = devagent_process(*arguments), devagent_process("--debug", *arguments)
     assert (plain.code, more.code) == (1, 1)

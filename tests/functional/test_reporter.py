@@ -4,6 +4,9 @@
 
 from __future__ import annotations
 
+import uuid
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,11 +14,12 @@ import pytest
 from devagent.inventory.build import Nest
 from devagent.model.claim import Kind, Mode
 from devagent.model.policy import Match, Policy, Rule
-from devagent.model.provider import ProviderTree
+from devagent.model.provider import Provider, ProviderTree
+from devagent.placement.state import Memory, StateFile
 
 from .cloud import Cloud, assert_is, reporter
 from .conftest import Describe
-from .descriptions import small
+from .descriptions import GPU, small
 
 GPU_ADDRESSES = {0: ("19", "1a", "3d", "3e"), 1: ("88", "89", "b1", "b2")}
 NIC_ADDRESSES = {0: "1b", 1: "8a"}
@@ -38,7 +42,13 @@ def expected_gpu8(name: str) -> dict[str, tuple[str, dict[str, int], list[str]]]
     for node, addresses in GPU_ADDRESSES.items():
         model = ("CUSTOM_MODEL_A100_PCIE_40GB", "20F1") if node == 0 else ("CUSTOM_MODEL_H100_PCIE", "2331")
         gpu = ["CUSTOM_DEVAGENT", model[0], f"CUSTOM_PRODUCT_10DE_{model[1]}", *RESETS, "CUSTOM_VENDOR_NVIDIA"]
-        nic = ["CUSTOM_DEVAGENT", "CUSTOM_PRODUCT_15B3_101D", *RESETS, "CUSTOM_VENDOR_MELLANOX", "HW_NIC_SRIOV"]
+        nic = [
+            "CUSTOM_DEVAGENT",
+            "CUSTOM_PRODUCT_15B3_101D",
+            "CUSTOM_RESET_FLR",
+            "CUSTOM_VENDOR_MELLANOX",
+            "HW_NIC_SRIOV",
+        ]
         numa = f"devagent:{name}:numa{node}"
         expected[numa] = (name, dict[str, int](), ["CUSTOM_DEVAGENT", "HW_NUMA_ROOT"])
         for bus in addresses:
@@ -138,7 +148,10 @@ def test_a_device_gone_while_allocated_is_closed_and_emptied_once_it_is_free(clo
     assert (inventory["total"], inventory["reserved"]) == (1, 1)
     assert cloud.allocations(consumer) == {gone: {"PGPU": 1}}
 
-    assert cloud.report(without).failures == {}  # still in use: nothing may break meanwhile
+    wire = cloud.wire()
+    held = cloud.report(without, wire)  # still in use: nothing breaks meanwhile, and nothing is written
+    assert (held.failures, held.changes, [one.uuid for one in held.held]) == ({}, [], [gone])
+    assert wire.writes == []
     assert cloud.allocations(consumer) == {gone: {"PGPU": 1}}
 
     cloud.call("DELETE", f"/allocations/{consumer}")
@@ -182,6 +195,10 @@ def test_resource_class_changed_while_in_use_keeps_the_old_one_closed(cloud: Clo
     assert {name: (raw["total"], raw["reserved"]) for name, raw in inventories.items()} == {
         "PGPU": (1, 1),
     }
+    wire = cloud.wire()
+    held = cloud.report(renamed, wire)
+    assert (held.failures, held.changes, [one.uuid for one in held.held]) == ({}, [], [gpu])
+    assert wire.writes == []
     cloud.call("DELETE", f"/allocations/{consumer}")
     cloud.report(renamed)
     assert_is(cloud, renamed)
@@ -334,3 +351,277 @@ def test_no_inventory_is_ever_seen_without_its_traits(cloud: Cloud, describe: De
     assert max(traits) < reshaper
     assert sorted(urls[reshaper + 1 :]) == ([] if "service" in roles else one_by_one)
     assert_is(cloud, desired)
+
+
+def test_a_pf_given_whole_offers_no_vf_until_it_is_free(cloud: Cloud, describe: Describe) -> None:
+    whole = Policy((Rule("nics", Match(vendor=("15b3",)), Mode.WHOLE, "CUSTOM_NIC"),), "test")
+    desired, divided = cloud.want(describe(small(vfs=0)), whole), cloud.want(describe(small(vfs=4)))
+    pf = uuid_of(desired, "0000:3c:00.0")
+    cloud.report(desired)
+    consumer = cloud.allocate(pf, CUSTOM_NIC=1)
+    for _ in range(2):
+        assert cloud.report(divided).failures == {}
+        inventories = cloud.provider(pf)["inventories"]
+        assert {name: (raw["total"], raw["reserved"]) for name, raw in inventories.items()} == {"CUSTOM_NIC": (1, 1)}
+    cloud.call("DELETE", f"/allocations/{consumer}")
+    cloud.report(divided)
+    assert_is(cloud, divided)
+
+
+def test_another_model_in_the_slot_takes_the_name(cloud: Cloud, describe: Describe) -> None:
+    a100, h100 = cloud.want(describe(small())), cloud.want(describe(small(gpu={**GPU, "id": "10de:2331"})))
+    old, new = (uuid_of(tree, "0000:3b:00.0") for tree in (a100, h100))
+    cloud.report(a100)
+    assert cloud.report(h100).failures == {}
+    ours = cloud.ours()
+    assert {uid: ours[uid] for uid in h100.by_uuid()} == h100.by_uuid()
+    assert (ours[old].name, ours[old].inventories) == (f"{ours[new].name}~{old[:8]}", {})
+    assert_settled(cloud, h100)
+
+
+def test_another_model_never_takes_over_what_is_allocated(cloud: Cloud, describe: Describe) -> None:
+    a100, h100 = cloud.want(describe(small())), cloud.want(describe(small(gpu={**GPU, "id": "10de:2331"})))
+    old, new = (uuid_of(tree, "0000:3b:00.0") for tree in (a100, h100))
+    cloud.report(a100)
+    consumer = cloud.allocate(old, PGPU=1)
+    assert cloud.report(h100).failures == {}
+    assert cloud.allocations(consumer) == {old: {"PGPU": 1}}
+    assert cloud.provider(old)["inventories"]["PGPU"]["reserved"] == 1
+    assert cloud.provider(new)["inventories"]["PGPU"]["reserved"] == 0
+    assert_settled(cloud, h100)
+    cloud.call("DELETE", f"/allocations/{consumer}")
+    assert cloud.report(h100).failures == {}
+    assert cloud.provider(old)["inventories"] == {}
+    assert_settled(cloud, h100)
+
+
+def assert_settled(cloud: Cloud, desired: ProviderTree) -> None:
+    """Checks that one more report has nothing to write."""
+    wire = cloud.wire()
+    assert cloud.report(desired, wire).failures == {}
+    assert wire.writes == []
+
+
+def renamed(tree: ProviderTree, names: dict[str, str]) -> ProviderTree:
+    """Gives the tree with other names, by the old ones."""
+    return replace(tree, providers=tuple(replace(one, name=names.get(one.name, one.name)) for one in tree.providers))
+
+
+def test_two_devices_swap_their_addresses(cloud: Cloud, describe: Describe) -> None:
+    desired = cloud.want(describe(small()))
+    one, other = (desired.by_uuid()[uid].name for uid in desired.devices)
+    cloud.report(desired)
+    consumer = cloud.allocate(uuid_of(desired, "0000:3b:00.0"), PGPU=1)
+    swapped = renamed(desired, {one: other, other: one})
+    assert cloud.report(swapped).failures == {}
+    assert_is(cloud, swapped)
+    assert_settled(cloud, swapped)
+    assert cloud.allocations(consumer) == {uuid_of(desired, "0000:3b:00.0"): {"PGPU": 1}}
+
+
+@pytest.mark.parametrize(("host", "step"), [("gpu8", 1), ("qat", -1)])
+def test_all_buses_are_numbered_anew(cloud: Cloud, hosts: dict[str, Path], host: str, step: int) -> None:
+    desired = cloud.want(hosts[host])
+    names = sorted(desired.by_uuid()[uid].name for uid in desired.devices)[::step]
+    cloud.report(desired)
+    shifted = renamed(desired, dict(zip(names, [*names[1:], f"devagent:{cloud.name}:0000:ff:00.0"], strict=True)))
+    assert cloud.report(shifted).failures == {}
+    assert_is(cloud, shifted)
+    assert_settled(cloud, shifted)
+
+
+def identified(desired: ProviderTree, address: str) -> tuple[ProviderTree, str]:
+    """Gives the tree in which one device has the same name and model, but another UUID."""
+    old, new = uuid_of(desired, address), str(uuid.uuid4())
+    providers = tuple(replace(one, uuid=new) if one.uuid == old else one for one in desired.providers)
+    devices = {new if uid == old else uid: own for uid, own in desired.devices.items()}
+    return replace(desired, providers=providers, devices=devices), new
+
+
+def test_a_device_identified_anew_keeps_its_consumers(cloud: Cloud, describe: Describe) -> None:
+    desired = cloud.want(describe(small()))
+    old, pf = uuid_of(desired, "0000:3b:00.0"), uuid_of(desired, "0000:3c:00.0")
+    anew, new = identified(desired, "0000:3b:00.0")
+    cloud.report(desired)
+    consumer = cloud.allocate_all({old: {"PGPU": 1}, pf: {"SRIOV_NET_VF": 2}})
+    wire = cloud.wire()
+    assert cloud.report(anew, wire).failures == {}
+    assert cloud.allocations(consumer) == {new: {"PGPU": 1}, pf: {"SRIOV_NET_VF": 2}}
+    ours = cloud.ours()
+    assert {uid: ours[uid] for uid in anew.by_uuid()} == anew.by_uuid()
+    assert ours[old].inventories == {}
+    # All or nothing: neither inventory is ever written but by the one reshape.
+    assert wire.writes.count(("POST", "/reshaper")) == 1
+    assert not [url for _, url in wire.writes if url.endswith("/inventories")]
+    assert_settled(cloud, anew)
+
+
+def test_without_the_service_role_a_device_in_use_keeps_its_old_identity(cloud: Cloud, describe: Describe) -> None:
+    desired = cloud.want(describe(small()))
+    old = uuid_of(desired, "0000:3b:00.0")
+    anew, new = identified(desired, "0000:3b:00.0")
+    cloud.report(desired)
+    consumer = cloud.allocate(old, PGPU=1)
+    for _ in range(2):
+        failures = cloud.report(anew, cloud.wire("admin")).failures
+        assert list(failures) == [f"devagent:{cloud.name}:0000:3b:00.0"]
+        assert "only the role `service` may carry the allocations over" in str(*failures.values())
+        assert cloud.allocations(consumer) == {old: {"PGPU": 1}}
+        inventory = cloud.provider(old)["inventories"]["PGPU"]
+        assert (inventory["total"], inventory["reserved"]) == (1, 1)
+        assert cloud.provider(new)["inventories"] == {}
+    cloud.call("DELETE", f"/allocations/{consumer}")
+    assert cloud.report(anew, cloud.wire("admin")).failures == {}
+    ours = cloud.ours()
+    assert {uid: ours[uid] for uid in anew.by_uuid()} == anew.by_uuid()
+    assert_settled(cloud, anew)
+
+
+def test_a_provider_moved_into_another_tree_comes_back(cloud: Cloud, describe: Describe) -> None:
+    other = Cloud(cloud.url, str(uuid.uuid4()), f"other-{cloud.name}")
+    other.create(other.name, None, other.root)
+    desired = cloud.want(describe(small()))
+    gpu = desired.by_uuid()[uuid_of(desired, "0000:3b:00.0")]
+    cloud.report(desired)
+    cloud.call("PUT", f"/resource_providers/{gpu.uuid}", {"name": gpu.name, "parent_provider_uuid": other.root})
+    assert cloud.report(desired).failures == {}
+    assert_is(cloud, desired)
+
+
+def test_after_a_restart_one_request_tells_that_nothing_changed(
+    cloud: Cloud, hosts: dict[str, Path], tmp_path: Path
+) -> None:
+    desired, state = cloud.want(hosts["gpu8"]), StateFile(tmp_path)
+    first = reporter(cloud.wire())
+    first.report(desired)
+    state.save(first.memory)
+    remembering, forgetful = cloud.wire(), cloud.wire()
+    for wire, memory in ((remembering, state.load()), (forgetful, None)):
+        again = reporter(wire, memory)
+        assert again.report(desired, again.survey(cloud.root, cloud.name)).changes == []
+        assert wire.writes == []
+    assert len(remembering.sent) == 1
+    # The listing, the version, and inventories and traits of each.
+    assert len(forgetful.sent) == 2 + 2 * len(desired.providers)
+
+
+class Clock:
+    """Stands still until it is told to go on."""
+
+    def __init__(self) -> None:
+        self.now = 1_800_000_000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def test_everything_is_read_anew_once_a_day(cloud: Cloud, describe: Describe) -> None:
+    desired, clock, wire = cloud.want(describe(small())), Clock(), cloud.wire()
+    by = reporter(wire, clock=clock)
+    requests = []
+    for hours in (0, 1, 22, 2, 1):
+        clock.now += hours * 3600
+        before = len(wire.sent)
+        by.report(desired)
+        requests.append(len(wire.sent) - before)
+    assert requests[1:] == [1, 1, 1 + 2 * len(desired.providers), 1]
+
+
+def test_a_memory_of_another_compute_node_is_not_trusted(cloud: Cloud, describe: Describe) -> None:
+    desired = cloud.want(describe(small()))
+    by = reporter(cloud.wire(), Memory(str(uuid.uuid4()), providers={p.uuid: p for p in desired.providers}))
+    assert len(by.report(desired).changes) == len(desired.providers)
+    assert_is(cloud, desired)
+    assert by.memory.root == cloud.root
+
+
+def test_what_somebody_keeps_undoing_is_left_alone_for_a_while(cloud: Cloud, describe: Describe) -> None:
+    desired, clock, wire = cloud.want(describe(small())), Clock(), cloud.wire()
+    gpu = desired.by_uuid()[uuid_of(desired, "0000:3b:00.0")]
+    by = reporter(wire, clock=clock)
+    by.report(desired)
+    for _ in range(2):
+        cloud.set(gpu.uuid, {"PGPU": 7}, tuple(gpu.traits))
+        assert by.report(desired).failures == {}
+        assert_is(cloud, desired)
+
+    cloud.set(gpu.uuid, {"PGPU": 7}, tuple(gpu.traits))
+    before = len(wire.writes)
+    for _ in range(2):
+        failures = by.report(desired).failures
+        assert "somebody else keeps changing it (3 times in a row)" in str(failures[gpu.name])
+        clock.now += 290
+    assert len(wire.writes) == before
+
+    clock.now += 30
+    assert by.report(desired).failures == {}
+    assert_is(cloud, desired)
+
+
+def test_who_undoes_only_now_and_then_is_overruled_each_time(cloud: Cloud, describe: Describe) -> None:
+    desired, by = cloud.want(describe(small())), reporter(cloud.wire())
+    gpu = desired.by_uuid()[uuid_of(desired, "0000:3b:00.0")]
+    by.report(desired)
+    for _ in range(5):
+        cloud.set(gpu.uuid, {"PGPU": 7}, tuple(gpu.traits))
+        assert by.report(desired).failures == {}
+        assert by.report(desired).changes == []
+    assert_is(cloud, desired)
+
+
+def test_the_rest_of_many_changes_waits_for_the_next_cycles(cloud: Cloud, hosts: dict[str, Path]) -> None:
+    desired, by = cloud.want(hosts["gpu8"]), reporter(cloud.wire())
+    reports = [by.report(desired, most=5) for _ in range(4)]
+    assert [(len(report.changes), report.postponed) for report in reports] == [(5, 9), (5, 4), (4, 0), (0, 0)]
+    assert [report.failures for report in reports] == [{}] * 4
+    assert_is(cloud, desired)
+
+
+def test_progress_is_told_for_each_provider_and_each_change_when_it_is_whole(
+    cloud: Cloud, hosts: dict[str, Path]
+) -> None:
+    steps: list[tuple[int, int]] = []
+    done: list[str] = []
+    desired = cloud.want(hosts["gpu8"])
+    reporter(cloud.wire()).report(
+        desired, done=lambda change: done.append(change.after.uuid), step=lambda *numbers: steps.append(numbers)
+    )
+    assert steps == [(number, 14) for number in range(1, 15)]
+    assert sorted(done) == sorted(desired.by_uuid())
+
+
+@pytest.fixture
+def purged(cloud: Cloud, describe: Describe) -> Callable[[bool], tuple[ProviderTree, Provider]]:
+    """Reports a host, then one without GPU, which moves to another node; optionally the GPU is in use."""
+
+    def prepare(used: bool) -> tuple[ProviderTree, Provider]:
+        desired, without = cloud.want(describe(small())), cloud.want(describe(small(gpu=None, node=1)))
+        gpu = desired.by_uuid()[uuid_of(desired, "0000:3b:00.0")]
+        cloud.report(desired)
+        if used:
+            cloud.allocate(gpu.uuid, PGPU=1)
+        cloud.report(without)
+        return without, gpu
+
+    return prepare
+
+
+def test_a_purge_deletes_what_is_gone_leaves_first(
+    cloud: Cloud, purged: Callable[[bool], tuple[ProviderTree, Provider]]
+) -> None:
+    without, gpu = purged(False)
+    by = reporter(cloud.wire())
+    report = by.purge(without)
+    assert [change.after.name for change in report.changes] == [gpu.name, f"devagent:{cloud.name}:numa0"]
+    assert report.failures == {}
+    assert_is(cloud, without)
+
+
+def test_a_purge_leaves_what_is_in_use_and_what_it_stands_below(
+    cloud: Cloud, purged: Callable[[bool], tuple[ProviderTree, Provider]]
+) -> None:
+    without, gpu = purged(True)
+    report = reporter(cloud.wire()).purge(without)
+    assert report.changes == []
+    assert list(report.failures) == [gpu.name, f"devagent:{cloud.name}:numa0"]
+    assert gpu.uuid in cloud.ours()

@@ -44,3 +44,54 @@ def test_what_a_rule_wants_has_its_details(host: Path) -> None:
 
 def test_two_looks_at_the_same_host_see_the_same(host: Path) -> None:
     assert look(host) == look(host)
+
+
+@pytest.mark.parametrize("node", [0, 1])
+def test_a_rule_finds_what_nobody_knows_by_its_node(host: Path, node: int) -> None:
+    """The node is read only of what a rule may want, so the rule itself must ask for it."""
+    found = look(host, Policy((rule(vendor=("abcd",), numa_node=(node,)),), "test")).devices
+    given = [device.address for device in found if device.decision.managed]
+    assert given == (["0000:3c:00.0"] if node == 0 else [])
+
+
+CRUCIAL = ("iommu_group", "boot_vga", "sriov_totalvfs")
+
+
+@pytest.mark.parametrize("name", CRUCIAL)
+def test_without_what_decides_a_device_is_unknown(host: Path, name: str) -> None:
+    gpu = (host / "sys/bus/pci/devices/0000:3b:00.0").resolve()
+    (gpu / name).unlink(missing_ok=True)
+    if name == "iommu_group":
+        (gpu / name).symlink_to("../iommu_groups/none")
+    else:
+        (gpu / name).mkdir()
+    (device,) = look(host).devices
+    assert (device.decision.managed, device.decision.unknown) == (False, True)
+    assert device.decision.reason == f"unknown: {name} could not be read; what was reported of it stays"
+
+
+def test_what_a_trait_hangs_on_may_be_unread(host: Path) -> None:
+    gpu = (host / "sys/bus/pci/devices/0000:3b:00.0").resolve()
+    for name in ("numa_node", "reset_method"):
+        (gpu / name).unlink()
+        (gpu / name).mkdir()
+    (device,) = look(host).devices
+    assert device.decision.managed
+    assert device.function.unread == {"numa_node", "reset_method"}
+
+
+def test_a_look_that_missed_something_says_so(host: Path) -> None:
+    assert look(host).complete
+    (host / "sys/bus/pci/devices").rename(host / "away")
+    (host / "sys/bus/pci/devices").write_text("")
+    found = look(host)
+    assert (found.complete, found.devices) == (False, ())
+
+
+def test_a_function_that_does_not_say_what_it_is_is_unknown(host: Path) -> None:
+    gpu = (host / "sys/bus/pci/devices/0000:3b:00.0").resolve()
+    for name in ("uevent", "vendor", "device"):
+        (gpu / name).unlink()
+        (gpu / name).mkdir()
+    found = look(host)
+    assert (found.complete, found.unknown) == (True, frozenset({"0000:3b:00.0"}))

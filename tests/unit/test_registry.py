@@ -210,6 +210,49 @@ def test_a_driver_that_cannot_be_loaded_leaves_all_others(
     assert found.claims({})[1] == list(found.problems)
 
 
+STUB = (
+    "from devagent.driver import Driver\n"
+    "class Extra(Driver):\n"
+    "    name = 'extra'\n"
+    "    specificity = 40\n"
+    "    def recognises(self, function): return True\n"
+    "    def claim(self, function): return None\n"
+)
+
+
+@pytest.mark.parametrize(
+    ("line", "instead", "problem"),
+    [
+        ("    name = 'extra'\n", "", "it has no name"),
+        ("    name = 'extra'\n", "    name = 7\n", "it has no name"),
+        ("    specificity = 40\n", "", "it has no specificity"),
+        ("    specificity = 40\n", "    specificity = 'high'\n", "it has no specificity"),
+        ("    specificity = 40\n", "    specificity = 40\n    reads = None\n", "its reads are no tuple of texts"),
+        ("    specificity = 40\n", "    specificity = 40\n    reads = 'boot_vga'\n", "its reads are no tuple of texts"),
+        ("    specificity = 40\n", "    specificity = 40\n    reads = (1,)\n", "its reads are no tuple of texts"),
+        ("class Extra(Driver)", "class Extra", "it is no devagent.driver.Driver"),
+    ],
+)
+def test_a_driver_that_breaks_the_contract_is_left_out(
+    plugged: Path, monkeypatch: pytest.MonkeyPatch, line: str, instead: str, problem: str
+) -> None:
+    install(plugged, STUB.replace(line, instead))
+    found = loaded(monkeypatch)
+    assert len(found.drivers) == 8
+    assert [each.problem for each in found.problems] == [f"driver cannot be used: {problem}"]
+
+
+@pytest.mark.parametrize(("claimed_as", "kind"), [("{}", "dict"), ("'gpu'", "str"), ("[]", "list"), ("0", "int")])
+def test_a_claim_that_is_none_costs_its_device(
+    plugged: Path, monkeypatch: pytest.MonkeyPatch, claimed_as: str, kind: str
+) -> None:
+    install(plugged, STUB.replace("return None", f"return {claimed_as}"))
+    found = loaded(monkeypatch)
+    claims, problems = found.claims(snapshot(function()).functions)
+    assert claims["0000:3b:00.0"].failure == f"driver extra failed: TypeError: claim() gave {kind}, no Claim"
+    assert len(problems) == 1
+
+
 def test_a_driver_from_elsewhere_is_loaded(plugged: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     install(
         plugged,

@@ -168,7 +168,7 @@ def test_a_function_that_is_no_pf_has_no_vfs_to_give() -> None:
 
 
 def test_a_failed_driver_gives_nothing_away_whatever_the_rule() -> None:
-    broken = claim(function(), Kind.OTHER, failure="unknown: driver fake failed: ValueError: no")
+    broken = claim(function(), Kind.OTHER, failure="driver fake failed: ValueError: no")
     decision = decide(snapshot(function()), WHOLE, claims=[broken])["0000:3b:00.0"].decision
     assert (decision.managed, decision.reason) == (False, "unknown: driver fake failed: ValueError: no")
 
@@ -190,4 +190,14 @@ def test_the_guards_hold_on_a_generated_host(tmp_path: Path) -> None:
         "0000:3c:00.0": "shares IOMMU group 5 with 0000:3c:01.0",
         "0000:3c:01.0": "shares IOMMU group 5 with 0000:3c:00.0",
         "0000:3d:00.0": "is the boot display: the host's console would be lost",
+    }
+
+
+def test_of_two_unknown_functions_in_one_slot_and_group_neither_is_given() -> None:
+    """Neither is the other's companion: what takes one of them would take the other along."""
+    two = [function(f"0000:3b:00.{part}", "abcd:0001", "ff0000") for part in (0, 1)]
+    found = decide(snapshot(*two), WHOLE, claims=[])
+    assert {address: device.decision.reason for address, device in found.items()} == {
+        "0000:3b:00.0": "shares IOMMU group 7 with 0000:3b:00.1",
+        "0000:3b:00.1": "shares IOMMU group 7 with 0000:3b:00.0",
     }

@@ -148,3 +148,31 @@ def test_a_fifo_blocks_nobody(tmp_path: Path) -> None:
 
 def test_a_name_too_long_for_the_system_is_unreadable(tmp_path: Path) -> None:
     assert refused(Directory(tmp_path), "x" * 300) == "file name too long"
+
+
+def test_a_long_file_is_read_in_small_pieces(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The kernel allocates what a reader of /proc/sys asks for, and answers ENOMEM to megabytes."""
+    asked: list[int] = []
+    really = os.read
+
+    def recording(fd: int, size: int) -> bytes:
+        asked.append(size)
+        return really(fd, size)
+
+    text = "x" * 300_000
+    (tmp_path / "mountinfo").write_text(text)
+    (tmp_path / "attribute").write_text("1\n")
+    monkeypatch.setattr(os, "read", recording)
+    with Directory(tmp_path) as tree:
+        assert tree.file("mountinfo") == text
+        assert tree.text("attribute") == "1"
+    assert max(asked) <= 1 << 16
+
+
+def test_a_file_that_comes_in_dribs_is_read_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A read of /proc may give less than there is."""
+    really = os.read
+    (tmp_path / "route").write_text("a line\n" * 100)
+    monkeypatch.setattr(os, "read", lambda fd, size: really(fd, min(size, 7)))
+    with Directory(tmp_path) as tree:
+        assert tree.file("route") == ("a line\n" * 100).strip()

@@ -216,3 +216,52 @@ def test_what_cannot_be_read_is_named_and_the_rest_found(tmp_path: Path, path: s
     found, problems = uses(write(tmp_path, world | {path: b"\xff"}))
     assert found.keys() == set(everything.values()) - {everything[path]}
     assert problems == [f"{path}: is not text"]
+
+
+def test_one_interface_that_cannot_be_followed_hides_no_other(tmp_path: Path) -> None:
+    world = {
+        **a_nic("eth0"),
+        **a_nic("eth1", "0000:3b:00.1"),
+        **disk("259:1", "nvme0n1", "0000:3d:00.0"),
+        "sys/class/net/odd": Link("odd"),
+        "sys/class/net/bonding_masters": "odd bond0\n",
+        **above("bond0", "eth1"),
+        "proc/net/route": HEADER + route4("odd") + route4("eth0"),
+        "proc/self/mountinfo": "36 35 259:1 / / rw - ext4 /dev/a rw\n",
+    }
+    found, problems = uses(write(tmp_path, world))
+    assert found == {
+        NIC: "default route (eth0)",
+        "0000:3b:00.1": "bonded in bond0 (eth1)",
+        "0000:3d:00.0": "mounted on /",
+    }
+    assert problems == ["sys/class/net/odd: is a link where a file should be, or links in a loop"] * 2
+
+
+def test_a_disk_with_btrfs_is_used(tmp_path: Path) -> None:
+    """Its file system has a device number of its own, which leads to no disk; its name does."""
+    part = "sys/devices/pci0000:3a/0000:3b:00.0/nvme/nvme0/nvme0n1/nvme0n1p2"
+    world: World = {
+        f"{part}/dev": "259:2\n",
+        "sys/dev/block/259:2": Link(f"../../../{part}"),
+        "sys/class/block/nvme0n1p2": Link(f"../../../{part}"),
+        "proc/self/mountinfo": "29 1 0:41 /@ / rw,relatime shared:1 - btrfs /dev/nvme0n1p2 rw,subvol=/@\n"
+        "30 1 0:5 / /dev rw - devtmpfs devtmpfs rw\n31 1 0:42 / /x rw - nfs server:/dev/nvme0n1p2 rw\n",
+    }
+    assert uses(write(tmp_path, world)) == ({"0000:3b:00.0": "mounted on /"}, [])
+
+
+def test_a_disk_behind_nvme_multipath_is_used_on_every_path(tmp_path: Path) -> None:
+    """The namespace hangs on the subsystem, and that on one controller or more."""
+    subsystem = "sys/devices/virtual/nvme-subsystem/nvme-subsys0"
+    world: World = {
+        f"{subsystem}/nvme0n1/nvme0n1p1/dev": "259:1\n",
+        f"{subsystem}/nvme0": Link("../../../pci0000:3a/0000:3b:00.0/nvme/nvme0"),
+        f"{subsystem}/nvme1": Link("../../../pci0000:5d/0000:5e:00.0/nvme/nvme1"),
+        f"{subsystem}/model": "X\n",
+        "sys/class/nvme-subsystem/nvme-subsys0": Link(f"../../../{subsystem}"),
+        "sys/dev/block/259:1": Link(f"../../../{subsystem}/nvme0n1/nvme0n1p1"),
+        "proc/self/mountinfo": "29 1 259:1 / / rw - xfs /dev/nvme0n1p1 rw\n",
+    }
+    use = "mounted on /"
+    assert uses(write(tmp_path, world)) == ({"0000:3b:00.0": use, "0000:5e:00.0": use}, [])
