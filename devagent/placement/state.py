@@ -114,7 +114,7 @@ class StateFile:
             return None
         except OSError as error:
             LOG.warning("%s cannot be read (%s): Placement is read anew", self.path, error.strerror)
-        except (ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
+        except (ValueError, KeyError, TypeError, AttributeError, IndexError, RecursionError) as error:
             self._set_aside(error)
         return None
 
