@@ -51,7 +51,9 @@ def discover(tree: Tree, registry: Registry, policy: Policy, *, every: bool = Fa
         host=snapshot.host,
         devices=devices,
         problems=tuple(sorted({*snapshot.problems, *problems}, key=_order)),
-        unknown=snapshot.unknown,
+        # Of what no driver recognises now, one may have before: not what was unread then.
+        unknown=snapshot.unknown
+        | {one.address for one in snapshot.functions.values() if one.unread and one.address not in claims},
         # A driver that cannot be loaded leaves its devices unrecognised, whichever they are.
         complete=snapshot.complete and not registry.problems,
     )

@@ -19,44 +19,69 @@ from devagent.placement.patience import TRANSIENT
 from devagent.placement.writer import Writer
 
 _PRODUCT: Final = "CUSTOM_PRODUCT_"
+CLAIMED: Final = "devagent.claimed_meanwhile"
 
 
 def take_over(writer: Writer, old: Provider, new: Provider) -> Provider:
     """Makes `new` in the place of `old` and gives it as Placement then has it.
 
-    Raises PlacementError: PlacementDenied where only a reshape could carry the allocations and our role
-    must not; the old provider then keeps them, and nothing is offered twice.
+    Raises PlacementError where the allocations cannot be carried over: the role must not reshape, or what
+    is held does not fit any more. The old provider then keeps them, closed to new consumers, and
+    nothing of the new one is offered until they are gone.
     """
-    old = writer.make(replace(old, name=old.former_name), old)
+    old = writer.make(replace(old, name=old.former_name), old, create=False)
     bare = writer.make(new, None, fill=False)
     attempt = 1
     while True:
         try:
-            if _product(old) != _product(new) or not old.inventories or not _consumers(writer, old):
+            if _product(old) != _product(new):
                 writer.make(replace(old, inventories={}), old, create=False)
                 return writer.make(new, bare)
-            _reshape(writer, old, bare, new)
+            return _carry(writer, old, bare, new)
         except (errors.PlacementDenied, errors.PlacementRejected):
-            # Not now, and perhaps never: at least nobody new gets what somebody holds.
-            writer.make(replace(old, inventories={}), old, create=False)
+            _close(writer, old)
             raise
         except TRANSIENT as error:
-            if not writer.patience.again(error, attempt):
+            if not _worth_trying(error) or not writer.patience.again(error, attempt):
+                _close(writer, old)
                 raise
             old, bare = _again(writer, old), _again(writer, bare)
             attempt += 1
-        else:
-            writer.memory.forget(old.uuid)
-            return writer.reader.read(bare)
+
+
+def _carry(writer: Writer, old: Provider, bare: Provider, new: Provider) -> Provider:
+    """Lets the new provider have what the old one has: in one reshape if anybody holds some of it."""
+    if old.inventories and writer.client.consumers(old.uuid):
+        _reshape(writer, old, bare, new)
+        writer.memory.forget(old.uuid)
+        return writer.reader.read(bare)
+    emptied = writer.make(replace(old, inventories={}), old, create=False)
+    if emptied.inventories:
+        # Somebody was given some of it since we asked: offered on the new one too, it would be given twice.
+        raise errors.PlacementConflict(f"{old.name} was claimed meanwhile", code=CLAIMED)
+    return writer.make(new, bare)
+
+
+def _close(writer: Writer, old: Provider) -> None:
+    """Sees to it that nobody new gets anything of the old provider."""
+    found = writer.reader.find(old.uuid)
+    if found is not None:
+        writer.make(replace(found, inventories={}), found, create=False)
+
+
+def _worth_trying(error: errors.PlacementError) -> bool:
+    """Tells a lost race, which trying again can win, from a reshape that does not fit, which it cannot."""
+    return not isinstance(error, errors.PlacementConflict) or error.code in (CLAIMED, "placement.concurrent_update")
 
 
 def _reshape(writer: Writer, old: Provider, bare: Provider, new: Provider) -> None:
     if writer.client.version < RESHAPE:
         raise errors.PlacementRejected(f"{new.name}: allocations can be moved only from microversion 1.30 (Stein) on")
     allocations = {}
-    for consumer in _consumers(writer, old):
+    for consumer in writer.client.consumers(old.uuid):
         held = writer.client.allocations(consumer)
-        allocations[consumer] = _moved(held, old.uuid, new.uuid)
+        if old.uuid in held["allocations"]:  # else it was freed since it was listed
+            allocations[consumer] = _moved(held, old.uuid, new.uuid)
     inventories = {old.uuid: (old.generation or 0, {}), new.uuid: (bare.generation or 0, new.inventories)}
     try:
         writer.client.reshape(inventories, allocations)
@@ -76,10 +101,6 @@ def _moved(held: Any, old: str, new: str) -> Any:
         new if uuid == old else uuid: {"resources": one["resources"]} for uuid, one in held["allocations"].items()
     }
     return {"allocations": allocations, **{key: held[key] for key in kept if key in held}}
-
-
-def _consumers(writer: Writer, provider: Provider) -> tuple[str, ...]:
-    return writer.client.consumers(provider.uuid)
 
 
 def _again(writer: Writer, provider: Provider) -> Provider:

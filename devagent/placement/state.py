@@ -70,6 +70,8 @@ class Memory:
     def remember(self, provider: Provider) -> None:
         """Keeps what was read or written, with its generation."""
         self.providers[provider.uuid] = provider
+        # What a provider has exists.
+        self.names.update(provider.traits, provider.inventories)
 
     def forget(self, uuid: str) -> None:
         """Drops what may no longer be so."""

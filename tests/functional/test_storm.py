@@ -266,7 +266,7 @@ def offered(cloud: Cloud, *providers: Provider) -> int:
     ("method", "end"),
     [
         ("GET", "/allocations"),
-        pytest.param("PUT", "/inventories", marks=pytest.mark.xfail(strict=True, reason="carry.take_over")),
+        ("PUT", "/inventories"),
     ],
 )
 def test_a_claim_while_a_device_gets_another_identity(cloud: Cloud, method: str, end: str) -> None:
@@ -281,7 +281,7 @@ def test_a_claim_while_a_device_gets_another_identity(cloud: Cloud, method: str,
 @pytest.mark.parametrize(
     ("method", "end"),
     [
-        pytest.param("GET", "/allocations/{}", marks=pytest.mark.xfail(strict=True, reason="carry._moved: 400")),
+        ("GET", "/allocations/{}"),
         ("POST", "/reshaper"),
     ],
 )
@@ -295,7 +295,6 @@ def test_a_server_that_ends_while_its_device_gets_another_identity(cloud: Cloud,
     assert offered(cloud, old, new) == VFS
 
 
-@pytest.mark.xfail(strict=True, reason="carry.take_over: only a 403 closes the old provider")
 @pytest.mark.parametrize("inventories", [{"SRIOV_NET_VF": 2}, {"PCI_DEVICE": 1}], ids=["fewer VFs", "another class"])
 def test_what_cannot_be_carried_over_is_closed(cloud: Cloud, inventories: dict[str, int]) -> None:
     old, new = one_nic(cloud)
