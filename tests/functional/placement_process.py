@@ -84,9 +84,8 @@ def serve(wsgi: object, connection: str, port: int, *, sync: bool) -> None:
     """Serves until standard input ends; the number of its port goes to the descriptor `port`."""
     # One thread on SQLite: it answers a second writer with an error, not with patience.
     threads = 1 if connection.startswith("sqlite") else THREADS
-    server = wsgi.Server(
-        ("127.0.0.1", 0), application(connection, sync=sync), numthreads=threads, request_queue_size=128
-    )  # type: ignore[attr-defined]
+    app = application(connection, sync=sync)
+    server = wsgi.Server(("127.0.0.1", 0), app, numthreads=threads, request_queue_size=128)  # type: ignore[attr-defined]
     server.prepare()
     threading.Thread(target=server.serve, daemon=True).start()
     os.write(port, str(server.bind_addr[1]).encode())
