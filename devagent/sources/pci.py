@@ -188,7 +188,7 @@ class _Scan:
         paths = self._expand(address, "", pattern.split("/"))
         for count, path in enumerate(paths):
             if count == _MAX_MATCHES:
-                self._unread(address, pattern, f": more than {_MAX_MATCHES} files match; the rest left out")
+                self._unread(address, pattern, f"matches more than {_MAX_MATCHES} files; the rest left out")
                 return
             text = self._try_text(address, path)
             if text is not None:
