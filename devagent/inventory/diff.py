@@ -62,9 +62,10 @@ def diff(desired: ProviderTree, actual: Mapping[str, Provider]) -> tuple[Change,
     changes = []
     for wanted in desired.providers:
         change = compare(wanted, actual.get(wanted.uuid))
-        if change is not None and wanted.name in former:
-            replaced.add(former[wanted.name].uuid)
-            change = Change(Action.REPLACE, former[wanted.name], wanted)
+        old = former.get(wanted.name)
+        if change is not None and old is not None and _takes_over(change, old):
+            replaced.add(old.uuid)
+            change = Change(Action.REPLACE, old, wanted)
         if change is not None:
             changes.append(change)
     retired = (provider for provider in gone(desired, actual) if provider.uuid not in replaced and provider.inventories)
@@ -79,6 +80,16 @@ def gone(desired: ProviderTree, actual: Mapping[str, Provider]) -> list[Provider
     wanted = desired.by_uuid()
     ours = (provider for provider in actual.values() if provider.is_ours and provider.uuid not in wanted)
     return [provider for provider in ours if provider.lasting_name not in desired.kept]
+
+
+def _takes_over(change: Change, old: Provider) -> bool:
+    """Tells whether `old` is what the changed provider was before.
+
+    That is so if the new one is not there yet, or was made but never filled because a take-over was cut
+    off. One that is established is another device, which only got the address of `old`.
+    """
+    cut_off = change.before is not None and not change.before.inventories and old.name != old.lasting_name
+    return change.before is None or cut_off
 
 
 def _stands_in_the_way(provider: Provider) -> bool:

@@ -131,7 +131,7 @@ class Reporter:
         try:
             changes, actual = self._changes(desired, survey, report)
             report.postponed = max(0, len(changes) - most) if most is not None else 0
-            self._change(self._free_names(changes[:most], actual), report, done, step)
+            self._change(self._free_names(changes[:most], actual, report), report, done, step)
         finally:
             self.memory.microversion = self.client.negotiated
         return report
@@ -244,7 +244,7 @@ class Reporter:
         report.held.append(before)
         return True
 
-    def _free_names(self, changes: Sequence[Change], actual: Mapping[str, Provider]) -> list[Change]:
+    def _free_names(self, changes: Sequence[Change], actual: Mapping[str, Provider], report: Report) -> list[Change]:
         """Takes away the names that a change needs from those of our providers that have them now.
 
         So that devices can swap addresses, or all move up by one when buses are numbered anew.
@@ -256,7 +256,10 @@ class Reporter:
             holder = holders.get(name)
             replaced = change.action is Action.REPLACE and change.before == holder
             if holder is not None and holder.uuid != change.after.uuid and not replaced:
-                freed[holder.uuid] = self._free(holder)
+                try:
+                    freed[holder.uuid] = self._free(holder)
+                except errors.PlacementError as error:
+                    _fail(report, holder, error)
         return [_renamed(change, freed) for change in changes]
 
     def _free(self, holder: Provider) -> Provider:

@@ -168,3 +168,15 @@ def test_the_changes_make_placement_what_is_wanted(
     assert not [each for each in left.values() if each.is_ours and each.inventories]
     if foreign:
         assert left[nova.uuid] == nova
+
+
+def test_a_device_that_only_got_the_address_of_one_that_is_gone_does_not_take_over() -> None:
+    """The card at X was pulled out while in use, and the buses were numbered anew: its neighbour is at X now."""
+    pulled = replace(provider(1, inventories={"PGPU": Inventory(1)}, generation=3), name="devagent:h:x")
+    neighbour = replace(provider(2, inventories={"PGPU": Inventory(1)}, generation=4), name="devagent:h:y")
+    moved = replace(neighbour, name="devagent:h:x", generation=None)
+    changes = diff(ProviderTree(ROOT, (moved,)), placement(pulled, neighbour))
+    assert [(change.action, change.after.uuid) for change in changes] == [
+        (Action.UPDATE, neighbour.uuid),
+        (Action.RETIRE, pulled.uuid),
+    ]
