@@ -133,7 +133,8 @@ def _explain(error: ValidationError) -> tuple[tuple[str | int, ...], str]:
         missing = next(key for key in rules["required"] if key not in instance)
         return path, f"{missing} is missing"
     expected = rules.get("description")
-    return path, f"is {instance!r}; expected is {expected}" if expected else error.message
+    shown = "empty" if instance is None else repr(instance)
+    return path, f"is {shown}; expected is {expected}" if expected else error.message
 
 
 def _check_names(rules: Sequence[Rule], root: yaml.Node | None, origin: str) -> None:

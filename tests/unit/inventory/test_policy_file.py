@@ -85,8 +85,8 @@ def test_an_unquoted_id_that_yaml_leaves_alone_is_right() -> None:
     ("text", "line", "key", "problem"),
     [
         # The document as a whole.
-        ("", 1, "", "is None; expected is a mapping with schema_version and rules"),
-        ("# only a comment\n", 1, "", "is None; expected is a mapping with schema_version and rules"),
+        ("", 1, "", "is empty; expected is a mapping with schema_version and rules"),
+        ("# only a comment\n", 1, "", "is empty; expected is a mapping with schema_version and rules"),
         ("- a\n", 1, "", "is ['a']; expected is a mapping with schema_version and rules"),
         ("schema_version: 1\n", 1, "", "rules is missing"),
         ("rules: []\n", 1, "", "schema_version is missing"),
