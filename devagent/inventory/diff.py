@@ -12,7 +12,7 @@ from devagent.model.provider import Inventory, Provider, ProviderTree
 
 
 class Action(enum.StrEnum):
-    """What happens to a provider, by the sign that `--dry-run` prints.
+    """What happens to a provider; the first three are the signs that `--dry-run` prints.
 
     REPLACE: a provider of the same name but another UUID takes over, with what is allocated.
     """

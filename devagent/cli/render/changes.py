@@ -21,12 +21,16 @@ def headline(change: Change) -> str:
     has = ", ".join(_words(name, inventory) for name, inventory in sorted(change.after.inventories.items()))
     if change.action is Action.RETIRE:
         has = f"in use, closed to new consumers: {has}" if has else "emptied and kept"
-    return printable(f"{change.action} {change.after.name}" + (f"  {has}" if has else ""))
+    # Three signs are enough for a reader: that a provider takes over is said below it.
+    sign = Action.UPDATE if change.action is Action.REPLACE else change.action
+    return printable(f"{sign} {change.after.name}" + (f"  {has}" if has else ""))
 
 
 def _parts(change: Change, names: Mapping[str, str]) -> Iterator[str]:
     before, after = change.before, change.after
-    if before is not None and change.moves:
+    if change.action is Action.REPLACE and before is not None:
+        yield f"    takes the place of {before.uuid}, of the same name"
+    elif before is not None and change.moves:
         above = [names.get(provider.parent or "", str(provider.parent)) for provider in (before, after)]
         yield f"    {before.name} below {above[0]} -> {after.name} below {above[1]}"
     had = before.traits if before else frozenset()
