@@ -29,7 +29,7 @@ NAMES, BATCH = 25, 64
 
 SIZES = [(kind, size) for size in (8, 64) for kind in KINDS] + [("sqlite", 512)]
 if os.environ.get("DEVAGENT_LARGE"):  # minutes
-    SIZES.append(("sqlite", 4096))
+    SIZES += [("postgresql", 512), ("mariadb", 512), ("sqlite", 4096)]
 
 
 @pytest.fixture(params=KINDS)
