@@ -20,6 +20,14 @@ def is_address(text: str) -> bool:
     return _ADDRESS.fullmatch(text) is not None
 
 
+def routed(address: str, further: int) -> str:
+    """Gives the address whose routing id (bus, device, function) is so much `further` than that of `address`."""
+    domain, bus, slot = address.split(":")
+    device, function = slot.split(".")
+    number = (int(bus, 16) << 8 | int(device, 16) << 3 | int(function)) + further
+    return f"{domain}:{number >> 8:02x}:{number >> 3 & 31:02x}.{number & 7}"
+
+
 @dataclass(frozen=True, slots=True)
 class VirtualFunction:
     """One VF of a PF; `index` (the N of virtfnN) identifies it, never its address."""

@@ -44,7 +44,7 @@ class Files:
         if target is None:
             return None
         name = target.rpartition("/")[2]
-        if name.isascii() and name.isdigit() and (group := int(name)) < _MAX_GROUP:
+        if re.fullmatch("[0-9]{1,10}", name) and (group := int(name)) < _MAX_GROUP:
             return group
         self.note_unread(address, "iommu_group", f"leads to {name!r}, which is no group")
         return None

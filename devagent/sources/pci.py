@@ -1,32 +1,31 @@
 # SPDX-FileCopyrightText: The devagent authors
 # SPDX-License-Identifier: Apache-2.0
-"""Scans the PCI functions in two phases: every function by its uevent, details only where wanted.
+"""Scans the PCI functions in two phases: every function by its modalias, details only where wanted.
 
-One `uevent` gives ids, class and driver in one read from the kernel's memory:
+One `modalias` gives ids and class in one read from the kernel's memory, and the link `driver` the rest:
 
-    DRIVER=mlx5_core
-    PCI_CLASS=20000
-    PCI_ID=15B3:101D
-    PCI_SUBSYS_ID=15B3:0083
-    PCI_SLOT_NAME=0000:5e:00.0
-    MODALIAS=pci:v000015B3d0000101Dsv000015B3sd00000083bc02sc00i00
+    pci:v000015B3d0000101Dsv000015B3sd00000083bc02sc00i00
 
-VFs are found by their PF's virtfnN links. Of a PF's first VF the uevent is read too, but not of the others:
+`uevent` would give both, but since "drivers: core: synchronize really_probe() and dev_uevent()" some kernels
+(6.10 to 6.14, Debian's 6.1.176) let its reader wait for the device's lock. `sriov_numvfs` always does; the lock
+is held while VFs are made or removed, for ever if one is removed from under a virtual machine.
+
+VFs are found by their PF's virtfnN links. Of a PF's first VF the modalias is read too, but not of the others:
 the kernel gives all of them the ids of the first (pci_read_vf_config_common in drivers/pci/iov.c), and lists
-those that have a driver in the driver's own directory. `sriov_numvfs` is never read: it waits for the PF's
-device lock, for ever if VFs are being removed from under a virtual machine.
+those that have a driver in the driver's own directory. A VF that is being removed has no links any more, but
+stays for as long as somebody holds it: it is told by its routing id.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from functools import cached_property
 from typing import Final, NamedTuple
 
 from devagent.errors import Unreadable
-from devagent.model.pci import Function, Sriov, VirtualFunction, is_address
+from devagent.model.pci import Function, Sriov, VirtualFunction, is_address, routed
 from devagent.model.snapshot import Problem
 from devagent.sources.attributes import attributes
 from devagent.sources.function_files import Files, last
@@ -40,10 +39,10 @@ MDEV_PARENTS: Final = "sys/class/mdev_bus"
 Reads = Callable[[Function], frozenset[str] | None]
 """Tells which further attributes are wanted of a function; None: no details at all."""
 
-# In the kernel's own order (drivers/base/core.c, drivers/pci/pci-driver.c); DRIVER only if one is bound.
-_UEVENT: Final = re.compile(
-    r"(?:DRIVER=(\S+)\n)?PCI_CLASS=([0-9A-Fa-f]{1,6})\n"
-    r"PCI_ID=([0-9A-Fa-f]{4}):([0-9A-Fa-f]{4})\nPCI_SUBSYS_ID=([0-9A-Fa-f]{4}):([0-9A-Fa-f]{4})(?:\n|$)"
+# drivers/pci/pci-sysfs.c, modalias_show.
+_MODALIAS: Final = re.compile(
+    "pci:v0000([0-9A-F]{4})d0000([0-9A-F]{4})sv0000([0-9A-F]{4})sd0000([0-9A-F]{4})"
+    "bc([0-9A-F]{2})sc([0-9A-F]{2})i([0-9A-F]{2})"
 )
 _VIRTFN: Final = re.compile("virtfn(?:0|[1-9][0-9]{0,4})")
 # Linux numbers nodes below MAX_NUMNODES (1 << CONFIG_NODES_SHIFT, at most 10).
@@ -67,14 +66,13 @@ def scan(host: Tree, reads: Reads, problems: list[Problem]) -> tuple[dict[str, F
 
 
 class _Said(NamedTuple):
-    """What a function says of what it is, and of what drives it."""
+    """What a function says of what it is."""
 
     vendor_id: str
     device_id: str
     class_code: str
     subsystem_vendor_id: str | None
     subsystem_device_id: str | None
-    driver: str | None
 
 
 class _Scan(Files):
@@ -85,7 +83,7 @@ class _Scan(Files):
         self.reads = reads
         self.mdev_parents = frozenset(self.on_host(MDEV_PARENTS) or ())
         self.addresses = self._addresses()
-        self.there = frozenset(self.addresses)
+        self.there = set(self.addresses)
         self.make: Callable[..., Function] = maker(Function) if len(self.addresses) > _MANY else Function
         self.found: dict[str, Function | None] = {}
         self.vfs: set[str] = set()
@@ -97,6 +95,8 @@ class _Scan(Files):
             if address not in self.found:
                 function = self._function(address)
                 self.found[address] = function if function is None or function.is_bridge else self._detail(function)
+        if len(self.found) > len(self.addresses):  # VFs were made while we looked
+            self.addresses = _in_bus_order(self.found)
         functions = {address: function for address in self.addresses if (function := self.found[address]) is not None}
         for address in self.unread.keys() & functions.keys():
             functions[address] = replace(functions[address], unread=frozenset(self.unread[address]))
@@ -108,16 +108,16 @@ class _Scan(Files):
         for name in names if len(addresses) < len(names) else ():
             if not is_address(name):
                 self.problem(None, f"{DEVICES}/{name!r} is not a PCI address; left out")
-        # Bus order: hex digits of fixed width, and only a domain above ffff has more of them.
-        return sorted(addresses, key=len)
+        return sorted(addresses, key=len)  # the names come sorted: now they are in bus order
 
     def _function(self, address: str, physfn: str | None = None) -> Function | None:
-        """Phase one: a function by its uevent alone, or by single files where that is missing or odd."""
-        match = _UEVENT.match(self.text(address, "uevent"))
+        """Phase one: a function by its modalias, or by single files where that is missing or odd."""
+        match = _MODALIAS.fullmatch(self.text(address, "modalias"))
         said = self._said_slowly(address) if match is None else _said(match)
         if said is None:
             return None
-        return self.make(address, *said, self.group(address), physfn=physfn, attributes=_NO_ATTRIBUTES)
+        driver, group = last(self.link(address, "driver")), self.group(address)
+        return self.make(address, *said, driver, group, physfn=physfn, attributes=_NO_ATTRIBUTES)
 
     def _said_slowly(self, address: str) -> _Said | None:
         vendor, device = self.hex(address, "vendor"), self.hex(address, "device")
@@ -128,8 +128,7 @@ class _Scan(Files):
                 self.unknown.add(address)
             return None
         subvendor, subdevice = self.hex(address, "subsystem_vendor"), self.hex(address, "subsystem_device")
-        driver = last(self.link(address, "driver"))
-        return _Said(vendor, device, class_code, subvendor, subdevice, driver)
+        return _Said(vendor, device, class_code, subvendor, subdevice)
 
     def _detail(self, function: Function) -> Function:
         """Phase two: what only devices need, read only where a driver wants it."""
@@ -168,14 +167,31 @@ class _Scan(Files):
         if device is not None and not re.fullmatch("[0-9a-f]{1,4}", device):
             self.note_unread(address, "sriov_vf_device", f"is {device!r}, not a device id")
             device = None
-        return Sriov(total, device.zfill(4) if device else None, tuple(self._vfs(pf)))
+        sriov = Sriov(total, device.zfill(4) if device else None, tuple(self._vfs(pf)))
+        self._find_going(pf, sriov)
+        return sriov
+
+    def _find_going(self, pf: Function, sriov: Sriov) -> None:
+        """Finds the VFs that are being removed while somebody holds them: their links have gone first."""
+        offset, stride = (self.number(pf.address, f"sriov_{name}", 0, _MAX_VFS) for name in ("offset", "stride"))
+        if not offset or sriov.vf_device_id is None:
+            return
+        for index in range(sriov.total_vfs):
+            address = routed(pf.address, offset + index * (stride or 0))
+            if address not in self.there or address in self.found:
+                continue
+            vf = self._function(address, pf.address)
+            if vf is not None and (vf.vendor_id, vf.device_id) == (pf.vendor_id, sriov.vf_device_id):
+                self.found[address] = vf
+                self.note_unread(pf.address, "virtfn", f"{index} is gone, but {address} is still there: it is in use")
 
     def _vfs(self, pf: Function) -> Iterator[VirtualFunction]:
         like, listed = None, True
         for index, address in self._virtfns(pf.address):
             vf = self.found[address] = self._vf(address, pf, like)
-            if vf is None:  # it went away at this very moment
-                self.note_unread(pf.address, "virtfn", f"{index} leads to no function; left out")
+            if vf is None:
+                if self.devices.has(address):  # else it went away at this very moment: nothing is wrong
+                    self.note_unread(pf.address, "virtfn", f"{index} leads to no function; left out")
                 continue
             self.vfs.add(address)
             yield VirtualFunction(index, address, vf.driver, vf.iommu_group)
@@ -207,7 +223,7 @@ class _Scan(Files):
         )
 
     def _are_listed(self, pf: Function, vf: Function) -> bool:
-        """Tells whether the drivers' directories say the same as the uevents; in some captures they are missing."""
+        """Tells whether the drivers' directories say the same as the links; in some captures they are missing."""
         return pf.driver is not None and all(self.bound.get(each.address) == each.driver for each in (pf, vf))
 
     @cached_property
@@ -229,8 +245,11 @@ class _Scan(Files):
                     except Unreadable as error:
                         self.note_unread(pf, "virtfn", error.reason)
                         continue
-                    if address not in self.there:  # being created or removed at this very moment, or a broken link
-                        self.note_unread(pf, "virtfn", f"{index} leads to no function; left out")
+                    if address not in self.there and is_address(address) and self.devices.has(address):
+                        self.there.add(address)  # made since the functions were listed
+                    if address not in self.there:
+                        if folder.has(name):  # else it was removed at this very moment: nothing is wrong
+                            self.note_unread(pf, "virtfn", f"{index} leads to no function; left out")
                     elif address in self.vfs or address == pf:
                         self.note_unread(pf, "virtfn", f"{index} leads to {address}, which cannot be its VF; left out")
                     else:
@@ -240,6 +259,10 @@ class _Scan(Files):
 
 
 def _said(match: re.Match[str]) -> _Said:
-    driver, class_code, vendor, device, subvendor, subdevice = match.groups()
-    code = class_code.lower().zfill(6)
-    return _Said(vendor.lower(), device.lower(), code, subvendor.lower(), subdevice.lower(), driver)
+    vendor, device, subvendor, subdevice, *class_code = (text.lower() for text in match.groups())
+    return _Said(vendor, device, "".join(class_code), subvendor, subdevice)
+
+
+def _in_bus_order(addresses: Iterable[str]) -> list[str]:
+    """Sorts addresses: hex digits of fixed width, and only a domain above ffff has more of them."""
+    return sorted(addresses, key=lambda address: (len(address), address))

@@ -54,6 +54,10 @@ def scan(host: Tree, reads: pci.Reads, asks: Asks, *, state_path: str = known.ST
     problems += _failures(outcomes)
     functions |= _told(devices, outcomes, problems, notes)
     functions |= modules.matched(host, facts.kernel, [functions[address] for address in devices], problems)
+    gone = {address for address in devices if host.machine and not host.has(f"{pci.DEVICES}/{address}/modalias")}
+    if gone:  # unplugged while we looked: what was read of it is torn
+        functions = {each.address: each for each in functions.values() if not {each.address, each.physfn} & gone}
+        problems = [each for each in problems if each.device not in gone]
     host_use, host_use_known = users.host_use(host, problems)
     iommu = facts.iommu or any(function.iommu_group is not None for function in functions.values())
     nodes = {function.numa_node for function in functions.values() if function.numa_node is not None}
@@ -141,7 +145,7 @@ def _users(outcomes: Mapping[str, Outcome], notes: dict[str, None]) -> dict[str,
         for address, user in answer or ():
             found.setdefault(address, []).append(user)
     if hidden:
-        notes["who uses a device: only root may see other users' processes"] = None
+        notes["who uses a device: some processes may not be looked at (root with CAP_SYS_PTRACE may)"] = None
     return {address: tuple(sorted(set(each))) for address, each in found.items()}
 
 

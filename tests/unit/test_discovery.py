@@ -97,7 +97,7 @@ def test_a_look_that_missed_something_says_so(host: Path) -> None:
 
 def test_a_function_that_does_not_say_what_it_is_is_unknown(host: Path) -> None:
     gpu = (host / "sys/bus/pci/devices/0000:3b:00.0").resolve()
-    for name in ("uevent", "vendor", "device"):
+    for name in ("modalias", "vendor", "device"):
         (gpu / name).unlink()
         (gpu / name).mkdir()
     found = look(host)

@@ -52,11 +52,17 @@ def write(top: Path, world: World) -> Path:
     return top
 
 
-def uevent(ids: str, class_code: str = GPU, driver: str = "") -> str:
-    """Gives the text of a function's uevent, in the kernel's spelling."""
-    lines = [f"DRIVER={driver}"] if driver else []
-    lines += [f"PCI_CLASS={class_code.lstrip('0').upper()}", f"PCI_ID={ids.upper()}", "PCI_SUBSYS_ID=1028:0A1B"]
-    return "\n".join(lines) + "\n"
+def modalias(ids: str, class_code: str = GPU) -> str:
+    """Gives the text of a function's modalias, in the kernel's spelling."""
+    vendor, device = ids.upper().split(":")
+    base, sub, interface = class_code[:2].upper(), class_code[2:4].upper(), class_code[4:].upper()
+    return f"pci:v0000{vendor}d0000{device}sv00001028sd00000A1Bbc{base}sc{sub}i{interface}\n"
+
+
+def identified(ids: str, class_code: str = GPU, driver: str = "") -> dict[str, str | Link]:
+    """Gives what identifies a function: its modalias, and its driver if it has one."""
+    files: dict[str, str | Link] = {"modalias": modalias(ids, class_code)}
+    return files | ({"driver": Link(f"../../../bus/pci/drivers/{driver}")} if driver else {})
 
 
 def scanned(top: Path, wanted: Iterable[str] | None = ()) -> tuple[dict[str, Function], list[str]]:

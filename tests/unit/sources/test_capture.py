@@ -17,11 +17,11 @@ from hosts.generate import generate, generate_archive
 from devagent.errors import RootError
 from devagent.sources import capture
 
-from ..worlds import PCI, described, look, port, uevent, write
+from ..worlds import PCI, described, look, modalias, port, write
 
 SUFFIXES = ".tar, .tar.gz, .tgz, .tar.bz2, .tar.xz"
 GPU_HOST = described(port({"id": "10de:20f1", "class": "030200", "driver": "nvidia"}))
-FUNCTION = {f"{PCI}/0000:3b:00.0/uevent": uevent("10de:20f1")}
+FUNCTION = {f"{PCI}/0000:3b:00.0/modalias": modalias("10de:20f1")}
 
 
 def addresses(root: Path) -> list[str]:

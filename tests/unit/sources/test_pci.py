@@ -13,6 +13,7 @@ import pytest
 from hosts.generate import generate
 
 from devagent.model.pci import Sriov, VirtualFunction
+from devagent.model.snapshot import Problem
 from devagent.sources import pci
 from devagent.sources.attributes import MAX_MATCHES
 from devagent.sources.host import Directory
@@ -23,16 +24,17 @@ from ..worlds import (
     Link,
     World,
     described,
+    identified,
     look,
+    modalias,
     port,
     scanned,
     scanned_with_unknown,
-    uevent,
     write,
 )
 
 GPU_ADDRESS = "0000:3b:00.0"
-A100 = uevent("10de:20f1", driver="nvidia")
+A100 = identified("10de:20f1", driver="nvidia")
 PF = "0000:17:00.0"
 
 
@@ -42,19 +44,19 @@ def at(address: str, **files: str | bytes | Link) -> dict[str, str | bytes | Lin
 
 
 def gpu_and(**files: str | bytes | Link) -> World:
-    return at(GPU_ADDRESS, uevent=A100, **files)
+    return at(GPU_ADDRESS, **{**A100, **files})
 
 
 def a_pf(*vfs: str, **files: str | bytes | Link) -> dict[str, str | bytes | Link]:
     """Gives a ConnectX-6 Dx with these VFs, in the order of their indexes."""
-    world = at(PF, **{"uevent": uevent("15b3:101d", NIC, "mlx5_core"), "sriov_totalvfs": "8\n"} | files)
+    world = at(PF, **{**identified("15b3:101d", NIC, "mlx5_core"), "sriov_totalvfs": "8\n", **files})
     for index, vf in enumerate(vfs):
         world |= at(PF, **{f"virtfn{index}": Link(f"../{vf}")})
-        world |= at(vf, uevent=uevent("15b3:101e", NIC), physfn=Link(f"../{PF}"))
+        world |= at(vf, **identified("15b3:101e", NIC), physfn=Link(f"../{PF}"))
     return world
 
 
-def test_a_function_is_known_by_its_uevent_alone(tmp_path: Path) -> None:
+def test_a_function_is_known_by_its_modalias_and_driver(tmp_path: Path) -> None:
     functions, problems = scanned(write(tmp_path, gpu_and()), None)
     found = functions[GPU_ADDRESS]
     assert (found.vendor_id, found.device_id, found.class_code) == ("10de", "20f1", "030200")
@@ -63,7 +65,7 @@ def test_a_function_is_known_by_its_uevent_alone(tmp_path: Path) -> None:
     assert problems == []
 
 
-def test_without_a_uevent_the_single_files_tell(tmp_path: Path) -> None:
+def test_without_a_modalias_the_single_files_tell(tmp_path: Path) -> None:
     world = at(
         GPU_ADDRESS,
         vendor="0x10de\n",
@@ -78,11 +80,10 @@ def test_without_a_uevent_the_single_files_tell(tmp_path: Path) -> None:
     assert (found.subsystem_vendor_id, found.subsystem_device_id, found.driver) == ("1028", "0a1b", "vfio-pci")
 
 
-def test_a_uevent_in_another_order_costs_nothing_but_a_second_look(tmp_path: Path) -> None:
-    # As where the device tree describes the device: its lines come before the bus's.
-    text = A100.replace("PCI_CLASS", "OF_NAME=pci\nPCI_CLASS")
+def test_a_modalias_in_another_form_costs_nothing_but_a_second_look(tmp_path: Path) -> None:
+    # As where the device tree describes the device.
     files: World = {"vendor": "0x10de\n", "device": "0x20f1\n", "class": "0x030200\n", "driver": Link("../nvidia")}
-    functions, problems = scanned(write(tmp_path, at(GPU_ADDRESS, uevent=text, **files)))
+    functions, problems = scanned(write(tmp_path, at(GPU_ADDRESS, modalias="of:Npci10de,20f1T(null)\n", **files)))
     found = functions[GPU_ADDRESS]
     assert (found.device_id, found.class_code, found.driver, found.subsystem_vendor_id) == (
         "20f1",
@@ -97,12 +98,12 @@ def test_a_uevent_in_another_order_costs_nothing_but_a_second_look(tmp_path: Pat
     "broken",
     [
         {},
-        {"uevent": ""},
-        {"uevent": "PCI_ID=10DE:20F1\n"},
-        {"uevent": "PCI_CLASS=30200\nPCI_ID=10DE\n"},
-        {"uevent": b"\xff\xfe\n"},
-        {"uevent": "x" * 5000},
-        {"uevent": "PCI_CLASS=30200\n", "vendor": "10de\n", "device": "nothing\n"},
+        {"modalias": ""},
+        {"modalias": "pci:v000010DE\n"},
+        {"modalias": modalias("10de:20f1").lower()},
+        {"modalias": b"\xff\xfe\n"},
+        {"modalias": "x" * 5000},
+        {"modalias": "pci:\n", "vendor": "10de\n", "device": "nothing\n"},
     ],
 )
 def test_a_function_of_unknown_ids_is_named_and_all_others_found(
@@ -115,17 +116,17 @@ def test_a_function_of_unknown_ids_is_named_and_all_others_found(
     assert "0000:01:00.0: has no readable vendor, device and class; left out" in problems
 
 
-def test_a_uevent_that_cannot_be_read_is_a_problem_and_the_function_found(tmp_path: Path) -> None:
-    world = at(GPU_ADDRESS, **{"uevent/": "", "vendor": "0x10de\n", "device": "0x20f1\n", "class": "0x030200\n"})
+def test_a_modalias_that_cannot_be_read_is_a_problem_and_the_function_found(tmp_path: Path) -> None:
+    world = at(GPU_ADDRESS, **{"modalias/": "", "vendor": "0x10de\n", "device": "0x20f1\n", "class": "0x030200\n"})
     functions, problems = scanned(write(tmp_path, world))
     assert functions[GPU_ADDRESS].device_id == "20f1"
-    assert problems == [f"{GPU_ADDRESS}: uevent is a directory"]
+    assert problems == [f"{GPU_ADDRESS}: modalias is a directory"]
 
 
 def test_domains_of_eight_digits_are_addresses_in_bus_order(tmp_path: Path) -> None:
     addresses = ["0000:02:00.0", "0000:10:00.0", "ffff:01:00.0", "10000:01:00.0", "abcd1234:01:00.1"]
     for address in reversed(addresses):
-        write(tmp_path, at(address, uevent=A100))
+        write(tmp_path, at(address, **A100))
     functions, problems = scanned(tmp_path)
     assert list(functions) == addresses
     assert problems == []
@@ -133,7 +134,7 @@ def test_domains_of_eight_digits_are_addresses_in_bus_order(tmp_path: Path) -> N
 
 @pytest.mark.parametrize("name", ["pci0000:00", "0000:3B:00.0", "0000:3b:20.0", "0000:3b:00.8", "000:3b:00.0", ".x"])
 def test_a_name_that_is_no_address_is_named_and_left_out(tmp_path: Path, name: str) -> None:
-    functions, problems = scanned(write(tmp_path, {**gpu_and(), f"{PCI}/{name}/uevent": A100}))
+    functions, problems = scanned(write(tmp_path, {**gpu_and(), f"{PCI}/{name}/modalias": modalias("10de:20f1")}))
     assert list(functions) == [GPU_ADDRESS]
     assert problems == [f"None: {PCI}/{name!r} is not a PCI address; left out"]
 
@@ -148,7 +149,7 @@ def test_a_function_that_vanishes_leaves_all_others(tmp_path: Path) -> None:
 def test_a_function_that_loops_leaves_all_others(tmp_path: Path) -> None:
     functions, problems = scanned(write(tmp_path, {**gpu_and(), f"{PCI}/0000:01:00.0": Link("0000:01:00.0")}))
     assert list(functions) == [GPU_ADDRESS]
-    assert "0000:01:00.0: uevent is a link where a file should be, or links in a loop" in problems
+    assert "0000:01:00.0: modalias is a link where a file should be, or links in a loop" in problems
 
 
 def test_a_file_where_a_function_should_be_leaves_all_others(tmp_path: Path) -> None:
@@ -217,7 +218,7 @@ def test_a_pf_has_its_vfs_in_the_order_of_their_indexes(tmp_path: Path) -> None:
 def test_a_vf_says_its_driver_and_group(tmp_path: Path) -> None:
     write(tmp_path, a_pf())
     write(tmp_path, at(PF, virtfn3=Link("../0000:17:00.5")))
-    write(tmp_path, at("0000:17:00.5", uevent=uevent("15b3:101e", NIC, "vfio-pci"), iommu_group=Link("../9")))
+    write(tmp_path, at("0000:17:00.5", **identified("15b3:101e", NIC, "vfio-pci"), iommu_group=Link("../9")))
     sriov = scanned(tmp_path)[0][PF].sriov
     assert sriov == Sriov(8, None, (VirtualFunction(3, "0000:17:00.5", "vfio-pci", 9),))
 
@@ -260,11 +261,11 @@ def listed(**drivers: list[str]) -> dict[str, str | bytes | Link]:
 
 
 def four_vfs(*drivers: str) -> dict[str, str | bytes | Link]:
-    """Gives a PF with four VFs in groups of their own; their uevents name these drivers, and ids that differ."""
-    world = a_pf(*VFS, uevent=uevent("15b3:101d", NIC, "mlx5-core"))
+    """Gives a PF with four VFs in groups of their own; their links name these drivers, and ids that differ."""
+    world = a_pf(*VFS, **identified("15b3:101d", NIC, "mlx5-core"))
     for number, (vf, driver) in enumerate(zip(VFS, drivers, strict=True)):
         group = Link(f"../../groups/{number}")
-        world |= at(vf, uevent=uevent(f"15b3:{number:04d}", NIC, driver), iommu_group=group)
+        world |= at(vf, **identified(f"15b3:{number:04d}", NIC, driver), iommu_group=group)
     return world
 
 
@@ -405,7 +406,7 @@ def test_a_vf_counts_once_though_two_links_lead_to_it(tmp_path: Path) -> None:
 
 
 def test_a_vf_belongs_to_one_pf(tmp_path: Path) -> None:
-    other = at("0000:17:00.1", uevent=uevent("15b3:101d", NIC), sriov_totalvfs="8\n", virtfn0=Link("../0000:17:00.2"))
+    other = at("0000:17:00.1", **identified("15b3:101d", NIC), sriov_totalvfs="8\n", virtfn0=Link("../0000:17:00.2"))
     functions, problems = scanned(write(tmp_path, {**a_pf("0000:17:00.2"), **other}))
     assert functions["0000:17:00.2"].physfn == PF
     assert functions["0000:17:00.1"].sriov == Sriov(8)
@@ -421,12 +422,12 @@ def test_a_pf_is_not_its_own_vf(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["virtfn00", "virtfn01", "virtfn-1", "virtfn999999", "virtfn", "virtfn1x"])
 def test_only_the_kernels_own_virtfn_names_count(tmp_path: Path, name: str) -> None:
-    world = {**a_pf(), **at(PF, **{name: Link("../0000:17:00.2")}), **at("0000:17:00.2", uevent=A100)}
+    world = {**a_pf(), **at(PF, **{name: Link("../0000:17:00.2")}), **at("0000:17:00.2", **A100)}
     assert scanned(write(tmp_path, world))[0][PF].sriov == Sriov(8)
 
 
 def test_a_vf_is_known_where_only_its_physfn_tells(tmp_path: Path) -> None:
-    world = {**a_pf(), **at("0000:17:00.2", uevent=uevent("15b3:101e", NIC), physfn=Link(f"../{PF}"))}
+    world = {**a_pf(), **at("0000:17:00.2", **identified("15b3:101e", NIC), physfn=Link(f"../{PF}"))}
     functions, _ = scanned(write(tmp_path, world))
     assert functions["0000:17:00.2"].physfn == PF
 
@@ -445,8 +446,9 @@ def test_sriov_numvfs_is_never_opened(
     monkeypatch.setattr(os, "open", recording)
     found = look(host, every=True)
     assert any(device.vfs for device in found.devices)
-    assert [path for path in opened if path.endswith("/uevent")]
-    waking = ("sriov_numvfs", "config", "vpd", "current_link_speed", "current_link_width", "max_link_width")
+    assert [path for path in opened if path.endswith("/modalias")]
+    # Some kernels let a reader of uevent wait for the device's lock.
+    waking = ("uevent", "sriov_numvfs", "config", "vpd", "current_link_speed", "current_link_width", "max_link_width")
     assert [path for path in opened if path.rpartition("/")[2] in (*waking, "sriov_vf_total_msix")] == []
 
 
@@ -529,7 +531,7 @@ def test_a_pattern_that_fits_too_much_is_cut(tmp_path: Path) -> None:
 
 
 def test_bridges_are_not_looked_into(tmp_path: Path) -> None:
-    world = at("0000:00:1c.0", uevent=uevent("8086:352a", "060400", "pcieport"), numa_node="absurd")
+    world = at("0000:00:1c.0", **identified("8086:352a", "060400", "pcieport"), numa_node="absurd")
     functions, problems = scanned(write(tmp_path, world), ["boot_vga"])
     assert functions["0000:00:1c.0"].is_bridge
     assert problems == []
@@ -539,4 +541,37 @@ def test_a_described_host_is_found_whole(host_tree: Callable[[str], Path]) -> No
     functions, problems = scanned(host_tree("big"), None)
     assert len(functions) == 4096
     assert len([each for each in functions.values() if each.physfn]) == 16 * 252
+    assert problems == []
+
+
+def test_vfs_that_are_held_while_they_are_removed_are_no_devices(tmp_path: Path) -> None:
+    """The kernel takes virtfnN and physfn away first; the VF stays for as long as a virtual machine has it."""
+    more = {"sriov_vf_device": "101e\n", "sriov_offset": "2\n", "sriov_stride": "1\n"}
+    held, other = "0000:17:00.3", "0000:17:00.4"
+    world = {**a_pf(**more), **at(held, **identified("15b3:101e", NIC, "vfio-pci")), **at(other, **A100)}
+    functions, problems = scanned(write(tmp_path, world))
+    assert functions[held].physfn == PF
+    assert functions[other].physfn is None  # it has a place where a VF could be, and another device's ids
+    assert functions[PF].unread == {"virtfn"}
+    assert problems == [f"{PF}: virtfn 1 is gone, but {held} is still there: it is in use"]
+
+
+class Growing(Directory):
+    """A bus whose VFs are made after its functions were listed."""
+
+    def _list(self, path: str) -> list[str]:
+        return [name for name in super()._list(path) if name not in VFS or not path.endswith(".")]
+
+    def below(self, path: str) -> Directory:
+        return Growing(path, dir_fd=self._fd)
+
+
+def test_vfs_that_are_made_while_we_look_are_found(tmp_path: Path) -> None:
+    problems: list[Problem] = []
+    with Growing(write(tmp_path, a_pf(*VFS))) as tree:
+        functions, _ = pci.scan(tree, lambda _: frozenset(), problems)
+    assert list(functions) == sorted([PF, *VFS])
+    sriov = functions[PF].sriov
+    assert sriov is not None
+    assert [vf.address for vf in sriov.vfs] == list(VFS)
     assert problems == []

@@ -13,7 +13,7 @@ from devagent.model.snapshot import HostFacts, Problem, Snapshot
 from devagent.sources.host import Directory
 from devagent.sources.scan import scan
 
-from ..worlds import PCI, Link, World, described, look, port, uevent, write
+from ..worlds import PCI, Link, World, described, look, modalias, port, write
 
 
 def taken(top: Path) -> Snapshot:
@@ -38,13 +38,13 @@ def test_a_pci_bus_that_cannot_be_read_is_no_reason_to_raise(tmp_path: Path, bus
 
 def test_nodes_are_those_of_the_system_and_of_the_functions(tmp_path: Path) -> None:
     function = f"{PCI}/0000:3b:00.0"
-    world = {f"{function}/uevent": uevent("10de:20f1"), f"{function}/numa_node": "3\n"}
+    world = {f"{function}/modalias": modalias("10de:20f1"), f"{function}/numa_node": "3\n"}
     assert taken(write(tmp_path, {**world, "sys/devices/system/node/node1/": ""})).host.numa_nodes == (1, 3)
 
 
 def test_a_group_proves_an_iommu(tmp_path: Path) -> None:
     function = f"{PCI}/0000:3b:00.0"
-    world: World = {f"{function}/uevent": uevent("10de:20f1"), f"{function}/iommu_group": Link("../../groups/4")}
+    world: World = {f"{function}/modalias": modalias("10de:20f1"), f"{function}/iommu_group": Link("../../groups/4")}
     assert taken(write(tmp_path, world)).host.iommu
 
 
