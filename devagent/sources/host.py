@@ -9,6 +9,7 @@ import errno
 import fnmatch
 import os
 from collections.abc import Callable
+from dataclasses import dataclass
 from types import TracebackType
 from typing import Final, Self
 
@@ -26,6 +27,21 @@ _READ: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
 Excerpt = Callable[[str], str]
 """Leaves of a text what is wanted; of what is left it must leave everything."""
+
+
+@dataclass(frozen=True, slots=True)
+class Lenient:
+    """An excerpt of a file into which any user may have brought any bytes, such as a mount point's.
+
+    The file is never refused for them: what is no text stands in it as `\\xff`.
+    """
+
+    excerpt: Excerpt
+
+    def __call__(self, text: str) -> str:
+        """Leaves of a text what is wanted."""
+        return self.excerpt(text)
+
 
 LINK: Final = "is a link where a file should be, or links in a loop"
 
@@ -61,9 +77,10 @@ class Tree(abc.ABC):
     def file(self, path: str, excerpt: Excerpt | None = None) -> str | None:
         """Reads a file of /proc, /etc, /usr or /var, which may be longer and come in pieces; otherwise as `text`.
 
-        `excerpt` leaves of it what is wanted, which is then all that a capture holds of it.
+        `excerpt` leaves of it what is wanted, which is then all that a capture holds of it; see also `Lenient`.
         """
-        text = _decode(path, self._read(path, FILE_LIMIT, whole=True), FILE_LIMIT)
+        data = self._read(path, FILE_LIMIT, whole=True)
+        text = _decode(path, data, FILE_LIMIT, lenient=isinstance(excerpt, Lenient))
         return text if text is None or excerpt is None else excerpt(text)
 
     def data(self, path: str, size: int, offset: int = 0) -> bytes | None:
@@ -187,14 +204,17 @@ class Directory(Tree):
         return data
 
 
-def _decode(path: str, data: bytes | None, limit: int) -> str | None:
+def _decode(path: str, data: bytes | None, limit: int, *, lenient: bool = False) -> str | None:
     if data is None:
         return None
     if len(data) > limit:
         raise Unreadable(path, f"is longer than {limit} bytes")
+    # Tools that capture a host leave a page of NULs where the kernel would not let them read.
+    data = data.rstrip(b"\0")
+    if lenient:
+        return data.decode(errors="backslashreplace").replace("\0", r"\x00").strip()
     try:
-        # Tools that capture a host leave a page of NULs where the kernel would not let them read.
-        text = data.rstrip(b"\0").decode().strip()
+        text = data.decode().strip()
     except UnicodeDecodeError:
         raise Unreadable(path, "is not text") from None
     if "\0" in text:

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: The devagent authors
 # SPDX-License-Identifier: Apache-2.0
-"""What the host itself uses: its default route's NICs, its bonds, its mounted disks."""
+"""What the host itself uses: its default route's NICs, the ports of its bonds and bridges, its disks."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ import pytest
 from hosts.generate import generate
 
 from devagent.model.snapshot import Problem
-from devagent.sources.host import Directory
+from devagent.sources.host import LINK, Directory
+from devagent.sources.recorder import Kind, Recorder
 from devagent.sources.users import host_use
 
 from ..worlds import Link, World, described, port, write
@@ -28,6 +29,7 @@ DUAL = {
     "net": ["eno1", "eno2"],
 }
 DISK = {"id": "144d:a80a", "class": "010802", "driver": "nvme", "disk": {"name": "nvme0n1", "partitions": 2}}
+PROC_MOUNT = "22 27 0:21 / /proc rw - proc proc rw\n"
 ROUTE = {"address": "192.0.2.10/24", "gateway": "192.0.2.1"}
 
 
@@ -83,6 +85,19 @@ def test_a_route_to_somewhere_is_no_default_route(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    "routes",
+    [
+        {"proc/net/route": HEADER + route4("eth0", "00000000", "00000080") + route4("eth0", "00000080", "00000080")},
+        {"proc/net/route": HEADER + route4("eth0", "80000000", "80000000") + route4("eth0", "00000000", "80000000")},
+        {"proc/net/ipv6_route": route6("eth0", "0" * 32, "01") + route6("eth0", "8" + "0" * 31, "01")},
+    ],
+)
+def test_two_halves_are_a_default_route(tmp_path: Path, routes: World) -> None:
+    """So a VPN takes precedence over the default route without replacing it."""
+    assert uses(write(tmp_path, {**a_nic(), **routes})) == ({NIC: "default route (eth0)"}, [])
+
+
+@pytest.mark.parametrize(
     "routes", [{"proc/net/route": HEADER + route4("eth0")}, {"proc/net/ipv6_route": route6("eth0")}]
 )
 def test_a_default_route_of_either_version_counts(tmp_path: Path, routes: World) -> None:
@@ -96,6 +111,18 @@ def test_both_members_of_the_default_routes_bond_are_used(tmp_path: Path) -> Non
 
 def test_a_bonded_nic_is_used_without_any_route(tmp_path: Path) -> None:
     assert seen(tmp_path, port(DUAL), bonds={"bond0": ["eno2"]}) == {"0000:3b:00.1": "bonded in bond0 (eno2)"}
+
+
+@pytest.mark.parametrize("master", ["ovs-system", "br0", "team0", "vrf-blue"])
+def test_a_port_is_used_without_any_route(tmp_path: Path, master: str) -> None:
+    world = {
+        **a_nic("eth0"),
+        **a_nic("eth1", "0000:3b:00.1"),
+        f"sys/devices/pci0000:3a/0000:3a:01.0/{NIC}/net/eth0/master": Link(f"../../../../../virtual/net/{master}"),
+        "sys/devices/virtual/net/tap0/master": Link(f"../{master}"),
+        "sys/class/net/tap0": Link("../../devices/virtual/net/tap0"),
+    }
+    assert uses(write(tmp_path, world)) == ({NIC: f"port of {master} (eth0)"}, [])
 
 
 def test_a_vlan_on_a_bridge_on_a_bond_leads_to_the_nics(tmp_path: Path) -> None:
@@ -193,7 +220,7 @@ def test_disks_below_each_other_end(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("line", ["", "x", "36 35 ../../x / / rw", "36 35 259:1", "36 35 0:25 / / rw"])
 def test_a_mount_that_is_on_no_disk(tmp_path: Path, line: str) -> None:
-    write(tmp_path, {**disk("259:1", "nvme0n1", NIC), "proc/self/mountinfo": f"{line}\n"})
+    write(tmp_path, {**disk("259:1", "nvme0n1", NIC), "proc/self/mountinfo": f"{PROC_MOUNT}{line}\n"})
     assert uses(tmp_path) == ({}, [])
 
 
@@ -213,9 +240,9 @@ def test_what_cannot_be_read_is_named_and_the_rest_found(tmp_path: Path, path: s
         "sys/class/net/bonding_masters": "0000:3b:00.1",
         "proc/self/mountinfo": "0000:3d:00.0",
     }
-    found, problems = uses(write(tmp_path, world | {path: b"\xff"}))
+    found, problems = uses(write(tmp_path, world | {path: Link("x")}))
     assert found.keys() == set(everything.values()) - {everything[path]}
-    assert problems == [f"{path}: is not text"]
+    assert problems == [f"{path}: {LINK}"]
 
 
 def test_one_interface_that_cannot_be_followed_hides_no_other(tmp_path: Path) -> None:
@@ -283,3 +310,196 @@ def test_where_nothing_can_be_looked_up_the_use_is_unknown(tmp_path: Path, world
     with Directory(write(tmp_path, world)) as tree:
         assert host_use(tree, problems) == ({}, False)
     assert [each.problem for each in problems] == [f"{place} is empty, though the host uses what should be there"]
+
+
+def part(name: str, address: str, number: str, *holders: str) -> World:
+    """Gives a partition or disk with its place in both of sysfs's lists, and with what is built on it."""
+    path = f"sys/devices/pci0000:3a/{address}/block/{name}"
+    held = {f"{path}/holders/{each}": Link(f"../../../../../virtual/block/{each}") for each in holders}
+    links = {f"sys/class/block/{name}": Link(f"../../../{path}"), f"sys/dev/block/{number}": Link(f"../../../{path}")}
+    return {f"{path}/dev": f"{number}\n", **links, **held}
+
+
+def mapper(name: str, number: str, title: str, **slaves: str) -> World:
+    """Gives a device of the device mapper, called `title` in /dev/mapper."""
+    path = f"sys/devices/virtual/block/{name}"
+    return {
+        **mapped(number, name, **slaves),
+        f"{path}/dm/name": f"{title}\n",
+        f"sys/class/block/{name}": Link(f"../../../{path}"),
+    }
+
+
+def mount(source: str, kind: str = "btrfs", number: str = "0:41", point: str = "/") -> str:
+    return f"29 1 {number} / {point} rw,relatime shared:1 - {kind} {source} rw\n"
+
+
+TWO = {**part("sda", NIC, "8:0"), **part("sdb1", "0000:3c:00.0", "8:17")}
+
+
+@pytest.mark.parametrize("source", ["/dev/mapper/my--vg-luks", "/dev/my-vg/luks", "/dev/dm-1"])
+def test_btrfs_on_luks_leads_to_the_disk(tmp_path: Path, source: str) -> None:
+    world = {
+        **TWO,
+        **mapper("dm-0", "253:0", "other", sda="8:0"),
+        **mapper("dm-1", "253:1", "my--vg-luks", sdb1="8:17"),
+        "proc/self/mountinfo": mount(source),
+    }
+    assert uses(write(tmp_path, world)) == ({"0000:3c:00.0": "mounted on /"}, [])
+
+
+def test_a_name_with_a_slash_is_found(tmp_path: Path) -> None:
+    world = {**part("cciss!c0d0", NIC, "104:0"), "proc/self/mountinfo": mount("/dev/cciss/c0d0")}
+    assert uses(write(tmp_path, world)) == ({NIC: "mounted on /"}, [])
+
+
+def btrfs(*members: str, uuid: str = "0c8f") -> World:
+    return {f"sys/fs/btrfs/{uuid}/devices/{name}": Link(f"../../../../class/block/{name}") for name in members}
+
+
+def test_btrfs_on_several_disks_is_on_each(tmp_path: Path) -> None:
+    world = {**TWO, **btrfs("sda", "sdb1"), "sys/fs/btrfs/features/": "", "proc/self/mountinfo": mount("/dev/sda")}
+    use = "mounted on /"
+    assert uses(write(tmp_path, world)) == ({NIC: use, "0000:3c:00.0": use}, [])
+
+
+@pytest.mark.parametrize("source", ["/dev/root", "/dev/disk/by-uuid/1-2"])
+def test_btrfs_by_a_name_that_only_udev_knows_is_found_in_sysfs(tmp_path: Path, source: str) -> None:
+    world = {**TWO, **btrfs("sda"), **btrfs("sdb1", uuid="77aa"), "proc/self/mountinfo": mount(source)}
+    use = "in a mounted btrfs"
+    assert uses(write(tmp_path, world)) == ({NIC: use, "0000:3c:00.0": use}, [])
+
+
+@pytest.mark.parametrize("number", ["0:41", "8:0"])
+def test_bcachefs_names_all_its_disks(tmp_path: Path, number: str) -> None:
+    world = {**TWO, "proc/self/mountinfo": mount("/dev/sda:/dev/sdb1", "bcachefs", number)}
+    use = "mounted on /"
+    assert uses(write(tmp_path, world)) == ({NIC: use, "0000:3c:00.0": use}, [])
+
+
+@pytest.mark.parametrize(
+    ("kind", "source"),
+    [
+        ("zfs", "tank/data"),
+        ("btrfs", "/dev/root"),
+        ("btrfs", "/dev/mapper/gone"),
+        ("btrfs", "/dev/.."),
+        ("bcachefs", "/dev/disk/by-path/pci-0000:3b:00.0-scsi-0:0:0:0"),
+        ("bcachefs", "/dev/sda:/dev/gone"),
+    ],
+)
+def test_a_file_system_that_leads_to_no_disk_is_named(tmp_path: Path, kind: str, source: str) -> None:
+    write(tmp_path, {**TWO, "proc/self/mountinfo": mount(source, kind, point="/srv")})
+    assert uses(tmp_path)[1] == [f"proc/self/mountinfo: {kind} {source} on /srv leads to no disk"]
+
+
+def test_a_zfs_pool_is_named_once(tmp_path: Path) -> None:
+    mounts = mount("tank/a", "zfs", "0:41", "/a") + mount("tank/b", "zfs", "0:42", "/b") + mount("two", "zfs", "0:43")
+    found = uses(write(tmp_path, {**TWO, "proc/self/mountinfo": mounts}))
+    whys = ["zfs tank/a on /a leads to no disk", "zfs two on / leads to no disk"]
+    assert found == ({}, [f"proc/self/mountinfo: {why}" for why in whys])
+
+
+SWAPS = "Filename\t\t\t\tType\t\tSize\t\tUsed\t\tPriority\n"
+
+
+@pytest.mark.parametrize("name", ["/dev/dm-0", "/dev/mapper/swap", "/dev/dm-0\\040(deleted)"])
+def test_a_disk_that_is_swapped_to_is_used(tmp_path: Path, name: str) -> None:
+    swaps = f"{SWAPS}/swap.img file\t8\t0\t-2\n{name}    partition\t8\t0\t-3\n"
+    world = {**TWO, **mapper("dm-0", "253:0", "swap", sdb1="8:17"), "proc/swaps": swaps}
+    assert uses(write(tmp_path, world)) == ({"0000:3c:00.0": "swap"}, [])
+
+
+def test_swap_that_leads_to_no_disk_is_named(tmp_path: Path) -> None:
+    write(tmp_path, {**TWO, "proc/swaps": f"{SWAPS}/dev/gone partition 8 0 -2\n"})
+    assert uses(tmp_path) == ({}, ["proc/swaps: /dev/gone leads to no disk"])
+
+
+def test_a_disk_that_something_is_built_on_is_used_without_any_mount(tmp_path: Path) -> None:
+    """A virtual machine may have a logical volume as its disk."""
+    world = {
+        **part("nvme0n1p3", NIC, "259:3", "dm-3"),
+        **part("sda", "0000:3c:00.0", "8:0", "md0"),
+        **part("sdb", "0000:3d:00.0", "8:16"),
+        **mapper("dm-3", "253:3", "vg-lv", nvme0n1p3="259:3"),
+    }
+    assert uses(write(tmp_path, world)) == ({NIC: "holds dm-3 (vg-lv)", "0000:3c:00.0": "holds md0"}, [])
+
+
+def test_one_disk_that_cannot_be_followed_hides_no_other(tmp_path: Path) -> None:
+    world = {**part("sda", NIC, "8:0", "dm-3"), **part("sdb", "0000:3c:00.0", "8:16", "dm-4")}
+    world |= {
+        "sys/devices/virtual/block/dm-3/dm/name": Link("name"),
+        "sys/class/block/dm-3": Link("../../devices/virtual/block/dm-3"),
+    }
+    assert uses(write(tmp_path, world)) == (
+        {"0000:3c:00.0": "holds dm-4"},
+        [f"sys/class/block/dm-3/dm/name: {LINK}"],
+    )
+
+
+@pytest.mark.parametrize("point", [b"/home/x/\xff", b"/home/x/\x00", b"/home/x/\xe2\x80\xa8"])
+def test_a_mount_point_that_is_no_text_hides_nothing(tmp_path: Path, point: bytes) -> None:
+    """Any user can mount something somewhere."""
+    mounts = b"40 1 0:50 / " + point + b" rw - fuse.x x rw\n" + mount("/dev/sda", "ext4", "8:0").encode()
+    assert uses(write(tmp_path, {**TWO, "proc/self/mountinfo": mounts})) == ({NIC: "mounted on /"}, [])
+
+
+@pytest.mark.parametrize(
+    ("point", "shown"),
+    [(b"/a\\040b\\134", "/a b\\"), (b"/\xff", r"/\xff"), ("/\x1bé".encode(), r"/\x1bé"), (b"/\\012", r"/\012")],
+)
+def test_a_mount_point_is_shown_as_it_is_called(tmp_path: Path, point: bytes, shown: str) -> None:
+    mounts = b"29 1 8:0 / " + point + b" rw - ext4 /dev/sda rw\n"
+    assert uses(write(tmp_path, {**TWO, "proc/self/mountinfo": mounts})) == ({NIC: f"mounted on {shown}"}, [])
+
+
+@pytest.mark.parametrize("text", ["", "\n", "x\n", b"\xff"])
+def test_a_host_without_any_mount_was_not_read(tmp_path: Path, text: str | bytes) -> None:
+    write(tmp_path, {"proc/self/mountinfo": text})
+    assert uses(tmp_path) == ({}, ["proc/self/mountinfo: names no mount, though every host has some"])
+
+
+@pytest.mark.parametrize("missing", ["proc/self/mountinfo", "proc/net/route"])
+def test_what_every_machine_has_is_missed(tmp_path: Path, missing: str) -> None:
+    """A capture may lack it."""
+    world: dict[str, str] = {"proc/self/mountinfo": PROC_MOUNT, "proc/net/route": HEADER}
+    del world[missing]
+    problems: list[Problem] = []
+    with Directory(write(tmp_path, world), machine=True) as tree:
+        assert host_use(tree, problems) == ({}, False)
+    assert [each.problem.partition(",")[0] for each in problems] == [f"{missing}: is absent"]
+    assert uses(tmp_path) == ({}, [])
+
+
+def noted(top: Path) -> dict[str, Any]:
+    """Gives what a capture would hold of /proc."""
+    with Directory(top) as tree:
+        recorder = Recorder(tree)
+        host_use(recorder, [])
+    return {
+        question.path: answer.decode()
+        for question, answer in recorder.notes.items()
+        if question.kind is Kind.FILE and question.path.startswith("proc/") and answer is not None
+    }
+
+
+@pytest.mark.parametrize("root", [mount("tmpfs", "tmpfs", "0:20"), mount("/dev/sda", "ext4", "8:0")])
+def test_a_capture_holds_only_what_is_needed(tmp_path: Path, root: str) -> None:
+    swap = "/dev/sda partition 8 0 -2\n"
+    halves = route4("eth0", "00000000", "00000080") + route4("eth0", "00000080", "00000080")
+    kept = root + mount("/dev/sda") + mount("tank", "zfs", "0:42", "/tank")
+    world = {
+        **TWO,
+        "proc/self/mountinfo": PROC_MOUNT + kept + mount("overlay", "overlay", "0:60", "/secret"),
+        "proc/swaps": f"{SWAPS}/secret.img file 8 0 -3\n{swap}",
+        "proc/net/route": HEADER + halves + route4("eth0", "000200C0", "00FFFFFF"),
+    }
+    expected = {"proc/self/mountinfo": kept, "proc/swaps": swap, "proc/net/route": halves}
+    assert noted(write(tmp_path / "a", world)) == expected
+    assert noted(write(tmp_path / "b", {**TWO, **expected})) == expected
+
+
+def test_a_capture_of_a_host_without_disks_is_of_a_host_with_mounts(tmp_path: Path) -> None:
+    other = mount("tmpfs", "tmpfs", "0:20", "/run")
+    assert noted(write(tmp_path, {"proc/self/mountinfo": PROC_MOUNT + other})) == {"proc/self/mountinfo": PROC_MOUNT}
