@@ -107,26 +107,36 @@ def _is_both(known: Known, function: Function, told: Mapping[str, str]) -> bool:
 
 
 def _tells_the_same(known: Known, function: Function, told: Mapping[str, str]) -> bool:
-    return known.ids == _ids(function) and any(known.others.get(source) == value for source, value in told.items())
+    return known.ids == _ids(function) and _agrees(known, told) is True
 
 
 def _is_in_its_place(known: Known, function: Function, told: Mapping[str, str]) -> bool:
-    differs = any(known.others.get(source, value) != value for source, value in told.items())
-    return known.ids == _ids(function) and known.topology == function.topology and not differs
+    same = known.ids == _ids(function) and known.topology == function.topology
+    return same and _agrees(known, told) is not False
+
+
+def _agrees(known: Known, told: Mapping[str, str]) -> bool | None:
+    """Tells whether the strongest that both tell is the same; None if they have nothing in common.
+
+    A weaker one may be equal by chance: cards whose vendor did not number them.
+    """
+    return next((known.others[source] == value for source, value in told.items() if source in known.others), None)
 
 
 def _told_apart(
     functions: list[Function], identities: dict[str, Identity], found: Mapping[str, Known]
 ) -> tuple[dict[str, Identity], list[Problem]]:
-    """Adds its place to the identity of each new device that has one already in use; some vendors ship duplicates."""
+    """Adds its place to the identity of each device but one that was known; some vendors ship duplicates."""
     owners: dict[tuple[str, str, Identity], list[Function]] = {}
     for function in functions:
         key = (function.vendor_id, function.device_id, identities[function.address])
         owners.setdefault(key, []).append(function)
     apart, problems = dict(identities), []
     for (_, _, identity), same in owners.items():
-        new = [each for each in same if each.address not in found]
-        for function in new if len(same) > 1 else ():
+        kept = next((each for each in same if each.address in found), None)
+        for function in same if len(same) > 1 else ():
+            if function is kept:
+                continue
             others = ", ".join(each.address for each in same if each is not function)
             apart[function.address] = Identity(
                 identity.source, f"{identity.value}@{function.topology or function.address}"

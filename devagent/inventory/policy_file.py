@@ -21,6 +21,7 @@ from devagent.model.ranges import parse_ranges
 Path = Sequence[str | int]
 
 _MAX_NODES = 100_000
+_SHOWN = 80
 
 
 def parse(text: str, origin: str) -> Policy:
@@ -133,8 +134,12 @@ def _explain(error: ValidationError) -> tuple[tuple[str | int, ...], str]:
         missing = next(key for key in rules["required"] if key not in instance)
         return path, f"{missing} is missing"
     expected = rules.get("description")
-    shown = "empty" if instance is None else repr(instance)
+    shown = "empty" if instance is None else _short(repr(instance))
     return path, f"is {shown}; expected is {expected}" if expected else error.message
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}..."
 
 
 def _check_names(rules: Sequence[Rule], root: yaml.Node | None, origin: str) -> None:

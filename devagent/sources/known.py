@@ -19,6 +19,7 @@ from devagent.model.identity import Identity
 from devagent.model.known import Known
 from devagent.model.snapshot import Problem
 from devagent.sources.host import Tree
+from devagent.sources.typed import decode
 
 LOG = logging.getLogger(__name__)
 
@@ -111,11 +112,12 @@ def _device(raw: dict[str, Any]) -> Known:
         topology=_text(raw["topology"]),
         identity=Identity(_text(raw["identity"]["source"]), _text(raw["identity"]["value"])),
         others={_text(source): _text(value) for source, value in raw["others"].items()},
-        gpu=GpuFacts(uuid=gpu["uuid"], serial=gpu["serial"], memory_mib=gpu["memory_mib"]) if gpu else None,
+        gpu=decode(GpuFacts, gpu) if gpu else None,
     )
 
 
 def _text(value: object) -> str:
     if not isinstance(value, str) or not value:
         raise ValueError(f"{value!r} is no text")
+    value.encode()  # half of a surrogate pair, which JSON can hold, cannot be printed
     return value

@@ -22,8 +22,9 @@ SOURCE: Final = "serials"
 _LIMIT: Final = 2.0
 
 _DSN: Final = re.compile(r"[0-9a-f]{2}(?:-[0-9a-f]{2}){7}")
-# What a device says that has none, or that has fallen off the bus.
-_NO_DSN: Final = ("-".join(["00"] * 8), "-".join(["ff"] * 8))
+# The bytes of what a device says that has none (also as the EUI-64 of a MAC that was never set), or that has
+# fallen off the bus.
+_FILLERS: Final = frozenset({"00", "fe", "ff"})
 
 # Extended capabilities (pci_regs.h): id in bits 0-15 of the header, the next one's offset in bits 20-31.
 _FIRST_CAPABILITY: Final = 0x100
@@ -63,7 +64,7 @@ def _dsn(tree: Tree, folder: str) -> str | None:
             text = _dsn_of_config(tree, f"{folder}/config")
     except Unreadable:  # only root may, or the number is all zeros
         return None
-    return text if text is not None and _DSN.fullmatch(text) and text not in _NO_DSN else None
+    return text if text is not None and _DSN.fullmatch(text) and not _FILLERS.issuperset(text.split("-")) else None
 
 
 def _dsn_of_config(tree: Tree, path: str) -> str | None:

@@ -162,3 +162,29 @@ def test_no_two_devices_ever_have_one_identity(moves: list[tuple[list[int], tupl
         found = look(*(placed(uuid, place, told=tells) for uuid, place, tells in cards), known=known)
         assert len(set(found.identities.values())) == 3
         known = found.known
+
+
+FILLER = {"serials/dsn": "00-00-00-00-00-00-00-01"}  # of a vendor who numbers no card
+
+
+def numbered(uuid: str, address: str = HERE, **more: Any) -> tuple[Function, Claim]:
+    one, said = gpu(uuid, address, **more)
+    return replace(one, attributes=FILLER), said
+
+
+def test_a_weaker_number_that_is_equal_does_not_outweigh_a_stronger_one_that_is_not() -> None:
+    there: dict[str, Any] = {"root_bus": "pci0000:ae", "pcie_path": ("0000:ae:03.0",)}
+    before = look(numbered("GPU-A"), numbered("GPU-B", THERE, **there))
+    swapped = look(numbered("GPU-B"), numbered("GPU-A", THERE, **there), known=before.known)
+    assert swapped.identities == {HERE: Identity("nvml", "GPU-B"), THERE: Identity("nvml", "GPU-A")}
+    replaced = look(numbered("GPU-C"), numbered("GPU-B", THERE, **there), known=before.known)
+    assert replaced.identities[HERE] == Identity("nvml", "GPU-C")
+
+
+def test_two_that_a_damaged_file_calls_the_same_are_told_apart() -> None:
+    places: dict[str, Any] = {"root_bus": "pci0000:ae", "pcie_path": ("0000:ae:03.0",)}
+    before = look(card(), card(address=THERE, **places))
+    same = tuple(replace(each, identity=Identity("dsn", "1")) for each in before.known)
+    found = look(card(), card(address=THERE, **places), known=same)
+    assert len(set(found.identities.values())) == 2
+    assert [each.device for each in found.problems] == [THERE]
