@@ -28,15 +28,17 @@ EXAMPLE: Final = "demo-host.tar.xz"
 
 def run(args: argparse.Namespace) -> int:
     """Shows this host or the one of --root; where it has nothing for the questions, a generated host as well."""
+    # Before Placement runs in a thread: a look forks.
+    seen = look(Path(args.root))
+    with _example() as archive:
+        example = look(archive)
     with embedded.running() as url:
         client = embedded.client(url)
-        seen = look(Path(args.root))
         failed, answered = _show(seen, client)
         if not answered:
             print("\nThis host has none of what the example questions ask for.")
             print("The same on a generated host with eight GPUs and two dual-port SR-IOV NICs:\n")
-            with _example() as archive:
-                failed |= _show(look(archive), client)[0]
+            failed |= _show(example, client)[0]
     if failed:
         return FAILED
     return PARTIAL if seen.found.problems else 0

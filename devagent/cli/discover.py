@@ -8,6 +8,7 @@ import argparse
 import sys
 from collections.abc import Callable
 from importlib import import_module
+from io import TextIOWrapper
 from pathlib import Path
 from typing import Final, NoReturn
 
@@ -38,6 +39,8 @@ def run(args: argparse.Namespace) -> int:
     code = PARTIAL if seen.found.problems else 0
     if args.diff:
         return _diff(Path(args.diff), take, seen) or code
+    if output == "svg" and isinstance(sys.stdout, TextIOWrapper):
+        sys.stdout.reconfigure(encoding="utf-8")  # as its XML is, whatever the terminal's
     print(render(seen))
     return code
 
@@ -48,6 +51,8 @@ def _check(args: argparse.Namespace, output: str) -> None:
         raise ConfigurationError(f"--explain goes with -o {', '.join((*_LISTS, *_DOCUMENTS))}, not {output}")
     if args.explain and args.diff:
         raise ConfigurationError("--explain does not go with --diff, which lists differences only")
+    if args.diff and args.output:
+        raise ConfigurationError("-o does not go with --diff, which prints each difference on a line")
     if args.watch and output not in _LISTS:
         raise ConfigurationError(f"--watch goes with -o {', '.join(_LISTS)}, not {output}")
     if args.watch and args.capture:

@@ -121,6 +121,6 @@ def _read_policy(path: Path) -> Policy:
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
+        reason = (error.strerror or str(error)).lower() if isinstance(error, OSError) else "it is not UTF-8 text"
         raise ConfigurationError(f"the policy {path} cannot be read: {reason}") from None
     return policy_file.parse(text, str(path))

@@ -11,7 +11,9 @@ import argparse
 import errno
 import logging
 import os
+import signal
 import sys
+import threading
 from collections.abc import Sequence
 from importlib import import_module
 from io import TextIOWrapper
@@ -21,12 +23,16 @@ import devagent
 from devagent.cli.render.printable import printable
 from devagent.errors import DevagentError
 
+_TERMINATED = 128 + signal.SIGTERM
 OUTPUTS = ("tree", "table", "wide", "matrix", "json", "yaml", "svg", "placement")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs one command and gives its exit code; errors that an operator can act on are one line on stderr."""
     args = _parser().parse_args(argv)
+    if threading.current_thread() is threading.main_thread():
+        # So that what it has started ends with it, as with Ctrl-C.
+        signal.signal(signal.SIGTERM, lambda *_: sys.exit(_TERMINATED))
     _prepare_output(debug=args.debug)
     try:
         code = import_module(f"devagent.cli.{args.command}").run(args)
@@ -53,6 +59,8 @@ def _prepare_output(*, debug: bool) -> None:
     if not debug:  # what these say of a failure, our own error says in one line
         for name in ("keystoneauth", "stevedore", "urllib3"):
             logging.getLogger(name).setLevel(logging.CRITICAL)
+    if sys.stderr is None:
+        sys.stderr = Path(os.devnull).open("w")  # noqa: SIM115 - as below
     if sys.stdout is None:  # started with standard output closed
         sys.stdout = Path(os.devnull).open("w")  # noqa: SIM115 - for the life of the process
     if isinstance(sys.stdout, TextIOWrapper):

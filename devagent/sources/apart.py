@@ -19,6 +19,7 @@ import pickle
 import selectors
 import signal
 import struct
+import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager, suppress
@@ -37,7 +38,15 @@ _LENGTH: Final = struct.Struct("=I")
 _MAX_STUCK: Final = 3
 """After so many subjects that hung, the rest is not asked: something larger is wrong."""
 
+# Nothing else makes a wait so much longer.
+_STOPPED: Final = 0.5
+
+# Seconds that a child has to end, once it was killed.
+_PATIENCE: Final = 0.1
+_LONG_PATIENCE: Final = 2.0
+
 _abandoned: set[int] = set()
+_reading: set[int] = set()
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +76,8 @@ def look_apart(tree: Tree, looks: Iterable[Look]) -> dict[str, Outcome]:
     What failed on a captured host fails again, for the same reason, and is not asked.
     """
     _reap()
+    if signal.getsignal(signal.SIGCHLD) is signal.SIG_IGN and threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # else the kernel gives a child's number away when it ends
     recorded = _recorded(tree)
     runs = [_Run(tree, look, recorded.pop(look.name, {})) for look in looks]
     try:
@@ -87,9 +98,14 @@ def _run(runs: Sequence[_Run]) -> None:
             if run.subjects:
                 run.start(selector)
         while selector.get_map():
-            wait = min(key.data.deadline for key in selector.get_map().values()) - time.monotonic()
-            ready = {key.data for key, _ in selector.select(max(0.0, wait))}
+            before = time.monotonic()
+            wait = max(0.0, min(key.data.deadline for key in selector.get_map().values()) - before)
+            ready = {key.data for key, _ in selector.select(wait)}
+            # Ctrl-Z, or a virtual machine that was paused: nobody could answer meanwhile.
+            stopped = time.monotonic() - before - wait > _STOPPED
             for run in runs:
+                if stopped:
+                    run.deadline = time.monotonic() + run.look.limit
                 if run in ready:
                     run.receive(selector)
                 elif run.pipe is not None and time.monotonic() >= run.deadline:
@@ -118,12 +134,28 @@ class _Run:
         self.buffer = bytearray()
 
     def start(self, selector: selectors.BaseSelector) -> None:
-        """Starts a child for the subjects that are left."""
+        """Starts a child for the subjects that are left; without one, they all fail."""
+        try:
+            self._fork(selector)
+        except OSError as error:  # too many processes or open files
+            why = f"cannot be asked: no process can be started ({(error.strerror or str(error)).lower()})"
+            self.outcome.failures.update(dict.fromkeys(self.subjects[self.next :], why))
+            self.next = len(self.subjects)
+
+    def _fork(self, selector: selectors.BaseSelector) -> None:
         reading, writing = os.pipe()
-        pid = os.fork()
+        try:
+            pid = os.fork()
+        except OSError:
+            os.close(reading)
+            os.close(writing)
+            raise
         if pid == 0:
+            for pipe in (reading, *_reading):  # whoever else writes must see that nobody reads any more
+                os.close(pipe)
             _answer(self.tree, self.look, self.subjects[self.next :], writing)
         os.close(writing)
+        _reading.add(reading)
         self.pid, self.pipe, self.buffer = pid, reading, bytearray()
         self.deadline = time.monotonic() + self.look.limit
         selector.register(reading, selectors.EVENT_READ, self)
@@ -159,7 +191,8 @@ class _Run:
         """Leaves the child, which is done, dead or hanging; goes on behind the subject that it was at."""
         assert self.pipe is not None
         selector.unregister(self.pipe)
-        end = self.leave()
+        # What closed its pipe is about to end, however busy the host is.
+        end = self.leave() if why else self.leave(_LONG_PATIENCE)
         if self.next == len(self.subjects):
             return
         self.outcome.failures[self.subjects[self.next]] = why or end
@@ -171,13 +204,14 @@ class _Run:
             rest = self.subjects[self.next :]
             self.outcome.failures.update(dict.fromkeys(rest, f"was not asked: {self.stuck} before it did not answer"))
 
-    def leave(self) -> str:
-        """Ends the child, if there is one, and says how it ended."""
+    def leave(self, patience: float = _PATIENCE) -> str:
+        """Ends the child, if there is one, and says how it ended; one that does not within `patience` hangs."""
         if self.pipe is None:
             return ""
         os.close(self.pipe)
+        _reading.discard(self.pipe)
         self.pipe = None
-        return _leave(self.pid)
+        return _leave(self.pid, patience)
 
 
 def _answer(tree: Tree, look: Look, subjects: Sequence[str], pipe: int) -> None:
@@ -222,18 +256,25 @@ def _send(pipe: int, tree: Tree, answer: Any, failure: str | None) -> None:
         data = data[os.write(pipe, data) :]
 
 
-def _leave(pid: int) -> str:
+def _leave(pid: int, patience: float) -> str:
     """Ends the child and says how it ended; one that hangs in the kernel is left behind."""
-    with suppress(ProcessLookupError):
-        os.kill(pid, signal.SIGKILL)
-    for pause in (0.0, 0.001, 0.005, 0.02, 0.05):
-        time.sleep(pause)
-        done, status = os.waitpid(pid, os.WNOHANG)
+    end = time.monotonic() + patience
+    killed = False
+    while True:
+        try:
+            done, status = os.waitpid(pid, os.WNOHANG)
+        except ChildProcessError:  # somebody else has taken its end: whose the number is now, nobody knows
+            return "ended its process"
         if done:
             code = os.waitstatus_to_exitcode(status)
             return f"ended its process with {signal.Signals(-code).name}" if code < 0 else "ended its process"
-    _abandoned.add(pid)
-    return "hangs in the kernel"
+        if not killed and patience < _LONG_PATIENCE:
+            os.kill(pid, signal.SIGKILL)
+            killed = True
+        if time.monotonic() > end:
+            _abandoned.add(pid)
+            return "hangs in the kernel"
+        time.sleep(0.001)
 
 
 def _reap() -> None:

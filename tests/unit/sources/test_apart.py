@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import signal
@@ -46,11 +47,14 @@ def tree(tmp_path: Path) -> Iterator[Tree]:
 @pytest.fixture(autouse=True)
 def nothing_left() -> Iterator[None]:
     """Makes sure that no child and no descriptor stays behind."""
-    before = descriptors()
+    before = descriptors(), children()
     yield
-    assert descriptors() == before
-    with pytest.raises(ChildProcessError):
-        os.waitpid(-1, os.WNOHANG)
+    assert (descriptors(), children()) == before
+
+
+def children() -> set[str]:
+    """Gives the process ids of this thread's children; other tests may have servers."""
+    return set(Path("/proc/thread-self/children").read_text().split())
 
 
 def descriptors() -> int:
@@ -239,3 +243,39 @@ def test_an_answer_that_cannot_be_sent_stays_with_its_subject(tree: Tree) -> Non
     found = outcome(tree, look(lambda subject: (lambda: None) if subject == "b" else subject, "abc"))
     assert found.answers == {"a": "a", "c": "c"}
     assert found.failures.keys() == {"b"}
+
+
+def test_what_was_stopped_has_its_time_again(tree: Tree) -> None:
+    """Ctrl-Z stops the command and its children; when they go on, nobody has been silent."""
+    reading, writing = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        os.setsid()
+        found = look_apart(tree, [look(lambda _: time.sleep(0.2), "abcdef", limit=1.0)])
+        os.write(writing, json.dumps(found["look"].failures).encode())
+        os._exit(0)
+    os.close(writing)
+    time.sleep(0.5)
+    os.killpg(pid, signal.SIGSTOP)
+    time.sleep(2.0)
+    os.killpg(pid, signal.SIGCONT)
+    with os.fdopen(reading) as answer:
+        assert json.loads(answer.read()) == {}
+    os.waitpid(pid, 0)
+
+
+def test_where_no_process_can_be_started_all_fail(tree: Tree, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fork() -> int:
+        raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN))
+
+    monkeypatch.setattr(os, "fork", fork)
+    why = "cannot be asked: no process can be started (resource temporarily unavailable)"
+    assert outcome(tree, look(str.upper, "ab")) == Outcome({}, {"a": why, "b": why})
+
+
+def test_children_that_nobody_waits_for_are_no_reason_to_fail(tree: Tree) -> None:
+    before = signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # as some supervisors start what they supervise
+    try:
+        assert outcome(tree, look(str.upper, "ab")).answers == {"a": "A", "b": "B"}
+    finally:
+        signal.signal(signal.SIGCHLD, before)
