@@ -4,12 +4,16 @@
 
 from __future__ import annotations
 
+import bz2
+import gzip
 import lzma
 import tarfile
 import zlib
+from collections.abc import Callable
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Final, Union, cast
+from typing import IO, Any, Final, Union, cast
 
 from devagent.errors import RootError, Unreadable
 from devagent.sources.host import FILE_LIMIT, LINK, Tree
@@ -18,6 +22,15 @@ SUFFIXES: Final = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
 # A capture of 4,096 functions has some 10^5 members of 4 KiB at most; more is no capture.
 _MEMBERS: Final = 2_000_000
 _BYTES: Final = 1 << 30
+# The stream has headers and padding besides, and the rest of files that are longer than what is read of one.
+_STREAM: Final = _BYTES + (_BYTES >> 2)
+_READ: Final = FILE_LIMIT + (1 << 20)
+
+_OPENERS: Final[dict[bytes, Callable[[Path], Any]]] = {
+    b"\x1f\x8b": gzip.open,
+    b"BZh": bz2.open,
+    b"\xfd7zXZ\0": lzma.open,
+}
 MAX_LINKS: Final = 40  # as the kernel counts for one path
 
 
@@ -108,23 +121,69 @@ def read_archive(path: Path) -> Archive:
 
     Raises RootError if it is none, is damaged, or is larger than any capture.
     """
-    root: Folder = {}
     try:
-        with tarfile.open(path) as tar:
-            size = 0
-            for count, member in enumerate(tar):
-                if member.size < 0:
-                    raise RootError(f"{path}: is damaged: {member.name!r} has a negative size")
-                size += min(member.size, FILE_LIMIT)
-                if count > _MEMBERS or size > _BYTES:
-                    limit = f"{_MEMBERS} files, {_BYTES >> 30} GiB at most"
-                    raise RootError(f"{path}: too large for a capture ({limit})")
-                _add(root, tar, member)
-            _check_end(tar, path)
-    except (tarfile.TarError, lzma.LZMAError, zlib.error, OSError, EOFError, ValueError) as error:
-        reason = str(error).partition("\n")[0]
+        with closing(_opened(path)) as stream, tarfile.open(fileobj=stream, mode="r:") as tar:
+            return Archive([_read(tar, path)])
+    except _TooLarge:
+        limit = f"{_MEMBERS} files, {_BYTES >> 30} GiB at most"
+        raise RootError(f"{path}: too large for a capture ({limit})") from None
+    except _DAMAGED as error:
+        reason = str(error).partition("\n")[0] or type(error).__name__
         raise RootError(f"{path}: cannot be read as an archive ({', '.join(SUFFIXES)}): {reason}") from None
-    return Archive([root])
+
+
+# A chain of headers, each for the one behind it, nests tarfile as deep; it takes sizes as they are written.
+_DAMAGED: Final = (
+    *(tarfile.TarError, lzma.LZMAError, zlib.error, OSError, EOFError),
+    *(ValueError, OverflowError, RecursionError, MemoryError),
+)
+
+
+class _TooLarge(Exception):
+    """More than any capture has."""
+
+
+class _Stream:
+    """The archive as it was before compression: at most so far, and at most so much at once."""
+
+    def __init__(self, stream: IO[bytes]) -> None:
+        self._stream = stream
+        self.tell = stream.tell
+        self.close = stream.close
+
+    def read(self, size: int) -> bytes:
+        if size > _READ:
+            raise _TooLarge
+        data = self._stream.read(size)
+        if self._stream.tell() > _STREAM:
+            raise _TooLarge
+        return data
+
+    def seek(self, position: int) -> int:
+        if position > _STREAM:
+            raise _TooLarge
+        return self._stream.seek(position)
+
+
+def _opened(path: Path) -> IO[bytes]:
+    with path.open("rb") as file:
+        start = file.read(max(map(len, _OPENERS)))
+    opener = next((opener for magic, opener in _OPENERS.items() if start.startswith(magic)), None)
+    return cast("IO[bytes]", _Stream(opener(path) if opener else path.open("rb")))
+
+
+def _read(tar: tarfile.TarFile, path: Path) -> Folder:
+    root: Folder = {}
+    size = 0
+    for count, member in enumerate(tar):
+        if member.size < 0:
+            raise RootError(f"{path}: is damaged: {member.name!r} has a negative size")
+        size += min(member.size, FILE_LIMIT)
+        if count > _MEMBERS or size > _BYTES:
+            raise _TooLarge
+        _add(root, tar, member)
+    _check_end(tar, path)
+    return root
 
 
 def _check_end(tar: tarfile.TarFile, path: Path) -> None:

@@ -12,7 +12,7 @@
 
 By the rules of oslo.config, whose import alone would take longer than the whole scan: a repeated option
 adds a value, in the same file or another, and a line that begins with a blank continues the one above.
-Only what is wanted of a file is ever kept: nova.conf holds passwords.
+Only what is wanted of a file is ever kept: nova.conf holds passwords. Of a device_spec that is what selects devices.
 """
 
 from __future__ import annotations
@@ -47,6 +47,7 @@ _SPECS: Final = (("pci", "device_spec"), ("pci", "passthrough_whitelist"), ("DEF
 _TYPES: Final = (("devices", "enabled_mdev_types"), ("devices", "enabled_vgpu_types"))
 _ADDRESSES: Final = "device_addresses"
 
+_SELECTORS: Final = ("vendor_id", "product_id", "address", "devname")
 _Option = tuple[str, str]
 
 # The largest value of each part of an address, and its digits (nova/pci/devspec.py).
@@ -111,8 +112,25 @@ def _excerpt(text: str) -> str:
     """Leaves the options that are wanted, each below its section."""
     lines = []
     for section, option, value in _assignments(text):
-        lines += [f"[{section}]", f"{option} = " + value.replace("\n", "\n ")]
+        left = _selecting(value) if (section, option) in _SPECS else value
+        lines += [f"[{section}]", f"{option} = " + left.replace("\n", "\n ")]
     return "".join(f"{line}\n" for line in lines)
+
+
+def _selecting(value: str) -> str:
+    """Leaves of specs what selects devices; of what is not JSON, the names of that and hex numbers."""
+    try:
+        content = json.loads(value)
+        left = [_bare(each) for each in content] if isinstance(content, list) else _bare(content)
+        return value if left == content else json.dumps(left)
+    except (ValueError, RecursionError):  # and in place of a word, `?` makes no JSON of it
+        return re.sub(rf"\b(?!(?:{'|'.join(_SELECTORS)}|[0-9A-Fa-f]+)\b)\w+", "?", value)
+
+
+def _bare(spec: object) -> object:
+    if not isinstance(spec, dict):
+        return "?" if isinstance(spec, str) else spec
+    return {name: each for name, each in spec.items() if name in _SELECTORS}
 
 
 def _assignments(text: str) -> Iterator[tuple[str, str, str]]:

@@ -52,7 +52,7 @@ def look(host: Tree, problems: list[Problem]) -> Look:
 
     pids: list[str] = []
     try:
-        pids = [name for name in host.unrecorded.names("proc") if name.isascii() and name.isdigit()]
+        pids = [name for name in host.unrecorded.names("proc") if re.fullmatch("[0-9]{1,10}", name)]
     except Unreadable as error:
         with suppress(Unreadable):
             host.names("proc")  # so that a capture knows it, too
@@ -98,13 +98,15 @@ def _users(tree: Tree, pid: str, opened: dict[str, tuple[str, ...]]) -> Found:
 
 
 def _machine(tree: Tree, pid: str) -> tuple[str | None, str | None]:
-    """Gives UUID and name of the virtual machine that this QEMU runs, and keeps no other argument in a capture."""
+    """Gives UUID and name of the virtual machine that this QEMU runs, and keeps nothing else in a capture."""
     path = f"proc/{pid}/cmdline"
     data = tree.unrecorded.data(path, _COMMAND_LINE) or b""
     arguments = data.decode("utf-8", "replace").split("\0")
     found = {option: value for option, value in pairwise(arguments) if option in _OPTIONS}
-    tree.keep(path, "\0".join(text for pair in found.items() for text in pair))
-    return _uuid(found.get("-uuid", "")), _name(found.get("-name", ""))
+    instance, domain = _uuid(found.get("-uuid", "")), guest(found.get("-name", ""))
+    kept = ("-name", named(domain)) if domain else ()
+    tree.keep(path, "\0".join((*kept, *(("-uuid", instance) if instance else ()))))
+    return instance, domain
 
 
 _OPTIONS: Final = ("-uuid", "-name")
@@ -117,11 +119,16 @@ def _uuid(text: str) -> str | None:
         return None
 
 
-def _name(text: str) -> str | None:
+def guest(text: str) -> str | None:
     """Gives the name in `guest=instance-0000001a,debug-threads=on`, or `instance-0000001a`; `,,` is a comma."""
     parts = [part.replace("\0", ",") for part in text.replace(",,", "\0").split(",")]
-    guest = next((part.removeprefix("guest=") for part in parts if part.startswith("guest=")), None)
-    return guest or (parts[0] if "=" not in parts[0] else None) or None
+    name = next((part.removeprefix("guest=") for part in parts if part.startswith("guest=")), None)
+    return name or (parts[0] if "=" not in parts[0] else None) or None
+
+
+def named(name: str) -> str:
+    """Gives the argument of QEMU's `-name` that `guest` understands."""
+    return "guest=" + name.replace(",", ",,")
 
 
 class _Nodes:

@@ -18,6 +18,8 @@ _UUID: Final = re.compile(r"(?<![0-9A-Fa-f])[0-9A-Fa-f]{8}(?:-[0-9A-Fa-f]{4}){3}
 _MAC: Final = re.compile(
     r"(?<![0-9A-Fa-f:])(?:[0-9A-Fa-f]{2}:){5}(?:(?:[0-9A-Fa-f]{2}:){14})?[0-9A-Fa-f]{2}(?![0-9A-Fa-f:])"
 )
+# A root bus, a bus or a function's address: the tree is made of them.
+_PLACE: Final = re.compile(r"pci[0-9a-f]{4,}(?:[:/].*)?|[0-9a-f]{4,8}:[0-9a-f]{2}(?::[0-9a-f]{2}(?:\.[0-7])?)?")
 _VENDOR: Final = len("aa:bb:cc:")
 _NOVA: Final = "instance-"
 _TOKEN: Final = re.compile(r"[0-9A-Za-z]+(?:[-_.:][0-9A-Za-z]+)*")
@@ -37,9 +39,10 @@ class Pseudonyms:
         self._known: set[str] = set()
 
     def learn(self, secret: str) -> None:
-        """Has `secret` replaced wherever it stands as a word, if it is long enough to be nothing else."""
+        """Has `secret` replaced wherever it stands as a word, if it can be nothing else: no place, no word alone."""
         plain = _plain(secret)
-        if len(plain) >= _SHORTEST and not _has_shape(secret):
+        numbered = any(character.isdigit() for character in plain)
+        if len(plain) >= _SHORTEST and numbered and not _has_shape(secret) and not _PLACE.fullmatch(secret.strip()):
             self._known.add(plain)
 
     def of(self, secret: str) -> str:
@@ -66,6 +69,8 @@ class Pseudonyms:
 
     def name(self, name: str) -> str:
         """Replaces a name, label by label; one that Nova made looks as if it had made it still."""
+        if not name.isascii():
+            name = name.encode("punycode", "replace").decode()
         if name.startswith(_NOVA):
             return _NOVA + self.of(name.removeprefix(_NOVA))
         return ".".join(map(self.of, name.split(".")))
@@ -83,6 +88,8 @@ class Pseudonyms:
         return _TOKEN.sub(lambda match: self._word(match[0]), text) if self._known else text
 
     def _word(self, token: str) -> str:
+        if _PLACE.fullmatch(token):
+            return token
         if _plain(token) in self._known:
             return self.of(token)
         return re.sub(

@@ -10,14 +10,16 @@ to be a serial number or a name is replaced in all others too.
 from __future__ import annotations
 
 import ipaddress
-import json
 import re
-from collections.abc import Callable, Iterator
-from typing import Any, Final
+from collections.abc import Iterator, Mapping
+from itertools import pairwise
+from typing import Final
 
-from devagent.sources import product_data
+from devagent.sources import product_data, redaction_cuts, redaction_json
+from devagent.sources.apart import FAILURES
 from devagent.sources.archive import Folder, Link
 from devagent.sources.capture import NAME
+from devagent.sources.processes import guest
 from devagent.sources.pseudonyms import Pseudonyms
 
 # Files that hold one secret and nothing else, in sysfs, /etc and DMI.
@@ -30,11 +32,9 @@ _DESIGN: Final = re.compile(r"(?:.*/)?(?:afu_id|compat_id|(?:interface|logic|ulp
 _HOSTNAMES: Final = ("proc/sys/kernel/hostname", "etc/hostname", NAME)
 _KERNEL: Final = "proc/sys/kernel/osrelease"
 
-# Keys of the JSON files, ours and NVML's answers, whose texts are secrets.
-_KEYS: Final = frozenset({"uuid", "uuids", "serial", "cluster", "unique_id", "hive_id", "board_serial", "pdi"})
-_PLACES: Final = ("topology", "address")
+# A guest's name that is shorter is replaced in its own place only: elsewhere it may mean anything.
+_SHORTEST: Final = 6
 
-_GUEST: Final = re.compile(r"(?:guest=|-name\0)([^,=\0]+)(?=[,\0]|\Z)")
 _KFD_ID: Final = re.compile(r"(?m)^((?:unique|hive)_id )([0-9]+)$")
 _IP: Final = re.compile(
     r"(?<![\w.:-])(?:[0-9]{1,3}(?:\.[0-9]{1,3}){3}|[0-9A-Fa-f:]*:[0-9A-Fa-f:]*:[0-9A-Fa-f.:]*)(?![\w:-])"
@@ -47,6 +47,10 @@ def redacted(top: Folder, pseudonyms: Pseudonyms | None = None) -> Folder:
     for path, data in _files("", top):
         redaction.learn(path, data)
     return redaction.folder("", top)
+
+
+def _is_json(path: str) -> bool:
+    return path.endswith(".json") and not path.startswith("sys/")
 
 
 def _files(start: str, folder: Folder) -> Iterator[tuple[str, bytes]]:
@@ -62,7 +66,8 @@ class _Redaction:
 
     def __init__(self, pseudonyms: Pseudonyms) -> None:
         self.pseudonyms = pseudonyms
-        self.names: dict[str, str] = {}
+        self.hosts: dict[str, str] = {}
+        self.guests: dict[str, str] = {}
 
     def learn(self, path: str, data: bytes) -> None:
         """Finds the secrets that a file tells."""
@@ -72,13 +77,11 @@ class _Redaction:
         if _SECRET.fullmatch(path):
             self.pseudonyms.learn(text)
         elif path in _HOSTNAMES:
-            self._name(text.strip())
-        elif path.endswith(".json") and not path.startswith("sys/"):
-            for secret in _told(_parsed(data)):
-                self.pseudonyms.learn(secret)
-        elif path.startswith("proc/") and path.endswith("/cmdline"):
-            for guest in _GUEST.findall(text):
-                self._name(guest)
+            self.hosts = self._longest_first(self.hosts | self._spellings(data.decode(errors="replace").strip()))
+        elif _is_json(path):
+            redaction_json.changed(data, self._learnt, str, str)
+        elif re.fullmatch("proc/[0-9]+/cmdline", path):
+            self._guest(data.decode(errors="replace").split("\0"))
 
     def folder(self, path: str, folder: Folder) -> Folder:
         """Gives a directory with other names, link targets and contents."""
@@ -106,27 +109,54 @@ class _Redaction:
     def _text(self, path: str, text: str) -> str:
         if _SECRET.fullmatch(path):
             return self.pseudonyms.whole(text)
-        for pattern, cut in _CUTS:
-            if pattern.fullmatch(path):
-                text = cut(text, self.pseudonyms)
-        text = self.pseudonyms.text(text)
+        if _is_json(path) and (new := self._json(path, text)) is not None:
+            return new
+        text = self._plain(redaction_cuts.cut(path, text, self.pseudonyms))
         if path.endswith("/properties"):
             text = self._kfd(text)
         # In sysfs a word is never a host's name, though a host may be called as a driver is.
-        return self._other_names(text) if path.startswith(("proc/", "etc/")) or path == NAME else text
+        if path.startswith("proc/"):
+            return self._other_names(text, self.hosts | self.guests)
+        return self._other_names(text, self.hosts) if path.startswith("etc/") or path == NAME else text
 
-    def _name(self, name: str) -> None:
-        """Notes the name of a host or a virtual machine, a host's also without its domain, and the domain."""
+    def _json(self, path: str, text: str) -> str | None:
+        value = self._failure if path == FAILURES else self._plain
+        return redaction_json.changed(text, self.pseudonyms.whole, value, self._plain)
+
+    def _plain(self, text: str) -> str:
+        return self.pseudonyms.text(text)
+
+    def _failure(self, text: str) -> str:
+        """Replaces in what the kernel, a library or Python said also the names."""
+        return self._other_names(self._plain(text), self.hosts | self.guests)
+
+    def _learnt(self, secret: str) -> str:
+        self.pseudonyms.learn(secret)
+        return secret
+
+    def _guest(self, arguments: list[str]) -> None:
+        """Notes the name of a virtual machine."""
+        for option, value in pairwise(arguments):
+            if option == "-name" and (name := guest(value)) is not None:
+                found = {each: new for each, new in self._spellings(name).items() if len(each) >= _SHORTEST}
+                self.guests = self._longest_first(self.guests | found)
+
+    def _spellings(self, name: str) -> dict[str, str]:
+        """Gives what becomes of a name, also without its domain, and of the domain."""
+        found: dict[str, str] = {}
         short, _, domain = name.partition(".")
         for each in (name, short, domain if "." in domain else ""):
             if each:
                 new = self.pseudonyms.name(each)
                 # As systemd spells it in the name of a scope.
-                self.names |= {each: new, each.replace("-", r"\x2d"): new.replace("-", r"\x2d")}
-        self.names = dict(sorted(self.names.items(), key=lambda item: -len(item[0])))
+                found |= {each: new, each.replace("-", r"\x2d"): new.replace("-", r"\x2d")}
+        return found
 
-    def _other_names(self, text: str) -> str:
-        for name, new in self.names.items():
+    def _longest_first(self, names: Mapping[str, str]) -> dict[str, str]:
+        return dict(sorted(names.items(), key=lambda item: -len(item[0])))
+
+    def _other_names(self, text: str, names: Mapping[str, str]) -> str:
+        for name, new in names.items():
             # In `qemu\x2d5\x2dinstance` a word may follow an escape.
             pieces = re.split(rf"(?:(?<![0-9A-Za-z])|(?<=\\x2d)){re.escape(name)}(?![0-9A-Za-z])", text)
             text = new.join(pieces)
@@ -151,64 +181,3 @@ class _Redaction:
             return match[1] + str(int(self.pseudonyms.of(f"{int(match[2]):016x}"), 16))
 
         return _KFD_ID.sub(new, text)
-
-
-def _parsed(data: bytes) -> Any:
-    try:
-        return json.loads(data)
-    except (ValueError, RecursionError):
-        return None
-
-
-def _told(value: Any, key: str = "") -> Iterator[str]:
-    """Gives the secrets in a JSON document: by their keys, and whatever identifies a device but its place."""
-    if isinstance(value, list):
-        for each in value:
-            yield from _told(each, key)
-    elif isinstance(value, dict):
-        identity = value.keys() == {"source", "value"} and value["source"] not in _PLACES
-        for name, each in value.items():
-            if (identity and name == "value") or (key == "others" and name not in _PLACES):
-                yield from (part for part in re.split("[/@: ]", str(each)) if part)
-            else:
-                yield from _told(each, name)
-    elif isinstance(value, str) and key in _KEYS:
-        yield value
-
-
-def _route(text: str, pseudonyms: Pseudonyms) -> str:
-    """Leaves of /proc/net/route the default routes, with other gateways."""
-    defaults = [line for line in text.splitlines(keepends=True) if line.split()[1:8:6] == ["00000000", "00000000"]]
-    return "".join(
-        re.sub(r"^(\S+\s+\S+\s+)(\S+)", lambda match: match[1] + pseudonyms.of(match[2]), line) for line in defaults
-    )
-
-
-def _ipv6_route(text: str, pseudonyms: Pseudonyms) -> str:
-    """Leaves of /proc/net/ipv6_route the default routes, with other next hops."""
-    defaults = [line for line in text.splitlines(keepends=True) if line.startswith("0" * 32 + " 00 ")]
-    return "".join(
-        re.sub(r"^((?:\S+ ){4})(\S+)", lambda match: match[1] + pseudonyms.of(match[2]), line) for line in defaults
-    )
-
-
-def _mountinfo(text: str, _: Pseudonyms) -> str:
-    """Leaves the mounts of disks, without the directories and options of any; see sources/users.py.
-
-    36 35 259:1 / /mnt rw,noatime - ext4 /dev/nvme0n1p1 rw
-    """
-    pattern = r"(?m)^(\S+ \S+ (?:0:[0-9]+(?= .* - \S+ /dev/)|[1-9][0-9]*:[0-9]+)) \S+ (\S+).*? - (\S+ \S+).*\n?"
-    return "".join(f"{head} / {point} rw - {source} rw\n" for head, point, source in re.findall(pattern, text))
-
-
-def _version(text: str, _: Pseudonyms) -> str:
-    """Leaves the release, not who built it where."""
-    return " ".join(text.split()[:3]) + "\n"
-
-
-_CUTS: Final[tuple[tuple[re.Pattern[str], Callable[[str, Pseudonyms], str]], ...]] = (
-    (re.compile("proc/(?:self/)?net/route"), _route),
-    (re.compile("proc/(?:self/)?net/ipv6_route"), _ipv6_route),
-    (re.compile("proc/self/mountinfo"), _mountinfo),
-    (re.compile("proc/version"), _version),
-)

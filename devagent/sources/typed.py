@@ -8,16 +8,19 @@ import types
 import typing
 from collections.abc import Sequence
 from dataclasses import fields, is_dataclass
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 Value = TypeVar("Value")
+
+# What is asked counts in 64 bits; JSON would hold any number, which then is too large for a float.
+_NUMBERS: Final = range(-(1 << 63), 1 << 63)
 
 
 def decode(kind: type[Value], raw: Any) -> Value:
     """Gives `raw` as a value of `kind`: str, int, bool, or a dataclass of these, of tuples and of None.
 
     Keys that are missing take their default, unknown ones are passed over: other versions have other ones.
-    Raises ValueError or TypeError for anything else.
+    Raises ValueError or TypeError for anything else, and for a number that no library gives.
     """
     value: Value = _decode(kind, raw)
     return value
@@ -39,6 +42,8 @@ def _decode(kind: Any, raw: Any) -> Any:
     # A bool is an int to isinstance, but not here.
     if type(raw) is not kind:
         raise ValueError(f"{_short(raw)} is no {kind.__name__}")
+    if kind is int and raw not in _NUMBERS:
+        raise ValueError(f"{_short(raw)} is too large a number")
     if kind is str:
         raw.encode()  # half of a surrogate pair, which JSON can hold, cannot be printed
     return raw
@@ -53,4 +58,4 @@ def _tuple(arguments: Sequence[Any], raw: Any) -> tuple[Any, ...]:
 
 
 def _short(raw: Any) -> str:
-    return repr(raw)[:40]
+    return (hex(raw) if type(raw) is int else repr(raw))[:40]

@@ -92,7 +92,7 @@ def _firmware(host: Tree) -> bool | None:
 
 
 def _group_names(host: Tree) -> list[str]:
-    return [name for name in host.names(GROUPS) if name.isascii() and name.isdigit()]
+    return [name for name in host.names(GROUPS) if re.fullmatch("[0-9]{1,10}", name)]
 
 
 def _shared(host: Tree) -> dict[int, tuple[str, ...]]:

@@ -21,10 +21,11 @@ from hosts.generate import generate
 from devagent import registry
 from devagent.cli.look import Look
 from devagent.cli.render import json as rendered
+from devagent.cli.render import matrix
 from devagent.discovery import discover
 from devagent.inventory.build import Nest
 from devagent.inventory.default_policy import DEFAULT
-from devagent.sources import capture
+from devagent.sources import capture, known
 from devagent.sources.archive import Archive
 from devagent.sources.packing import pack
 from devagent.sources.recorder import Recorder
@@ -141,6 +142,34 @@ def secrets(root: Path) -> set[bytes]:
     for line in (root / "proc/net/route").read_text().splitlines()[1:]:
         found |= {field.encode() for field in line.split()[1:3] if field != "00000000"}
     return {secret.lower() for secret in found if secret not in (b"", b"00:00:00:00:00:00")}
+
+
+def test_a_redacted_host_of_equal_serial_numbers_has_its_devices_where_they_were(memory: Path, tmp_path: Path) -> None:
+    root = generate(HOSTS / "gpu8.yaml", tmp_path / "host")
+    devices = root / "sys/bus/pci/devices"
+    gpus = [each for each in devices.iterdir() if (each / "vendor").read_text() == "0x10de\n"]
+    for number, gpu in enumerate(gpus):
+        (gpu / "serial_number").write_text("b8-ce-f6-ff-ff-12-34-56\n")
+        (gpu / "vpd").write_bytes(b"\x90\x0d\x00PN\x03ABCSN\x04AB1" + b"%d" % number + b"\x78")
+    with capture.open_root(root) as tree:
+        known.save(str(root / "var/lib/devagent"), discover(tree, registry.load(), DEFAULT, every=True).known)
+    assert "@pci0000:" in (root / "var/lib/devagent/identities.json").read_text()
+    matrices = []
+    first, again = twice(root, tmp_path, redact=True)
+    for path in (root, tmp_path / "other-name.tar.xz"):
+        with capture.open_root(path) as tree:
+            matrices.append(matrix.render(Look(discover(tree, registry.load(), DEFAULT), "host", Nest.NUMA)))
+    document, redacted = json.loads(first), json.loads(again)
+    assert shape(document) == shape(redacted)
+    assert [each["pcie_path"] for each in document["devices"]] == [each["pcie_path"] for each in redacted["devices"]]
+    assert matrices[0] == matrices[1]
+    values = [
+        [each["identity"]["value"] for each in side["devices"] if each["identity"]["source"] == "dsn"]
+        for side in (document, redacted)
+    ]
+    assert len(values[0]) == len(gpus)
+    assert [value.partition("@")[2] for value in values[0]] == [value.partition("@")[2] for value in values[1]]
+    assert not any(value.startswith("b8-ce") for value in values[1])
 
 
 def test_redacting_twice_hides_the_replacements_too(hosts: dict[str, Path], tmp_path: Path) -> None:

@@ -40,11 +40,12 @@ def test_a_host_without_nova(tmp_path: Path) -> None:
     assert read(write(tmp_path, {CONF: "[DEFAULT]\ndebug = true\n"})) == (NovaDevices(), [], [])
 
 
-def test_a_spec_keeps_its_text_and_its_selectors(tmp_path: Path) -> None:
-    value = '{"vendor_id": "10DE", "product_id": "20f1",  "physical_network": "p"}'
-    found, _, _ = read(write(tmp_path, {CONF: f"[pci]\ndevice_spec = {value}\n"}))
+@pytest.mark.parametrize("tag", ["", ', "physical_network": "acme", "trusted": "true"'])
+def test_a_spec_keeps_its_selectors_as_written(tmp_path: Path, tag: str) -> None:
+    value = '{"vendor_id": "10DE", "product_id": "20f1"}'
+    found, _, _ = read(write(tmp_path, {CONF: f"[pci]\ndevice_spec = {value[:-1]}{tag}}}\n"}))
     keys = {"vendor_id": "10de", "product_id": "20f1"}
-    assert found.specs == (DeviceSpec(" ".join(value.split()), "/etc/nova/nova.conf", keys),)
+    assert found.specs == (DeviceSpec(value, "/etc/nova/nova.conf", keys),)
 
 
 @pytest.mark.parametrize(
@@ -230,6 +231,8 @@ transport_url = rabbit://nova:hunter2@rabbit
 alias = {"name": "secret"}
 device_spec = [{"vendor_id": "10de"},
     {"vendor_id": "8086"}]
+device_spec = [{"vendor_id": "15b3", "physical_network": "hunter2"}, "hunter2"]
+device_spec = {"vendor_id": "15b3" 'physical_network': hunter2}
 [devices]
 enabled_mdev_types = a,b
 [mdev_a]
@@ -244,6 +247,10 @@ password = hunter2
         "[pci]",
         'device_spec = [{"vendor_id": "10de"},',
         ' {"vendor_id": "8086"}]',
+        "[pci]",
+        'device_spec = [{"vendor_id": "15b3"}, "?"]',
+        "[pci]",
+        """device_spec = {"vendor_id": "15b3" '?': ?}""",
         "[devices]",
         "enabled_mdev_types = a,b",
         "[mdev_a]",

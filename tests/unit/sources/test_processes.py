@@ -207,9 +207,39 @@ def test_a_capture_holds_nothing_else_of_a_process(tmp_path: Path) -> None:
         ((_, user),) = ask("4711")
         assert ask("815") == []
     assert tree.asked == {"proc/4711/fd/4", "proc/4711/comm"}
-    assert tree.kept == {"proc/4711/cmdline": f"-name\0guest=instance-0000001a,debug-threads=on\0-uuid\0{UUID}"}
+    assert tree.kept == {"proc/4711/cmdline": f"-name\0guest=instance-0000001a\0-uuid\0{UUID}"}
     write(tmp_path / "again", {**world, "proc/4711/cmdline": tree.kept["proc/4711/cmdline"]})
     assert users(tmp_path / "again") == [(GPU, user)]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "kept"),
+    [
+        (
+            ("-uuid", UUID.replace("-", "").upper(), "-name", "process=customer,guest=win,,11"),
+            f"win,,11\0-uuid\0{UUID}",
+        ),
+        (("-name", "win", "-uuid", "customer"), "win"),
+    ],
+)
+def test_a_capture_holds_a_machine_s_name_and_uuid_alone(tmp_path: Path, arguments: tuple[str, ...], kept: str) -> None:
+    world = {**process(4711, "/dev/vfio/12", command="qemu-kvm", arguments=("kvm", *arguments)), **group(12, GPU)}
+    with Recorded(write(tmp_path, world)) as tree, processes.look(tree, []).open(tree) as ask:
+        ((_, user),) = ask("4711")
+    assert tree.kept == {"proc/4711/cmdline": f"-name\0guest={kept}"}
+    write(tmp_path / "again", {**world, "proc/4711/cmdline": tree.kept["proc/4711/cmdline"]})
+    assert users(tmp_path / "again") == [(GPU, user)]
+
+
+def test_no_process_has_a_number_of_a_thousand_digits(tmp_path: Path) -> None:
+    class Odd(Directory):
+        """A directory with such a name, as only an archive can have."""
+
+        def _list(self, path: str) -> list[str]:
+            return ["7" * 5000, "12345678901", "\u0661", "4711"]
+
+    with Odd(tmp_path) as tree:
+        assert processes.look(tree, []).subjects == ("4711",)
 
 
 class Denied(Directory):

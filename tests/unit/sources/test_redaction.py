@@ -224,7 +224,7 @@ def test_names_are_hidden_outside_of_sysfs_only() -> None:
     assert re.fullmatch(
         rf"host = {name}\nmy_ip = (198\.1[89]\.\d+\.\d+)\nother = \1 2001:db8:\S+ ::1\n", found["etc/nova/nova.conf"]
     )
-    guest = re.search("guest=(instance-[0-9a-f]{8}),", found["proc/4711/cmdline"])
+    guest = re.search("guest=(instance-[0-9a-f]{8})\0", found["proc/4711/cmdline"])
     assert guest is not None
     assert guest[1].replace("-", r"\x2d") in found["proc/4711/cgroup"]
 
@@ -249,8 +249,13 @@ def test_routes_and_mounts_keep_what_decides() -> None:
     assert re.fullmatch(r"eno1 00000000 [0-9A-F]{8} 0003 0 0 0 00000000 0\n", found["proc/self/net/route"])
     fields = found["proc/self/net/ipv6_route"].split()
     assert (len(fields), fields[:2], fields[9]) == (10, [nothing, "00"], "eno1")
-    assert found["proc/self/mountinfo"] == (
-        "36 35 259:1 / / rw - ext4 /dev/nvme0n1p1 rw\n48 35 0:41 / /home rw - btrfs /dev/nvme1n1p2 rw\n"
+    assert (
+        found["proc/self/mountinfo"]
+        == ("36 35 259:1 / / rw - ext4 /dev/nvme0n1p1 rw\n48 35 0:41 / /home rw - btrfs /dev/nvme1n1p2 rw\n")
+        + found["proc/self/mountinfo"].splitlines(keepends=True)[2]
+    )
+    assert re.search(
+        r"(?m)^49 35 0:42 / /mnt rw - nfs4 \w{3}\.\w{4}\.\w{7}\.\w{3}:/\w{6} rw$", found["proc/self/mountinfo"]
     )
     assert found["proc/version"] == "Linux version 6.1.0\n"
 
@@ -264,3 +269,163 @@ def test_what_names_a_design_stays() -> None:
         f"{HOME}/binary": b"\xff\x00\xfe",
     }
     assert hidden(files) == texts(laid(files))
+
+
+def test_a_place_is_never_taken_for_a_serial_number() -> None:
+    apart = "pci0000:18/01.0/00.0"
+    devices = [
+        {"topology": apart, "identity": {"source": source, "value": value}, "others": others}
+        for source, value, others in (
+            ("dsn", f"b8-ce-f6-ff-ff-12-34-56/1@{apart}", {"dsn": "b8-ce-f6-ff-ff-12-34-56/1", "topology": apart}),
+            ("vpd", "MCX623106AN:MT2042X01/0@0000:3b:00.0", {"vpd": "MCX623106AN:MT2042X01/0"}),
+            ("topology", apart, {"address": "0000:3b:00.0"}),
+            ("serial", "pci0000:18", {"serial": "0000:3b:00.0"}),
+            ("nvme", "AB/1", {"nvme": "PM1733-77/0"}),
+        )
+    ]
+    paths = (
+        "sys/devices/pci0000:18/0000:18:01.0/0000:3b:00.0/uevent",
+        "sys/bus/x/0000:3b:00.0/class",
+        "usr/MCX623106AN",
+    )
+    found = hidden(
+        {"var/lib/devagent/identities.json": json.dumps({"devices": devices}), **dict.fromkeys(paths, "0x030200")},
+        "b8-ce-f6-ff-ff-12-34-56",
+        "MT2042X01",
+        "AB/1",
+        "PM1733-77",
+    )
+    assert found.keys() >= set(paths)
+    new = json.loads(found["var/lib/devagent/identities.json"])["devices"]
+    assert [each["topology"] for each in new] == [apart] * 5
+    values = [each["identity"]["value"] for each in new]
+    assert values[0] == new[0]["others"]["dsn"] + f"@{apart}"
+    assert values[1] == new[1]["others"]["vpd"] + "@0000:3b:00.0"
+    assert values[1].startswith("MCX623106AN:")
+    assert (values[2], new[2]["others"]) == (apart, {"address": "0000:3b:00.0"})
+
+
+def test_a_word_is_never_taken_for_a_serial_number() -> None:
+    found = hidden({f"{HOME}/nvme/nvme0/serial": "devices\n", f"{HOME}/serial": "pci0000\n", f"{HOME}/uevent": "x"})
+    assert f"{HOME}/uevent" in found
+
+
+def test_a_short_serial_number_is_replaced_where_its_key_tells_it() -> None:
+    answer = {"answer": {"facts": {"uuid": GPU, "serial": "AB12", "memory_mib": 1}, "name": "AB12 GPU"}}
+    identities = {"devices": [{"identity": {"source": "vpd", "value": "PN:A1/0"}, "gpu": {"serial": "999"}}]}
+    found = hidden(
+        {"devagent/nvml/0000:3b:00.0.json": json.dumps(answer), "var/identities.json": json.dumps(identities)},
+        '"AB12"',
+        ":A1/",
+        "999",
+    )
+    new = json.loads(found["devagent/nvml/0000:3b:00.0.json"])["answer"]
+    assert re.fullmatch("[0-9a-f]{4}", new["facts"]["serial"].lower())
+    assert (new["facts"]["memory_mib"], new["name"]) == (1, "AB12 GPU")
+    assert re.fullmatch("PN:[0-9A-F]{2}/0", json.loads(found["var/identities.json"])["devices"][0]["identity"]["value"])
+
+
+def test_a_failure_tells_no_name() -> None:
+    files: dict[str, bytes | str | Link] = {
+        "proc/sys/kernel/hostname": "cpu-acme-07\n",
+        "proc/4711/cmdline": "-name\0guest=customer-zebra",
+        f"{HOME}/serial": "MT2042X01",
+        "devagent/failures.json": json.dumps(
+            {"device": {"0000:3b:00.0": "on cpu-acme-07, 10.1.2.3, customer-zebra: MT2042X01"}}
+        ),
+    }
+    found = hidden(files, "acme", "zebra", "10.1.2.3", "MT2042X01")
+    name = found["proc/sys/kernel/hostname"].strip()
+    assert json.loads(found["devagent/failures.json"])["device"]["0000:3b:00.0"].startswith(f"on {name}, 198.1")
+    assert (
+        hidden({**files, "devagent/failures.json": "{cut off on cpu-acme-07"})["devagent/failures.json"][:8]
+        == "{cut off"
+    )
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        ("-name\0guest=a,,b customer Zebra", r"-name\0guest=[A-Z],,[A-Z] [A-Z]{8} [A-Z]{5}"),
+        ("-name\0process=customer-Yak,guest=Zebra.customer", r"-name\0guest=\w{5}\.\w{8}"),
+        ("-name\0guest=Zebra-ü", r"-name\0guest=[ -~]+"),
+        ("-name\0guest=客户", r"-name\0guest=[ -~]+"),
+        (f"-uuid\0{MDEV}\0-smbios\0serial=Zebra", rf"-uuid\0(?!{MDEV})[0-9a-f-]{{36}}"),
+    ],
+)
+def test_no_name_of_a_machine_is_left(arguments: str, expected: str) -> None:
+    found = hidden(
+        {"proc/4711/cmdline": arguments, "proc/4711/comm": "qemu-kvm\n"}, "zebra", "customer", "yak", "ü", "客"
+    )
+    assert re.fullmatch(expected, found["proc/4711/cmdline"])
+    assert found["proc/4711/comm"] == "qemu-kvm\n"
+
+
+def test_a_guest_that_is_called_as_something_else_is_replaced_in_its_own_place_only() -> None:
+    files: dict[str, bytes | str | Link] = {
+        "proc/1/cmdline": "-name\0guest=devices",
+        "proc/2/cmdline": "-name\0guest=rw",
+        "etc/nova/nova.conf": "[devices]\nenabled_mdev_types = nvidia-558\n",
+        "proc/self/mountinfo": "36 35 259:1 / / rw - ext4 /dev/sda1 rw\n",
+    }
+    found = hidden(files)
+    for name in ("etc/nova/nova.conf", "proc/self/mountinfo"):
+        assert found[name] == files[name]
+    assert found["proc/1/cmdline"] != files["proc/1/cmdline"]
+    assert found["proc/2/cmdline"] != files["proc/2/cmdline"]
+
+
+@pytest.mark.parametrize(
+    ("command", "expected"),
+    [
+        ("qemu-system-x86", "qemu-system-x86"),
+        ("kvm", "kvm"),
+        ("qemu-zebra", "qemu-[a-z]{5}"),
+        ("zebra-train 7", "[a-z]{5}-[a-z]{5} [0-9]"),
+        ("zebra-ü", "[ -~]+"),
+    ],
+)
+def test_a_process_is_called_otherwise_but_for_qemu(command: str, expected: str) -> None:
+    assert re.fullmatch(expected, hidden({"proc/4711/comm": f"{command}\n"}, "zebra", "ü")["proc/4711/comm"].strip())
+
+
+def test_volumes_and_mount_points_keep_their_places() -> None:
+    mount = "{} 35 {} / {} rw - {} {} rw\n"
+    found = hidden(
+        {
+            "proc/self/mountinfo": mount.format(1, "253:0", "/", "ext4", "/dev/mapper/vg--zebra-root")
+            + mount.format(2, "253:1", "/var/lib/zebra\\040x", "xfs", "/dev/vg-zebra/lv-a")
+            + mount.format(3, "0:44", "/boot/efi", "btrfs", "/dev/nvme0n1p1")
+            + mount.format(4, "0:45", "/zebra/a", "zfs", "zebra/a")
+            + mount.format(5, "0:46", "/zebra/b", "zfs", "zebra/b")
+            + mount.format(6, "0:47", "/x", "bcachefs", "/dev/sda:/dev/mapper/zebra")
+            + mount.format(7, "9:1", "/mnt", "ext4", "/dev/cciss/c0d0p1")
+            + "8 35 259:1 / /home rw\nzebra\n",
+            "proc/swaps": "Filename Type Size\n/dev/mapper/zebra\\040(deleted) partition 1\n"
+            "/zebra file 2\n/dev/dm-2 partition 3\n",
+            "sys/devices/virtual/block/dm-0/dm/name": "vg--zebra-root\n",
+            "sys/devices/virtual/block/dm-1/dm/name": "vg--zebra-lv--a\n",
+            "sys/devices/virtual/block/dm-2/dm/name": "zebra\n",
+            "sys/devices/virtual/block/dm-2/dm/uuid": "CRYPT-LUKS2-zebra\n",
+            "proc/cmdline": "BOOT_IMAGE=/zebra root=/dev/mapper/vg--zebra-root rd.lvm.lv=zebra/x"
+            " intel_iommu=on iommu=pt quiet\n",
+        },
+        "zebra",
+    )
+    names = [found[f"sys/devices/virtual/block/dm-{number}/dm/name"].strip() for number in range(3)]
+    lines = [line.split(" ") for line in found["proc/self/mountinfo"].splitlines()]
+    assert lines[0][4::4] == ["/", f"/dev/mapper/{names[0]}"]
+    group, volume = (part.replace("--", "-") for part in re.split("(?<!-)-(?!-)", names[1]))
+    assert lines[1][8] == f"/dev/{group}/{volume}"
+    assert names[0].startswith(group.replace("-", "--") + "-")
+    assert re.fullmatch(r"/var/lib/[a-z]{5}\\040[a-z]", lines[1][4])
+    assert lines[2][4::4] == ["/boot/efi", "/dev/nvme0n1p1"]
+    assert lines[3][8].split("/")[0] == lines[4][8].split("/")[0]
+    assert lines[5][8] == f"/dev/sda:/dev/mapper/{names[2]}"
+    assert lines[6][8] == "/dev/cciss/c0d0p1"
+    assert lines[7][2:6] == ["259:1", "/", "/home", "rw"]
+    swaps = found["proc/swaps"].splitlines()
+    assert swaps[1] == f"/dev/mapper/{names[2]}\\040(deleted) partition 1"
+    assert swaps[3] == "/dev/dm-2 partition 3"
+    assert found["sys/devices/virtual/block/dm-2/dm/uuid"].startswith("CRYPT-")
+    assert found["proc/cmdline"] == "intel_iommu=on iommu=pt\n"
