@@ -1,0 +1,180 @@
+# SPDX-FileCopyrightText: The devagent authors
+# SPDX-License-Identifier: Apache-2.0
+"""Runs in the guest: does what the tests ask over a virtio-serial port, and tells of every uevent.
+
+One JSON object per line, both ways. A request has an `id` and a `do`; each is answered from a thread of its own,
+so one that waits in the kernel holds up no other. What comes unasked has no id: {"uevent": {...}}.
+"""
+
+from __future__ import annotations
+
+import base64
+import errno
+import json
+import os
+import signal
+import socket
+import subprocess
+import threading
+import time
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, BinaryIO
+
+PORT = "lab"
+NETLINK_KOBJECT_UEVENT = 15
+RECEIVE_BUFFER = 4 << 20
+SO_RCVBUFFORCE = 33
+
+Answer = dict[str, Any]
+
+_write = threading.Lock()
+_started: dict[int, subprocess.Popen[bytes]] = {}
+
+
+def main() -> None:
+    """Answers until the host closes the port or says `poweroff`."""
+    port = open_port()
+    threading.Thread(target=listen, args=(port,), daemon=True).start()
+    send(port, {"hello": time.clock_gettime(time.CLOCK_BOOTTIME)})
+    for line in port:
+        request = json.loads(line)
+        if request["do"] == "poweroff":
+            send(port, {"id": request["id"]})
+            return
+        threading.Thread(target=answer, args=(port, request), daemon=True).start()
+
+
+def open_port() -> BinaryIO:
+    """Finds the port by its name, whatever its number."""
+    while True:
+        for name in Path("/sys/class/virtio-ports").glob("*/name"):
+            if name.read_text().strip() == PORT:
+                return Path("/dev", name.parent.name).open("r+b", buffering=0)
+        time.sleep(0.05)
+
+
+def send(port: BinaryIO, message: Answer) -> None:
+    """Writes one line; the port takes less than all of a long one."""
+    data = json.dumps(message).encode() + b"\n"
+    with _write:
+        while data:
+            data = data[port.write(data) or 0 :]
+
+
+def listen(port: BinaryIO) -> None:
+    """Tells of every uevent of the kernel."""
+    events = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, NETLINK_KOBJECT_UEVENT)
+    events.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, RECEIVE_BUFFER)
+    events.bind((0, 1))
+    while True:
+        fields = events.recv(1 << 16).decode(errors="replace").split("\0")[1:]
+        send(port, {"uevent": dict(field.split("=", 1) for field in fields if "=" in field)})
+
+
+def answer(port: BinaryIO, request: Answer) -> None:
+    """Does one request; an error of the system goes back with its number."""
+    try:
+        result: Answer = {"result": DO[request["do"]](request)}
+    except OSError as error:
+        result = {"errno": error.errno, "error": str(error)}
+    except Exception:
+        result = {"error": traceback.format_exc()}
+    send(port, {"id": request["id"], **result})
+
+
+def run(request: Answer) -> Answer:
+    """Runs a command to its end, as another user if asked; kills it when its time is up."""
+    process = start_process(request)
+    try:
+        out, err = process.communicate(text(request, "input"), timeout=request["timeout"])
+    except subprocess.TimeoutExpired:
+        os.killpg(process.pid, signal.SIGKILL)
+        raise TimeoutError(errno.ETIMEDOUT, f"{request['argv']} ran longer than {request['timeout']} s") from None
+    return {"code": process.returncode, "out": out.decode(errors="replace"), "err": err.decode(errors="replace")}
+
+
+def start(request: Answer) -> int:
+    """Starts a command and leaves it running."""
+    process = start_process(request)
+    _started[process.pid] = process
+    return process.pid
+
+
+def wait(request: Answer) -> Answer:
+    """Waits for a command that was started, and gives what it said."""
+    process = _started[request["pid"]]
+    out, err = process.communicate(timeout=request["timeout"])
+    return {"code": process.returncode, "out": out.decode(errors="replace"), "err": err.decode(errors="replace")}
+
+
+def start_process(request: Answer) -> subprocess.Popen[bytes]:
+    """Starts a command in a process group of its own."""
+    return subprocess.Popen(
+        request["argv"],
+        stdin=subprocess.PIPE if request.get("input") is not None else subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        user=request.get("user"),
+        group=request.get("group"),
+        extra_groups=[] if request.get("user") else None,
+        env={**os.environ, **request.get("env", {})},
+        cwd="/tmp",
+        start_new_session=True,
+    )
+
+
+def text(request: Answer, key: str) -> bytes | None:
+    """Gives a text of the request as bytes."""
+    return request[key].encode() if request.get(key) is not None else None
+
+
+def call(request: Answer) -> Any:
+    """Defines the function whose source came, calls it and gives what it returned."""
+    names: dict[str, Any] = {"__name__": "guest"}
+    exec(compile(request["source"], request["name"], "exec"), names)
+    return names[request["name"]](*request["arguments"])
+
+
+def read(request: Answer) -> str:
+    """Gives a file's bytes, in base 64."""
+    return base64.b64encode(Path(request["path"]).read_bytes()).decode()
+
+
+def write(request: Answer) -> None:
+    """Writes with one write(2): a file object of Python repeats a write that failed when it is closed."""
+    fd = os.open(request["path"], os.O_WRONLY)
+    try:
+        os.write(fd, request["text"].encode())
+    finally:
+        os.close(fd)
+
+
+def names(request: Answer) -> list[str]:
+    """Gives the sorted names in a directory."""
+    return sorted(os.listdir(request["path"]))
+
+
+def link(request: Answer) -> str | None:
+    """Gives where a symbolic link points; None if there is none."""
+    try:
+        return os.readlink(request["path"])
+    except FileNotFoundError:
+        return None
+
+
+DO: dict[str, Callable[[Answer], Any]] = {
+    "run": run,
+    "start": start,
+    "wait": wait,
+    "call": call,
+    "read": read,
+    "write": write,
+    "names": names,
+    "link": link,
+    "ping": lambda request: None,
+}
+
+if __name__ == "__main__":
+    main()
