@@ -10,7 +10,6 @@ import os
 import platform
 import shutil
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -62,7 +61,11 @@ def build(say: Say) -> Lab:
             cache, "modules", (packages / "versions", *_files(SCRIPTS / "kmod")), {"PACKAGES": packages}, say
         )
         image = _step(
-            cache, "image", (modules, *_files(SCRIPTS / "guest")), {"PACKAGES": packages, "MODULES": modules}, say
+            cache,
+            "image",
+            (modules, *sorted(SCRIPTS.glob("guest/*init"))),
+            {"PACKAGES": packages, "MODULES": modules},
+            say,
         )
         _forget(cache, (packages, modules, image))
     qemu = packages / "qemu/usr"
@@ -70,7 +73,7 @@ def build(say: Say) -> Lab:
         qemu=qemu / "bin/qemu-system-x86_64",
         firmware=(qemu / "share/qemu", qemu / "share/seabios"),
         modules=qemu / "lib/x86_64-linux-gnu/qemu",
-        kernel=image / "vmlinuz",
+        kernel=image / "vmlinux",
         initramfs=image / "initramfs",
         disk=image / "root.ext4",
     )
@@ -138,10 +141,3 @@ def _forget(cache: Path, used: Iterable[Path]) -> None:
         done = folder / ".done"
         if folder not in used and done.exists() and time.time() - done.stat().st_mtime > KEEP_S:
             shutil.rmtree(folder)
-
-
-if __name__ == "__main__":
-    try:
-        print(build(lambda text: print(f"== kernel lab: {text}", flush=True)))
-    except Impossible as error:
-        sys.exit(f"the kernel lab cannot be built: {error}")

@@ -45,9 +45,7 @@ def vgpu(*, numa: int | None = 0) -> Card:
 
 def qat(*, numa: int | None = 0, vfs: int = 16) -> Card:
     """Gives an Intel QuickAssist 4xxx."""
-    return Card(
-        vendor="8086", device="4940", class_code="0b4000", driver="4xxx", numa=numa, vfs=vfs, vf_device="4941"
-    )
+    return Card(vendor="8086", device="4940", class_code="0b4000", driver="4xxx", numa=numa, vfs=vfs, vf_device="4941")
 
 
 def dfl(*, numa: int | None = 0) -> Card:

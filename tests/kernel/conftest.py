@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import re
 import shutil
+import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -72,7 +73,8 @@ def guests(pytestconfig: pytest.Config) -> Iterator[Guests]:
 
     def say(text: str) -> None:
         with pytestconfig.pluginmanager.getplugin("capturemanager").global_and_fixture_disabled():
-            print(f"\n== kernel lab: {text}", flush=True)
+            sys.stdout.write(f"\n== kernel lab: {text}\n")
+            sys.stdout.flush()
 
     try:
         lab = build(say)

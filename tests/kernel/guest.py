@@ -61,6 +61,11 @@ class Process:
         """Waits for its end."""
         return Ran(**self.guest.channel.ask("wait", pid=self.pid, timeout=timeout, patience=timeout + 5))
 
+    def end(self) -> None:
+        """Ends it, and waits until it has given back what it held."""
+        self.guest.run("kill", str(self.pid))
+        self.wait()
+
 
 class Guest:
     """One guest from boot to power-off. Raises GuestFault wherever the guest or QEMU fails as such."""
@@ -84,10 +89,17 @@ class Guest:
 
     # What any program could do.
 
-    def run(self, *command: str, user: int | None = None, check: bool = True, timeout: float = PATIENCE_S) -> Ran:
-        """Runs a command to its end; with `check` it must succeed."""
+    def run(
+        self,
+        *command: str,
+        user: int | None = None,
+        text: str | None = None,
+        check: bool = True,
+        timeout: float = PATIENCE_S,
+    ) -> Ran:
+        """Runs a command to its end, with `text` as its input; with `check` it must succeed."""
         request = {"argv": command, "user": user, "group": user, "timeout": timeout, "env": _ENVIRONMENT}
-        ran = Ran(**self.channel.ask("run", patience=timeout + 5, **request))
+        ran = Ran(**self.channel.ask("run", patience=timeout + 5, input=text, **request))
         assert not check or ran.code == 0, f"{' '.join(command)} ended with {ran.code}: {ran.err or ran.out}"
         return ran
 
@@ -96,7 +108,10 @@ class Guest:
         return Process(self, self.channel.ask("start", argv=command, env=_ENVIRONMENT))
 
     def call(self, function: Callable[..., Any], *arguments: Any, patience: float = PATIENCE_S) -> Any:
-        """Runs a function of the test in the guest; it imports what it needs, and all are JSON's types."""
+        """Runs a function of the test in the guest.
+
+        There it has os, time and Path and nothing else of its module; its arguments and what it returns go as JSON.
+        """
         return self.channel.ask("call", patience=patience, **_source(function, arguments))
 
     def begin(self, function: Callable[..., Any], *arguments: Any) -> Future[Any]:
@@ -108,12 +123,17 @@ class Guest:
         return self.channel.result(future, "what was begun", patience)
 
     def write(self, path: str, text: str) -> None:
-        """Writes a file with one write(2). Raises the guest's OSError."""
+        """Writes a file by a single call. Raises the guest's OSError."""
         self.channel.ask("write", path=path, text=text)
 
     def begin_write(self, path: str, text: str) -> Future[Any]:
         """Begins to write and goes on."""
         return self.channel.send("write", path=path, text=text)
+
+    def put(self, path: str, text: str) -> str:
+        """Makes a file that all may read, and gives its path."""
+        self.run("sh", "-c", 'cat > "$0" && chmod 644 "$0"', path, text=text)
+        return path
 
     def data(self, path: str) -> bytes:
         """Reads a file."""
@@ -152,11 +172,11 @@ class Guest:
         del self._plugged[address]
         self.write(f"{CONTROL}/remove", address.rpartition(":")[0])
 
-    def hotplug(self, driver: str, port: str) -> str:
+    def hotplug(self, driver: str, port: str, **properties: str) -> str:
         """Has QEMU plug a device of its own into a port; gives its address when udev has done with it."""
         before, seen = set(self.names(PCI)), len(self.channel.uevents)
         self.timeline.add("test", f"device_add {driver} in {port}")
-        self.machine.qmp("device_add", driver=driver, bus=port, id=f"hot-{port}")
+        self.machine.qmp("device_add", driver=driver, bus=port, id=f"hot-{port}", **properties)
         self._hot.add(port)
         event = self.channel.wait_for(
             lambda event: event["ACTION"] == "add" and event.get("PCI_SLOT_NAME", "") not in {"", *before}, seen, 30
@@ -185,6 +205,12 @@ class Guest:
             self.write(f"{PCI}/{address}/driver/unbind", address)
         self.write("/sys/bus/pci/drivers_probe", address)
         assert self.link(f"{PCI}/{address}/driver") == driver
+
+    def hold(self, address: str) -> Process:
+        """Has a process hold a device on vfio-pci open, as a virtual machine does."""
+        process = self.start("python3", "-I", "-S", "/opt/devagent/hold.py", address)
+        eventually(lambda: self.run("test", "-e", f"/tmp/held-{process.pid}", check=False).code == 0)
+        return process
 
     # What is tested.
 
@@ -259,8 +285,6 @@ def _source(function: Callable[..., Any], arguments: tuple[Any, ...]) -> dict[st
 
 def _reset(pci: str) -> None:
     """Runs in the guest: no VFs, no override, every device with the driver it has by itself."""
-    from pathlib import Path
-
     for device in Path(pci).iterdir():
         numvfs = device / "sriov_numvfs"
         if numvfs.exists() and any(device.glob("virtfn*")):

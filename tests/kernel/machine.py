@@ -58,15 +58,25 @@ def hardware(*, iommu: bool) -> list[str]:
         "nvme-subsys,id=ss0",
         "nvme,serial=lab-nvme,subsys=ss0,bus=rp0,sriov_max_vfs=4,sriov_vq_flexible=8,sriov_vi_flexible=4,"
         "max_ioqpairs=10,msix_qsize=6",
-        "igb,bus=rp1,netdev=n0,mac=52:54:00:1a:b0:01",
-        "virtio-gpu-pci,bus=rp2",
-        "VGA,bus=pcie.0,addr=0x10",
+        "nvme-ns,drive=nvme",
+        "igb,bus=rp1,netdev=n0,mac=52:54:00:1a:b0:01,romfile=",
+        "virtio-gpu-pci,bus=rp2,romfile=",
+        "VGA,bus=pcie.0,addr=0x10,romfile=",
     ]
     return [
-        *("-machine", "q35", "-cpu", "qemu64", "-vga", "none", *numa),
+        *("-machine", "q35,sata=off,smbus=off,i8042=off,vmport=off", "-cpu", "qemu64", "-vga", "none", *numa),
         *(word for device in devices for word in ("-device", device)),
         *("-netdev", "user,id=n0,restrict=on"),
     ]
+
+
+def _filesystem(path: Path) -> Path:
+    """Makes a small file system, for the NVMe controller's disk."""
+    with path.open("wb") as file:
+        file.truncate(8 << 20)
+    command: list[str | Path] = ["mke2fs", "-q", "-t", "ext4", path]
+    subprocess.run(command, env={"PATH": "/usr/sbin:/usr/bin:/sbin:/bin"}, check=True)
+    return path
 
 
 class Machine:
@@ -84,10 +94,16 @@ class Machine:
         for nr, (disk, how) in enumerate(((lab.disk, "snapshot=on,cache=unsafe"), (payload, "readonly=on"))):
             command += ["-drive", f"file={disk},format=raw,if=none,id=d{nr},{how}"]
             command += ["-device", f"virtio-blk-pci,drive=d{nr},bus=pcie.0,addr={4 + nr}"]
+        command += ["-drive", f"file={_filesystem(folder / 'nvme.ext4')},format=raw,if=none,id=nvme"]
         command += ["-display", "none", "-no-reboot", "-nodefaults", "-serial", f"file:{self.console}"]
         command += ["-chardev", f"socket,id=shell,path={folder}/shell,server=on,wait=off", "-serial", "chardev:shell"]
         command += ["-chardev", f"socket,id=agent,path={folder}/agent,server=on,wait=off"]
-        command += ["-device", "virtio-serial-pci,bus=pcie.0,addr=6", "-device", "virtserialport,chardev=agent,name=lab"]
+        command += [
+            "-device",
+            "virtio-serial-pci,bus=pcie.0,addr=6",
+            "-device",
+            "virtserialport,chardev=agent,name=lab",
+        ]
         command += ["-qmp", f"unix:{folder}/qmp,server=on,wait=off"]
         environment = {**os.environ, "TMPDIR": str(folder), "QEMU_MODULE_DIR": str(lab.modules)}
         with (folder / "qemu.log").open("wb") as log:

@@ -26,7 +26,8 @@ def payload(cache: Path, folder: Path, say: Say) -> Path:
     shutil.copytree(_dependencies(cache, say), stage / "lib", symlinks=True)
     shutil.copytree(REPOSITORY / "devagent", stage / "lib/devagent", ignore=_NO_CODE)
     _metadata(stage / "lib")
-    shutil.copy(SCRIPTS / "guest/agent.py", stage)
+    for name in ("agent.py", "hold.py"):
+        shutil.copy(SCRIPTS / "guest" / name, stage)
     if sys.version_info[:2] == tuple(map(int, PYTHON.split("."))):
         # Where it is the guest's Python that runs here, the guest need not compile, which takes it seconds.
         compileall.compile_dir(stage / "lib/devagent", stripdir=stage, prependdir="/opt/devagent", quiet=1)
@@ -53,11 +54,13 @@ def _dependencies(cache: Path, say: Say) -> Path:
     if not done.exists():
         shutil.rmtree(folder, ignore_errors=True)
         say("installing what devagent imports, for the guest")
-        options = ["--quiet", "--disable-pip-version-check", "--no-input", "--constraint", constraints]
-        platforms = [f"--platform=manylinux{libc}_x86_64" for libc in ("2014", "_2_28", "_2_34")]
-        guest = ["--only-binary", ":all:", "--python-version", PYTHON, *platforms]
-        target = ["--target", folder, *requirements]
-        subprocess.run([sys.executable, "-m", "pip", "install", *options, *guest, *target], check=True)
+        options = ["--quiet", "--disable-pip-version-check", "--no-input", f"--constraint={constraints}"]
+        options += ["--only-binary=:all:", f"--python-version={PYTHON}", f"--target={folder}"]
+        options += [f"--platform=manylinux{libc}_x86_64" for libc in ("2014", "_2_28", "_2_34")]
+        command = [sys.executable, "-m", "pip", "install", *options, *requirements]
+        ran = subprocess.run(command, capture_output=True, text=True)
+        if ran.returncode:
+            raise RuntimeError(f"pip cannot install what devagent imports:\n{ran.stderr}")
     done.touch()
     return folder
 
