@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import Future
+from contextlib import suppress
 from typing import Any, Final
 
 from .machine import GuestFault, Machine
@@ -30,6 +31,7 @@ class Channel:
         self._waiting: dict[int, Future[Any]] = {}
         self._hello: Future[float] = Future()
         self._changed = threading.Condition()
+        self._hangs = False
         self.uevents: list[dict[str, str]] = []
         threading.Thread(target=self._receive, daemon=True).start()
 
@@ -42,6 +44,8 @@ class Channel:
 
     def send(self, do: str, **arguments: Any) -> Future[Any]:
         """Sends a request; its answer comes when it comes. Raises GuestFault if nobody is there."""
+        if self._hangs:
+            raise GuestFault("the guest hangs")
         number = next(self._numbers)
         future: Future[Any] = Future()
         self._waiting[number] = future
@@ -69,6 +73,7 @@ class Channel:
         try:
             self.send("ping").result(_PING_S)
         except TimeoutError:
+            self._hangs = True
             raise GuestFault(f"the guest hangs: no answer to {what} in {patience:g} s, nor to a ping") from None
         raise TimeoutError(f"{what} took longer than {patience:g} s")
 
@@ -84,7 +89,7 @@ class Channel:
                     raise TimeoutError(f"no such uevent within {timeout:g} s")
 
     def _receive(self) -> None:
-        with self._machine.agent.makefile("rb") as lines:
+        with suppress(OSError), self._machine.agent.makefile("rb") as lines:
             for line in lines:
                 self._take(json.loads(line))
         self._timeline.add("agent", "is gone")

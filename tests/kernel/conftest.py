@@ -104,13 +104,12 @@ def guest_without_iommu(guests: Guests) -> Iterator[Guest]:
 def _lent(guests: Guests, *, iommu: bool) -> Iterator[Guest]:
     guest = guests.get(iommu=iommu)
     yield guest
-    oopses = guest.oopses()
     try:
         guest.tidy()
     except GuestFault as fault:
         guest.timeline.add("test", f"the guest is dropped: {fault}")
         guests.drop(guest)
-    if oopses:
+    if oopses := guest.oopses():
         guests.drop(guest)
         pytest.fail("the guest's kernel says that it is broken:\n" + "\n".join(oopses))
 

@@ -13,7 +13,7 @@ from .guest import PCI, Guest
 from .machine import ACPI_PORT, NATIVE_PORT
 from .truth import agree
 
-LOOKS = 25
+LOOKS = 15
 
 
 def test_vfs_made_and_removed_behind_our_back(guest: Guest) -> None:
