@@ -44,6 +44,12 @@ class Driver(abc.ABC):
     takes its lock (sriov_numvfs, current_link_speed, config, vpd).
     """
 
+    asks: ClassVar[tuple[str, ...]] = ()
+    """More such files, whose reading runs the device's driver or waits for the device.
+
+    They are read apart, with a time limit; a device that does not answer in time lacks them.
+    """
+
     @abc.abstractmethod
     def recognises(self, function: Function) -> bool:
         """Tells from ids, class, kernel driver and SR-IOV alone whether `function` is of this family."""
@@ -51,6 +57,8 @@ class Driver(abc.ABC):
     @abc.abstractmethod
     def claim(self, function: Function) -> Claim | None:
         """Says what `function` is, with `function.attributes` read; None if it is no device after all.
+
+        `function.nvml` and `function.kfd` hold what NVIDIA's and AMD's own drivers say of a GPU.
 
         What is raised here is caught: the device is then listed as unknown, with the error, and no
         other driver takes it.

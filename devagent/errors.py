@@ -37,6 +37,11 @@ class Unreadable(DevagentError):
         super().__init__(f"{path}: {reason}")
         self.path, self.reason = path, reason
 
+    @property
+    def denied(self) -> bool:
+        """Whether only rights are lacking, so that nothing is wrong with the file."""
+        return self.reason in ("permission denied", "operation not permitted")
+
 
 class ConfigurationError(DevagentError):
     """An option, an argument or a file that the operator wrote is wrong."""

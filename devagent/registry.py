@@ -35,6 +35,10 @@ class Registry:
             return None
         return frozenset(pattern for driver in recognising for pattern in driver.reads)
 
+    def asks(self, function: Function) -> frozenset[str]:
+        """Gives the files that are to be read apart, since the device itself answers."""
+        return frozenset(pattern for driver in self.drivers if _recognises(driver, function) for pattern in driver.asks)
+
     def claims(self, functions: Mapping[str, Function]) -> tuple[dict[str, Claim], list[Problem]]:
         """Lets each function, VFs and bridges left out, be claimed by the most specific driver.
 
@@ -95,9 +99,9 @@ def _fault(driver: object) -> str | None:
         return "it has no name"
     if not isinstance(getattr(driver, "specificity", None), int):
         return "it has no specificity"
-    reads = driver.reads
-    if not isinstance(reads, tuple) or not all(isinstance(pattern, str) for pattern in reads):
-        return "its reads are no tuple of texts"
+    for name, patterns in (("reads", driver.reads), ("asks", driver.asks)):
+        if not isinstance(patterns, tuple) or not all(isinstance(pattern, str) for pattern in patterns):
+            return f"its {name} are no tuple of texts"
     return None
 
 

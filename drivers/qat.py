@@ -1,6 +1,13 @@
 # SPDX-FileCopyrightText: The devagent authors
 # SPDX-License-Identifier: Apache-2.0
-"""Intel QuickAssist (QAT) accelerators for cryptography and compression."""
+"""Intel QuickAssist (QAT) accelerators for cryptography and compression.
+
+Below a PF of the generations 4xxx and 6xxx (ABI/testing/sysfs-driver-qat):
+
+    qat/state           up
+    qat/cfg_services    sym;asym
+    qat/num_rps         64
+"""
 
 from __future__ import annotations
 
@@ -10,6 +17,7 @@ from typing import Final
 from devagent.driver import Driver, Specificity
 from devagent.model.claim import Claim, Kind, Mode
 from devagent.model.custom import custom
+from devagent.model.health import Health, State
 from devagent.model.pci import Function
 from devagent.model.vendors import vendor_name
 
@@ -36,7 +44,7 @@ class Qat(Driver):
 
     name = "qat"
     specificity = Specificity.FAMILY
-    reads = ("qat/cfg_services", "qat/state")
+    reads = ("qat/cfg_services", "qat/num_rps", "qat/state")
 
     def recognises(self, function: Function) -> bool:
         """Tells whether the ids are a QAT PF's."""
@@ -57,9 +65,31 @@ class Qat(Driver):
             offers={} if denied else {Mode.VF: custom("QAT_VF")},
             refusals=refusals,
             traits=frozenset(custom("QAT_SERVICE", name) for name in _services(function)),
+            facts=_facts(function),
+            health=_health(function),
         )
 
 
 def _services(function: Function) -> list[str]:
-    """Gives the configured services: `sym;asym`, `dc` (ABI/testing/sysfs-driver-qat)."""
-    return re.findall("[a-z]+", function.attributes.get("qat/cfg_services", ""))
+    """Gives the configured services: `sym;asym`, `dc`."""
+    return re.findall("[a-z]+", function.attributes.get("qat/cfg_services", "")[:80])
+
+
+def _facts(function: Function) -> tuple[tuple[str, str], ...]:
+    services, rings = ", ".join(_services(function)), function.attributes.get("qat/num_rps", "")
+    found = [("services", services)] if services else []
+    if re.fullmatch("[0-9]{1,4}", rings):
+        found.append(("ring pairs", rings))
+    if function.sriov is not None:
+        found.append(("VFs", f"all {function.sriov.total_vfs} or none"))
+    return tuple(found)
+
+
+def _health(function: Function) -> Health | None:
+    """Judges by the PF's state: while it is down, none of its VFs answers."""
+    state = function.attributes.get("qat/state")
+    if state == "up":
+        return Health(State.HEALTHY)
+    if state == "down":
+        return Health(State.UNHEALTHY, ("is down: its VFs do not work until `up` is written to qat/state",))
+    return None

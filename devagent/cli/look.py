@@ -16,9 +16,12 @@ from devagent.inventory.build import Nest, build, root_uuid
 from devagent.inventory.default_policy import DEFAULT
 from devagent.model.provider import ProviderTree
 from devagent.sources import capture
+from devagent.sources.known import STATE_PATH
 
 if TYPE_CHECKING:
     from devagent.model.policy import Policy
+    from devagent.sources.host import Tree
+    from devagent.sources.recorder import Recorder
 
 # Named here and not taken from devagent.conf, whose import costs more than the whole scan.
 CONFIGURATION = (Path("/etc/devagent/devagent.conf"), Path("/etc/devagent/devagent.conf.d"))
@@ -46,12 +49,41 @@ class Look:
         )
 
 
-def look(root: Path, policy: Policy = DEFAULT, *, conf: Any = None, every: bool = False) -> Look:
-    """Looks at the host below `root`. Raises RootError."""
+def look(
+    root: Path,
+    policy: Policy = DEFAULT,
+    *,
+    conf: Any = None,
+    every: bool = False,
+    pack_into: Path | None = None,
+    redact: bool = False,
+) -> Look:
+    """Looks at the host below `root`, and packs what was read into an archive if one is named.
+
+    Raises RootError; DevagentError if the archive cannot be written.
+    """
+    state_path = conf.state_path if conf else STATE_PATH
     with capture.open_root(root) as tree:
-        found = discover(tree, registry.load(), policy, every=every)
-    hostname = (conf.host if conf else None) or found.host.hostname or capture.name_of(root) or "localhost"
+        recorded = _recorder(tree, pack_into)
+        found = discover(recorded or tree, registry.load(), policy, every=every, state_path=state_path)
+        configured = conf.host if conf else None
+        own = capture.kept_name(tree) or found.host.hostname or capture.name_of(root)
+        hostname = configured or own or "localhost"
+        if recorded is not None and pack_into is not None:
+            from devagent.sources.packing import pack
+
+            pack(recorded, pack_into, hostname, redact=redact)
     return Look(found, hostname, Nest(conf.inventory.nest) if conf else Nest.NUMA)
+
+
+def _recorder(tree: Tree, pack_into: Path | None) -> Recorder | None:
+    if pack_into is None:
+        return None
+    from devagent.sources.packing import check_name
+    from devagent.sources.recorder import Recorder
+
+    check_name(pack_into)
+    return Recorder(tree)
 
 
 def configuration(args: argparse.Namespace, *, required: bool = False) -> Any:

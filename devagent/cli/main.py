@@ -21,7 +21,7 @@ import devagent
 from devagent.cli.render.printable import printable
 from devagent.errors import DevagentError
 
-OUTPUTS = ("tree", "table", "json", "placement")
+OUTPUTS = ("tree", "table", "wide", "matrix", "json", "yaml", "svg", "placement")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -79,18 +79,11 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--debug", action="store_true", help="say more, with tracebacks, on standard error")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
 
-    discover = commands.add_parser(
-        "discover", help="show what this host could give to virtual machines, and why not; needs no root"
+    _discover_arguments(
+        commands.add_parser(
+            "discover", help="show what this host could give to virtual machines, and why not; needs no root"
+        )
     )
-    _look_arguments(discover)
-    discover.add_argument(
-        "-o",
-        "--output",
-        choices=OUTPUTS,
-        metavar="|".join(OUTPUTS),
-        help="default: tree on a terminal, table otherwise",
-    )
-    discover.add_argument("--all", action="store_true", help="list also what no driver knows and no rule wants")
 
     report = commands.add_parser("report", help="bring Placement to what this host has")
     _look_arguments(report)
@@ -105,11 +98,43 @@ def _parser() -> argparse.ArgumentParser:
         help="delete the emptied providers of devices that are gone; disturbs a running nova-compute for up to 300 s",
     )
 
+    doctor = commands.add_parser("doctor", help="check this host and its set-up, and say how to mend what is wrong")
+    _look_arguments(doctor)
+    doctor.add_argument(
+        "-o", "--output", choices=("table", "json"), default="table", metavar="table|json", help="default: table"
+    )
+
     demo = commands.add_parser(
         "demo", help="start a real Placement in this process, report to it, and ask it what a scheduler asks"
     )
     _root_argument(demo)
     return parser
+
+
+def _discover_arguments(discover: argparse.ArgumentParser) -> None:
+    _look_arguments(discover)
+    discover.add_argument(
+        "-o",
+        "--output",
+        choices=OUTPUTS,
+        metavar="|".join(OUTPUTS),
+        help="default: tree on a terminal, table otherwise",
+    )
+    discover.add_argument("--all", action="store_true", help="list also what no driver knows and no rule wants")
+    discover.add_argument(
+        "--explain", action="store_true", help="say for each device which rules were tried, and what decided"
+    )
+    discover.add_argument(
+        "--capture", metavar="FILE", help="pack what was read into FILE (.tar.xz), for --root on another machine"
+    )
+    discover.add_argument(
+        "--redact", action="store_true", help="with --capture: hide serial numbers, UUIDs, names and addresses"
+    )
+    later = discover.add_mutually_exclusive_group()
+    later.add_argument(
+        "--diff", metavar="FILE", help="show what differs from FILE, an earlier `-o json` or a capture; exit 3 if any"
+    )
+    later.add_argument("--watch", action="store_true", help="go on, and show each change as it happens")
 
 
 def _look_arguments(parser: argparse.ArgumentParser) -> None:

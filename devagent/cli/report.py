@@ -19,6 +19,7 @@ from devagent.model.provider import ProviderTree
 from devagent.placement import client
 from devagent.placement.reporter import Report, Reporter, Survey
 from devagent.placement.state import StateFile
+from devagent.sources import known
 
 FAILED, DIFFERS, PARTIAL = 1, 3, 4
 _WAIT = 10  # seconds between two looks for the compute node's provider
@@ -45,6 +46,8 @@ def run(args: argparse.Namespace) -> int:
         if args.dry_run:
             code = _dry_run(reporter, desired, survey, purge=args.purge)
         else:
+            if args.root == "/":  # before any provider has a UUID made of them
+                known.save(conf.state_path, seen.found.known)
             try:
                 code = _report(reporter, desired, survey, purge=args.purge)
             finally:

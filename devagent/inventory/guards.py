@@ -7,6 +7,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
+from devagent.inventory.nova_owned import NovaOwned, nova_owned
 from devagent.model.claim import Claim
 from devagent.model.pci import Function, VirtualFunction
 from devagent.model.snapshot import Snapshot
@@ -14,20 +15,22 @@ from devagent.model.snapshot import Snapshot
 
 @dataclass(frozen=True, slots=True)
 class Surroundings:
-    """What the guards judge a device by: the host, its IOMMU groups, and what else is a device."""
+    """What the guards judge a device by: the host, its IOMMU groups, what else is a device, and what is Nova's."""
 
     snapshot: Snapshot
     claims: Mapping[str, Claim]
     groups: Mapping[int, tuple[str, ...]]
+    nova: NovaOwned
 
 
 def surroundings(snapshot: Snapshot, claims: Mapping[str, Claim]) -> Surroundings:
-    """Collects the members of each IOMMU group once for all devices."""
+    """Collects the members of each IOMMU group, and what Nova takes, once for all devices."""
     groups: dict[int, list[str]] = {}
     for function in snapshot.functions.values():
         if function.iommu_group is not None:
             groups.setdefault(function.iommu_group, []).append(function.address)
-    return Surroundings(snapshot, claims, {group: tuple(members) for group, members in groups.items()})
+    members = {group: tuple(addresses) for group, addresses in groups.items()}
+    return Surroundings(snapshot, claims, members, nova_owned(snapshot))
 
 
 def veto_whole(function: Function, around: Surroundings) -> str | None:
@@ -38,6 +41,7 @@ def veto_whole(function: Function, around: Surroundings) -> str | None:
             for reason in (
                 _boot_display(function),
                 _host_use(function.address, around),
+                _nova(function, around),
                 _has_vfs(function),
                 _no_iommu(function.iommu_group, around),
                 _shared_group(function, around),
@@ -54,12 +58,13 @@ def veto_vfs(function: Function, around: Surroundings) -> str | None:
         return "is no SR-IOV PF: it has no VFs to give"
     if not around.snapshot.host.iommu:
         return _no_iommu(None, around)
-    return None
+    # Nova would take the PF out from under its VFs.
+    return around.nova.device(function)
 
 
 def veto_vf(vf: VirtualFunction, around: Surroundings) -> str | None:
     """Says why one VF must not be given."""
-    reason = _host_use(vf.address, around) or _no_iommu(vf.iommu_group, around)
+    reason = _host_use(vf.address, around) or _nova_vf(vf, around) or _no_iommu(vf.iommu_group, around)
     if reason is not None or vf.iommu_group is None:
         return reason
     functions = around.snapshot.functions
@@ -77,6 +82,22 @@ def _boot_display(function: Function) -> str | None:
 def _host_use(address: str, around: Surroundings) -> str | None:
     use = around.snapshot.host_use.get(address)
     return f"is used by the host: {use}" if use else None
+
+
+def _nova(function: Function, around: Surroundings) -> str | None:
+    reason = around.nova.device(function)
+    if reason is None and function.mdev_parent:
+        return around.nova.mdevs(function.address, around.claims.get(function.address))
+    return reason
+
+
+def _nova_vf(vf: VirtualFunction, around: Surroundings) -> str | None:
+    function = around.snapshot.functions[vf.address]
+    pf = around.snapshot.functions[function.physfn or vf.address]
+    reason = around.nova.vf(function, pf)
+    if reason is None and pf.mdev_parent:
+        return around.nova.mdevs(vf.address, around.claims.get(pf.address))
+    return reason
 
 
 def _has_vfs(function: Function) -> str | None:

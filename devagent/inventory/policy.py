@@ -4,15 +4,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from fnmatch import fnmatchcase
 
-from devagent.inventory import guards
+from devagent.inventory import guards, health, identity
 from devagent.inventory.guards import Surroundings
 from devagent.model.claim import Claim, Kind, Mode
 from devagent.model.custom import pci_class
-from devagent.model.device import Decision, Device, Identity
+from devagent.model.device import Decision, Device
+from devagent.model.identity import Identity
 from devagent.model.pci import Function, VirtualFunction
 from devagent.model.policy import Match, Policy, Rule
 from devagent.model.ranges import format_ranges
@@ -21,11 +22,17 @@ from devagent.model.vendors import vendor_name
 
 
 def devices(
-    snapshot: Snapshot, claims: Mapping[str, Claim], policy: Policy, *, every: bool = False
+    snapshot: Snapshot,
+    claims: Mapping[str, Claim],
+    policy: Policy,
+    identities: Mapping[str, Identity] | None = None,
+    *,
+    every: bool = False,
 ) -> tuple[Device, ...]:
     """Gives the devices in bus order: those a driver knows or a rule wants, with `every` all functions.
 
-    VFs and bridges are never devices.
+    VFs and bridges are never devices. `identities` are those that were settled on, by address; others
+    get the strongest that they tell.
     """
     around = guards.surroundings(snapshot, claims)
     found = []
@@ -33,30 +40,31 @@ def devices(
         if function.is_bridge or function.physfn is not None:
             continue
         claim = claims.get(function.address) or unclaimed(function)
-        rule = first_match(policy, function, claim)
+        settled = (identities or {}).get(function.address) or identity.first(function, claim)
+        rule = first_match(policy, function, claim, settled)
         if function.address in claims or every or (rule is not None and rule.mode is not None):
-            found.append(_device(function, claim, rule, around))
+            found.append(_device(function, claim, rule, settled, around))
     return tuple(found)
 
 
 def wants(policy: Policy, function: Function) -> bool:
     """Tells whether a rule may give `function` away though no driver knows it, so that details are needed.
 
-    Its NUMA node is one of these details, so any is taken for a match here.
+    Its NUMA node and serial number are among these details, so any is taken for a match here.
     """
     claim = unclaimed(function)
     giving = (rule for rule in policy.rules if rule.mode is not None)
-    return any(matches(replace(rule.match, numa_node=()), function, claim) for rule in giving)
+    return any(matches(replace(rule.match, numa_node=(), serial=()), function, claim) for rule in giving)
 
 
-def first_match(policy: Policy, function: Function, claim: Claim) -> Rule | None:
+def first_match(policy: Policy, function: Function, claim: Claim, settled: Identity | None = None) -> Rule | None:
     """Gives the first rule of `policy` that matches."""
-    return next((rule for rule in policy.rules if matches(rule.match, function, claim)), None)
+    return next((rule for rule in policy.rules if matches(rule.match, function, claim, settled)), None)
 
 
-def matches(match: Match, function: Function, claim: Claim) -> bool:
-    """Tells whether every selector that `match` gives fits."""
-    interfaces = claim.net.interfaces if claim.net else ()
+def matches(match: Match, function: Function, claim: Claim, settled: Identity | None = None) -> bool:
+    """Tells whether every selector that `match` gives fits; `settled` is what an earlier look settled on."""
+    interfaces = claim.net.names if claim.net else ()
     has_vfs = bool(function.sriov and function.sriov.vfs)
     return (
         (not match.kind or claim.kind in match.kind)
@@ -64,6 +72,8 @@ def matches(match: Match, function: Function, claim: Claim) -> bool:
         and (not match.device or function.device_id in match.device)
         and (not match.class_code or function.class_code.startswith(match.class_code))
         and (not match.address or _any_fits((function.address,), match.address))
+        and (not match.slot or _any_fits((function.slot,), match.slot))
+        and (not match.serial or _any_fits(tuple(_serials(function, claim, settled)), match.serial))
         and (not match.driver or _any_fits((function.driver or "",), match.driver))
         and (not match.interface or _any_fits(interfaces, match.interface))
         and (not match.numa_node or function.numa_node in match.numa_node)
@@ -86,36 +96,46 @@ def unclaimed(function: Function) -> Claim:
     )
 
 
+def _serials(function: Function, claim: Claim, settled: Identity | None) -> Iterator[str]:
+    """Gives every number that the device was given for good, a serial number also without its part number.
+
+    A device on a VFIO driver tells the fewest, but a rule must not lose it there: an earlier look may know more.
+    """
+    yield from (identity.value for identity in claim.identities)
+    if settled is not None and settled.source not in ("topology", "address"):
+        yield settled.value
+    if claim.gpu is not None:
+        yield from filter(None, (claim.gpu.uuid, claim.gpu.serial))
+    for source in ("dsn", "vpd"):
+        value = function.attributes.get(f"serials/{source}")
+        if value:
+            yield from (value, value.rpartition(":")[2])
+
+
 def _any_fits(texts: tuple[str, ...], patterns: tuple[str, ...]) -> bool:
     return any(fnmatchcase(text, pattern) for text in texts for pattern in patterns)
 
 
-def _device(function: Function, claim: Claim, rule: Rule | None, around: Surroundings) -> Device:
-    use = around.snapshot.host_use
+def _device(function: Function, claim: Claim, rule: Rule | None, settled: Identity, around: Surroundings) -> Device:
+    use, users = around.snapshot.host_use, around.snapshot.users
+    vfs = _vfs(function)
     return Device(
         function=function,
         claim=claim,
-        identity=_identity(function),
+        identity=settled,
         decision=_decide(function, claim, rule, around),
         in_use_by=use.get(function.address),
-        vf_use=tuple((vf.index, use[vf.address]) for vf in _vfs(function) if vf.address in use),
+        vf_use=tuple((vf.index, use[vf.address]) for vf in vfs if vf.address in use),
+        users=users.get(function.address, ()),
+        vf_users=tuple((vf.index, users[vf.address]) for vf in vfs if vf.address in users),
+        health=health.judge(function, claim),
+        physical_network=rule.physical_network if rule else None,
     )
-
-
-def _identity(function: Function) -> Identity:
-    """Gives the path of device and function numbers from the root bus, without the bus numbers in between.
-
-    So it survives that the firmware numbers the buses anew, and any change of driver.
-    """
-    if function.root_bus is None:
-        return Identity("address", function.address)
-    steps = (address.rpartition(":")[2] for address in (*function.pcie_path, function.address))
-    return Identity("topology", "/".join((function.root_bus, *steps)))
 
 
 # What decides whether a device may be given, which it is and how much of it there is. With one of these
 # unread, nothing can be said; without any other, only less.
-_CRUCIAL = frozenset({"path", "iommu_group", "boot_vga", "physfn", "sriov_totalvfs", "virtfn"})
+_CRUCIAL = frozenset({"path", "iommu_group", "boot_vga", "physfn", "sriov_totalvfs", "virtfn", "nvml"})
 
 
 def _decide(function: Function, claim: Claim, rule: Rule | None, around: Surroundings) -> Decision:
@@ -150,7 +170,7 @@ def _whole(function: Function, rule: Rule, resource_class: str, around: Surround
     veto = guards.veto_whole(function, around)
     if veto is not None:
         return Decision(False, veto, rule.name, rule.mode)
-    return Decision(True, "given whole", rule.name, rule.mode, resource_class, 1, rule.traits)
+    return Decision(True, "given whole", rule.name, rule.mode, resource_class, 1, rule.placement_traits)
 
 
 def _by_vfs(function: Function, rule: Rule, resource_class: str, around: Surroundings) -> Decision:
@@ -165,7 +185,7 @@ def _by_vfs(function: Function, rule: Rule, resource_class: str, around: Surroun
     if rule.vf_count is not None and rule.vf_count != len(vfs):
         reasons.append(f"the rule wants {rule.vf_count} (write it to sriov_numvfs)")
     reasons += _grouped(vetoes)
-    return Decision(True, "; ".join(reasons), rule.name, rule.mode, resource_class, total, rule.traits)
+    return Decision(True, "; ".join(reasons), rule.name, rule.mode, resource_class, total, rule.placement_traits)
 
 
 def _grouped(vetoes: Mapping[int, str]) -> list[str]:

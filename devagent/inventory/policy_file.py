@@ -156,6 +156,8 @@ def _rule(raw: dict[str, Any]) -> Rule:
             device=_many(match.get("device")),
             class_code=_many(match.get("class")),
             address=_many(match.get("address")),
+            slot=_many(match.get("slot")),
+            serial=_many(match.get("serial")),
             driver=_many(match.get("driver")),
             interface=_many(match.get("interface")),
             numa_node=_many(match.get("numa_node")),
@@ -166,6 +168,7 @@ def _rule(raw: dict[str, Any]) -> Rule:
         traits=frozenset(raw.get("traits", ())),
         vf_indexes=parse_ranges(raw["vf_indexes"]) if "vf_indexes" in raw else None,
         vf_count=int(raw["vf_count"]) if "vf_count" in raw else None,
+        physical_network=raw.get("physical_network"),
     )
 
 

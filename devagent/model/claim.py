@@ -8,6 +8,10 @@ import enum
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from devagent.model.gpu import GpuFacts
+from devagent.model.health import Health
+from devagent.model.identity import Identity
+
 
 class Kind(enum.StrEnum):
     """What sort of device it is."""
@@ -29,31 +33,67 @@ class Mode(enum.StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class GpuFacts:
-    """A GPU's own facts; None is unknown."""
-
-    uuid: str | None = None
-    memory_mib: int | None = None
-
-
-@dataclass(frozen=True, slots=True)
 class FpgaFacts:
     """An FPGA's regions that can be reconfigured, and what is loaded.
 
     `interface_id` is what a partial bitstream must match, `loaded` the accelerator function's id
-    (both 32 hex digits), `regions` the kernel's names of the regions.
+    (both 32 hex digits), `regions` the kernel's names of the regions. `shell` names the static design
+    (an Alveo's VBNV, a DFL card's bitstream id), `ports` counts the accelerator slots, `state` is the
+    fpga_manager's.
     """
 
     interface_id: str | None = None
     regions: tuple[str, ...] = ()
     loaded: str | None = None
+    shell: str | None = None
+    ports: int | None = None
+    state: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class NetInterface:
+    """One network interface; `link` is whether it has one, the speed in Mbit/s."""
+
+    name: str
+    mac: str | None = None
+    link: bool | None = None
+    speed_mbps: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class NetFacts:
-    """The network interfaces of a NIC's function, by name."""
+    """A NIC's interfaces, and how its VFs are switched: `switchdev` or `legacy`.
 
-    interfaces: tuple[str, ...] = ()
+    `representors` counts the interfaces that stand for VFs in switchdev mode; they are in no list.
+    """
+
+    interfaces: tuple[NetInterface, ...] = ()
+    eswitch: str | None = None
+    representors: int = 0
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The names of the interfaces."""
+        return tuple(interface.name for interface in self.interfaces)
+
+
+@dataclass(frozen=True, slots=True)
+class MdevType:
+    """One type of mediated device of a parent; `available` how many more could be made now."""
+
+    id: str
+    name: str
+    device_api: str | None = None
+    available: int | None = None
+    description: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class MdevFacts:
+    """Mediated devices: the types, and those that exist as (UUID, type id)."""
+
+    types: tuple[MdevType, ...] = ()
+    devices: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +104,9 @@ class Claim:
     each way in which it cannot to the reason.
     `failure` says why the driver could not tell; the device is then unknown, not gone.
     `vendor` and `model` are for people; `traits` are for Placement and come from ids, never from text.
+    `identities` are what the vendor made immutable, strongest first: a GPU's UUID, a serial number.
+    `facts` are further things worth knowing, by name (`services: sym;asym`), for people only.
+    `health` is what the driver can tell from one look; None if nothing tells.
     """
 
     driver: str
@@ -77,4 +120,8 @@ class Claim:
     gpu: GpuFacts | None = None
     fpga: FpgaFacts | None = None
     net: NetFacts | None = None
+    mdev: MdevFacts | None = None
+    identities: tuple[Identity, ...] = ()
+    facts: tuple[tuple[str, str], ...] = ()
+    health: Health | None = None
     failure: str | None = None

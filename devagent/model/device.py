@@ -7,15 +7,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from devagent.model.claim import Claim, Mode
+from devagent.model.health import UNMONITORED, Health
+from devagent.model.identity import Identity
 from devagent.model.pci import Function, VirtualFunction
-
-
-@dataclass(frozen=True, slots=True)
-class Identity:
-    """What makes the device the same device after a reboot or a change of driver."""
-
-    source: str
-    value: str
+from devagent.model.user import User
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +33,11 @@ class Decision:
 
 @dataclass(frozen=True, slots=True)
 class Device:
-    """One device. A VF is never a device: it stands in its PF's `function.sriov`."""
+    """One device. A VF is never a device: it stands in its PF's `function.sriov`.
+
+    `in_use_by` says what the host uses it for, `vf_use` the same of VFs by index; `users` are the
+    processes that have it open, `vf_users` those of its VFs.
+    """
 
     function: Function
     claim: Claim
@@ -46,6 +45,10 @@ class Device:
     decision: Decision
     in_use_by: str | None = None
     vf_use: tuple[tuple[int, str], ...] = ()
+    users: tuple[User, ...] = ()
+    vf_users: tuple[tuple[int, tuple[User, ...]], ...] = ()
+    health: Health = UNMONITORED
+    physical_network: str | None = None
 
     @property
     def address(self) -> str:

@@ -9,6 +9,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
+from devagent.model.gpu import KfdNode, NvmlGpu
+
 # The domain has more than four digits behind Intel VMD and Hyper-V (10000:01:00.0).
 _ADDRESS: Final = re.compile(r"([0-9a-f]{4,8}):([0-9a-f]{2}):([01][0-9a-f])\.([0-7])")
 
@@ -38,6 +40,16 @@ class Sriov:
 
 
 @dataclass(frozen=True, slots=True)
+class Link:
+    """A PCIe link: GT/s and lanes, now and at best. None is unknown; a GPU at rest runs slower than it can."""
+
+    speed: float | None = None
+    width: int | None = None
+    max_speed: float | None = None
+    max_width: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Function:
     """One PCI function.
 
@@ -45,6 +57,11 @@ class Function:
     `pcie_path` holds the bridges above it, root port first. `attributes` maps the sysfs files that
     drivers asked for, relative to the function's directory, to their text, stripped. `unread` names the
     files and links that are there but could not be read or understood: what they say is unknown.
+
+    `detailed`: more was read than ids, driver and IOMMU group. `mdev_parent`: it or one of its VFs can
+    make mediated devices. `nvml` and `kfd` are what the GPU's own driver says. `drivers` are the kernel
+    drivers that are or could be bound by its ids, `vfio_driver` the best one to give the function away
+    with (its VFs: `vf_vfio_driver`).
     """
 
     address: str
@@ -62,6 +79,13 @@ class Function:
     sriov: Sriov | None = None
     attributes: Mapping[str, str] = field(default_factory=dict)
     unread: frozenset[str] = frozenset()
+    detailed: bool = False
+    mdev_parent: bool = False
+    nvml: NvmlGpu | None = None
+    kfd: tuple[KfdNode, ...] = ()
+    drivers: tuple[str, ...] = ()
+    vfio_driver: str | None = None
+    vf_vfio_driver: str | None = None
 
     @property
     def is_bridge(self) -> bool:
@@ -73,7 +97,45 @@ class Function:
         """The address without its function: what sits in one slot, such as `0000:3b:00`."""
         return self.address.rpartition(".")[0]
 
+    @property
+    def link(self) -> Link | None:
+        """The PCIe link; None if the function has none or it could not be read."""
+        link = Link(
+            _speed(self.attributes.get("current_link_speed", "")),
+            _width(self.attributes.get("current_link_width", "")),
+            _speed(self.attributes.get("max_link_speed", "")),
+            _width(self.attributes.get("max_link_width", "")),
+        )
+        return None if link == Link() else link
+
+    @property
+    def reset_methods(self) -> tuple[str, ...]:
+        """How the kernel can reset it, in the order in which it tries: `flr`, `bus`; none: it cannot."""
+        return tuple(self.attributes.get("reset_method", "").split())
+
+    @property
+    def topology(self) -> str | None:
+        """The path of device and function numbers from the root bus, without the bus numbers in between.
+
+        So it stays the same when the firmware numbers the buses anew; None if the path is unknown.
+        """
+        if self.root_bus is None:
+            return None
+        steps = (address.rpartition(":")[2] for address in (*self.pcie_path, self.address))
+        return "/".join((self.root_bus, *steps))
+
     def names(self, directory: str) -> tuple[str, ...]:
         """Gives the sorted names directly below `directory` of which an attribute was read."""
         start = directory + "/"
         return tuple(sorted({key[len(start) :].split("/", 1)[0] for key in self.attributes if key.startswith(start)}))
+
+
+def _speed(text: str) -> float | None:
+    """Reads `16.0 GT/s PCIe`, or `8 GT/s` of older kernels; `Unknown` is unknown."""
+    match = re.fullmatch(r"([0-9]{1,3}(?:\.[0-9])?) GT/s(?: PCIe)?", text)
+    return float(match[1]) if match else None
+
+
+def _width(text: str) -> int | None:
+    """Reads a number of lanes; 0, as VFs say, is unknown, and so is 255 of a device that fell off the bus."""
+    return int(text) if re.fullmatch("[0-9]{1,2}", text) and 0 < int(text) <= 32 else None

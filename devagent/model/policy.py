@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
 from devagent.model.claim import Kind, Mode
@@ -13,8 +14,9 @@ from devagent.model.claim import Kind, Mode
 class Match:
     """What a rule looks for; an empty or None field matches everything, all given ones must match.
 
-    `class_code` holds prefixes of the six hex digits; `address`, `interface` and `driver` are shell patterns.
-    `vfs` asks whether VFs exist on the device now.
+    `class_code` holds prefixes of the six hex digits; `address`, `slot` (an address without its function),
+    `serial`, `interface` and `driver` are shell patterns. `serial` fits whatever number the device was given for
+    good: a UUID, a MAC address, a serial number. `vfs` asks whether VFs exist on the device now.
     """
 
     kind: tuple[Kind, ...] = ()
@@ -22,6 +24,8 @@ class Match:
     device: tuple[str, ...] = ()
     class_code: tuple[str, ...] = ()
     address: tuple[str, ...] = ()
+    slot: tuple[str, ...] = ()
+    serial: tuple[str, ...] = ()
     driver: tuple[str, ...] = ()
     interface: tuple[str, ...] = ()
     numa_node: tuple[int, ...] = ()
@@ -33,7 +37,8 @@ class Rule:
     """One rule; a `mode` of None means: leave the device alone.
 
     `resource_class` None takes the driver's; `vf_indexes` None gives every VF; `vf_count` is how many
-    VFs the operator wants to exist.
+    VFs the operator wants to exist. `physical_network` is the network, by Neutron's name, that a NIC's
+    ports are on.
     """
 
     name: str
@@ -43,6 +48,16 @@ class Rule:
     traits: frozenset[str] = frozenset()
     vf_indexes: frozenset[int] | None = None
     vf_count: int | None = None
+    physical_network: str | None = None
+
+    @property
+    def placement_traits(self) -> frozenset[str]:
+        """The traits that a device gets by this rule, with the one of its physical network as Neutron spells it."""
+        if self.physical_network is None:
+            return self.traits
+        # neutron_lib.placement.utils.physnet_trait, which ends in `_` where the name ends in a sign
+        name = re.sub("[^0-9A-Za-z]+", "_", f"PHYSNET_{self.physical_network}").upper()
+        return self.traits | {f"CUSTOM_{name}"}
 
 
 @dataclass(frozen=True, slots=True)

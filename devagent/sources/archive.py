@@ -18,22 +18,26 @@ SUFFIXES: Final = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
 # A capture of 4,096 functions has some 10^5 members of 4 KiB at most; more is no capture.
 _MEMBERS: Final = 2_000_000
 _BYTES: Final = 1 << 30
-_MAX_LINKS: Final = 40  # as the kernel counts for one path
+MAX_LINKS: Final = 40  # as the kernel counts for one path
 
 
 @dataclass(frozen=True, slots=True)
-class _Link:
+class Link:
+    """A symbolic link, its target as it is written."""
+
     target: str
 
 
-_Folder = dict[str, Union[bytes, _Link, "_Folder"]]
-_Entry = bytes | _Link | _Folder
+Folder = dict[str, Union[bytes, Link, "Folder"]]
+"""A directory: what stands in it by name, files as their bytes."""
+
+Entry = bytes | Link | Folder
 
 
 class Archive(Tree):
     """A directory in an archive; `parents` are those above it, the archive's root first, itself last."""
 
-    def __init__(self, parents: list[_Folder]) -> None:
+    def __init__(self, parents: list[Folder]) -> None:
         self._parents = parents
 
     def close(self) -> None:
@@ -49,12 +53,7 @@ class Archive(Tree):
     def link(self, path: str) -> str | None:
         """Gives a symbolic link's target as it is written; None if it is absent or no link. Raises Unreadable."""
         entry = self._resolve(path, follow=False)[1]
-        return entry.target if isinstance(entry, _Link) else None
-
-    def names(self, path: str = ".") -> list[str]:
-        """Gives the sorted names in the directory `path`; none if it is absent or no directory. Raises Unreadable."""
-        entry = self._resolve(path)[1]
-        return sorted(entry) if isinstance(entry, dict) else []
+        return entry.target if isinstance(entry, Link) else None
 
     def has(self, path: str) -> bool:
         """Tells whether `path` exists, a dangling link included."""
@@ -63,15 +62,19 @@ class Archive(Tree):
         except Unreadable:
             return False
 
-    def _read(self, path: str, limit: int, *, whole: bool = False) -> bytes | None:  # noqa: ARG002 - never in pieces
+    def _list(self, path: str) -> list[str]:
+        entry = self._resolve(path)[1]
+        return list(entry) if isinstance(entry, dict) else []
+
+    def _read(self, path: str, limit: int, *, whole: bool = False, offset: int = 0) -> bytes | None:  # noqa: ARG002 - never in pieces
         entry = self._resolve(path, follow=False)[1]
         if isinstance(entry, dict):
             raise Unreadable(path, "is a directory")
-        if isinstance(entry, _Link):
+        if isinstance(entry, Link):
             raise Unreadable(path, LINK)
-        return None if entry is None else entry[: limit + 1]
+        return None if entry is None else entry[offset : offset + limit + 1]
 
-    def _resolve(self, path: str, *, follow: bool = True) -> tuple[list[_Folder], _Entry | None]:
+    def _resolve(self, path: str, *, follow: bool = True) -> tuple[list[Folder], Entry | None]:
         """Walks `path` through links as the kernel does; no link leads above the archive's root.
 
         Gives the chain of directories if it ends in one, else an empty one; and what stands there, None
@@ -88,9 +91,9 @@ class Archive(Tree):
             entry = parents[-1].get(step)
             if isinstance(entry, dict):
                 parents.append(entry)
-            elif isinstance(entry, _Link) and (steps or follow):
+            elif isinstance(entry, Link) and (steps or follow):
                 links += 1
-                if links > _MAX_LINKS:
+                if links > MAX_LINKS:
                     raise Unreadable(path, LINK)
                 if entry.target.startswith("/"):
                     del parents[1:]
@@ -105,7 +108,7 @@ def read_archive(path: Path) -> Archive:
 
     Raises RootError if it is none, is damaged, or is larger than any capture.
     """
-    root: _Folder = {}
+    root: Folder = {}
     try:
         with tarfile.open(path) as tar:
             size = 0
@@ -137,7 +140,7 @@ def _check_end(tar: tarfile.TarFile, path: Path) -> None:
         pass
 
 
-def _add(root: _Folder, tar: tarfile.TarFile, member: tarfile.TarInfo) -> None:
+def _add(root: Folder, tar: tarfile.TarFile, member: tarfile.TarInfo) -> None:
     parts = [part for part in member.name.split("/") if part not in ("", ".")]
     if not parts or ".." in parts:
         return
@@ -148,7 +151,7 @@ def _add(root: _Folder, tar: tarfile.TarFile, member: tarfile.TarInfo) -> None:
             return
         folder = child
     if member.issym():
-        folder.setdefault(parts[-1], _Link(member.linkname))
+        folder.setdefault(parts[-1], Link(member.linkname))
     elif member.isfile() and (content := tar.extractfile(member)) is not None:
         # One byte more than is ever read: what is longer stays recognisable as such.
         folder.setdefault(parts[-1], content.read(FILE_LIMIT + 1))

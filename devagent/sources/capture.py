@@ -13,8 +13,11 @@ from devagent.errors import RootError, Unreadable
 from devagent.sources import pci
 from devagent.sources.archive import SUFFIXES, read_archive
 from devagent.sources.host import Directory, Tree
+from devagent.sources.replay import replayed
 
 MACHINE: Final = Path("/")
+NAME: Final = "devagent/name"
+"""The file of a capture that says what the host was called in Placement."""
 _SEARCH_DEPTH: Final = 3
 
 
@@ -22,16 +25,24 @@ _SEARCH_DEPTH: Final = 3
 def open_root(root: Path) -> Iterator[Tree]:
     """Opens the tree of `root` for the time of a `with`.
 
-    Raises RootError if there is none: no such path, no archive, no sysfs inside.
+    Raises RootError if there is none: no such path, no archive, no sysfs inside, or a damaged capture.
     """
     if root == MACHINE:
-        with Directory(MACHINE) as tree:
+        with Directory(MACHINE, machine=True) as tree:
             if not tree.has("sys/devices"):
                 raise RootError("/sys is not mounted: nothing can be discovered (mount -t sysfs sysfs /sys)")
             yield tree
     else:
         with _top(root) as top, top.below(_find(top, root)) as tree:
-            yield tree
+            yield _replayed(tree, root)
+
+
+def kept_name(tree: Tree) -> str | None:
+    """Gives what the host was called when it was captured by devagent; None for any other tree."""
+    try:
+        return tree.file(NAME) or None
+    except Unreadable:
+        return None
 
 
 def name_of(root: Path) -> str:
@@ -39,6 +50,13 @@ def name_of(root: Path) -> str:
     name = root.resolve().name
     suffix = next((suffix for suffix in SUFFIXES if name.endswith(suffix)), "")
     return name.removesuffix(suffix)
+
+
+def _replayed(tree: Tree, root: Path) -> Tree:
+    try:
+        return replayed(tree)
+    except Unreadable as error:
+        raise RootError(f"{root}: {error}") from None
 
 
 def _top(root: Path) -> Tree:

@@ -6,7 +6,9 @@ from __future__ import annotations
 
 import abc
 import errno
+import fnmatch
 import os
+from collections.abc import Callable
 from types import TracebackType
 from typing import Final, Self
 
@@ -22,6 +24,9 @@ _PIECE: Final = 1 << 16
 # In a capture an attribute could be anything: never follow a link out of the tree, never wait on a FIFO.
 _READ: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
+Excerpt = Callable[[str], str]
+"""Leaves of a text what is wanted; of what is left it must leave everything."""
+
 LINK: Final = "is a link where a file should be, or links in a loop"
 
 _ABSENT: Final = frozenset({errno.ENOENT, errno.ENOTDIR})
@@ -29,6 +34,14 @@ _ABSENT: Final = frozenset({errno.ENOENT, errno.ENOTDIR})
 
 class Tree(abc.ABC):
     """A directory of the host; all paths are relative to it."""
+
+    machine: bool = False
+    """Whether it is this machine itself, so that its drivers can be asked, too."""
+
+    @property
+    def unrecorded(self) -> Tree:
+        """The same tree for searching where most of what is read is nobody's business: no capture notes it."""
+        return self
 
     def __enter__(self) -> Self:
         return self
@@ -45,9 +58,39 @@ class Tree(abc.ABC):
         """
         return _decode(path, self._read(path, ATTRIBUTE_LIMIT), ATTRIBUTE_LIMIT)
 
-    def file(self, path: str) -> str | None:
-        """Reads a file of /proc, /etc or /var, which may be longer and come in pieces; otherwise as `text`."""
-        return _decode(path, self._read(path, FILE_LIMIT, whole=True), FILE_LIMIT)
+    def file(self, path: str, excerpt: Excerpt | None = None) -> str | None:
+        """Reads a file of /proc, /etc, /usr or /var, which may be longer and come in pieces; otherwise as `text`.
+
+        `excerpt` leaves of it what is wanted, which is then all that a capture holds of it.
+        """
+        text = _decode(path, self._read(path, FILE_LIMIT, whole=True), FILE_LIMIT)
+        return text if text is None or excerpt is None else excerpt(text)
+
+    def data(self, path: str, size: int, offset: int = 0) -> bytes | None:
+        """Reads `size` bytes at `offset` of a binary attribute, fewer at its end; None if it is absent.
+
+        Raises Unreadable.
+        """
+        data = self._read(path, size, offset=offset)
+        return data if data is None else data[:size]
+
+    def names(self, path: str = ".", pattern: str = "*") -> list[str]:
+        """Gives the sorted names in the directory `path` that fit a shell pattern; none if it is no directory.
+
+        Raises Unreadable.
+        """
+        names = self._list(path)
+        return sorted(names if pattern == "*" else fnmatch.filter(names, pattern))
+
+    def keep(self, path: str, text: str) -> None:  # noqa: B027 - most trees make no capture
+        """Puts a file into the capture, if one is being made, that is no file of the host: a library's answers."""
+
+    def taken(self) -> object:
+        """Gives what was noted for a capture since the last call, for the process that makes it; see `take`."""
+        return None
+
+    def take(self, taken: object) -> None:  # noqa: B027 - as above
+        """Adds what a child process noted for the capture."""
 
     @abc.abstractmethod
     def below(self, path: str) -> Tree:
@@ -58,10 +101,6 @@ class Tree(abc.ABC):
         """Gives a symbolic link's target as it is written; None if it is absent or no link. Raises Unreadable."""
 
     @abc.abstractmethod
-    def names(self, path: str = ".") -> list[str]:
-        """Gives the sorted names in the directory `path`; none if it is absent or no directory. Raises Unreadable."""
-
-    @abc.abstractmethod
     def has(self, path: str) -> bool:
         """Tells whether `path` exists, a dangling link included."""
 
@@ -70,7 +109,11 @@ class Tree(abc.ABC):
         """Gives back what it holds."""
 
     @abc.abstractmethod
-    def _read(self, path: str, limit: int, *, whole: bool = False) -> bytes | None:
+    def _list(self, path: str) -> list[str]:
+        """Gives the names in the directory `path`, in any order; none if it is no directory. Raises Unreadable."""
+
+    @abc.abstractmethod
+    def _read(self, path: str, limit: int, *, whole: bool = False, offset: int = 0) -> bytes | None:
         """Gives a file's bytes, one more than `limit` at most; None if it is absent. Raises Unreadable."""
 
 
@@ -81,7 +124,8 @@ class Directory(Tree):
     thousands of functions costs, and nothing else.
     """
 
-    def __init__(self, path: str | os.PathLike[str], *, dir_fd: int | None = None) -> None:
+    def __init__(self, path: str | os.PathLike[str], *, dir_fd: int | None = None, machine: bool = False) -> None:
+        self.machine = machine
         try:
             self._fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=dir_fd)
         except OSError as error:
@@ -93,7 +137,7 @@ class Directory(Tree):
 
     def below(self, path: str) -> Directory:
         """Opens the directory `path`. Raises Unreadable if it is none."""
-        return Directory(path, dir_fd=self._fd)
+        return Directory(path, dir_fd=self._fd, machine=self.machine)
 
     def link(self, path: str) -> str | None:
         """Gives a symbolic link's target as it is written; None if it is absent or no link. Raises Unreadable."""
@@ -104,19 +148,6 @@ class Directory(Tree):
                 return None
             raise Unreadable(path, _reason(error)) from None
 
-    def names(self, path: str = ".") -> list[str]:
-        """Gives the sorted names in the directory `path`; none if it is absent or no directory. Raises Unreadable."""
-        try:
-            fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=self._fd)
-            try:
-                return sorted(os.listdir(fd))
-            finally:
-                os.close(fd)
-        except OSError as error:
-            if error.errno in _ABSENT:
-                return []
-            raise Unreadable(path, _reason(error)) from None
-
     def has(self, path: str) -> bool:
         """Tells whether `path` exists, a dangling link included."""
         try:
@@ -125,10 +156,24 @@ class Directory(Tree):
             return False
         return True
 
-    def _read(self, path: str, limit: int, *, whole: bool = False) -> bytes | None:
+    def _list(self, path: str) -> list[str]:
+        try:
+            fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=self._fd)
+            try:
+                return os.listdir(fd)
+            finally:
+                os.close(fd)
+        except OSError as error:
+            if error.errno in _ABSENT:
+                return []
+            raise Unreadable(path, _reason(error)) from None
+
+    def _read(self, path: str, limit: int, *, whole: bool = False, offset: int = 0) -> bytes | None:
         try:
             fd = os.open(path, _READ, dir_fd=self._fd)
             try:
+                if offset:
+                    return os.pread(fd, limit, offset)
                 data = os.read(fd, min(limit + 1, _PIECE))
                 while whole and len(data) <= limit and (more := os.read(fd, _PIECE)):
                     data += more

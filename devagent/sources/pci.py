@@ -11,24 +11,30 @@ One `uevent` gives ids, class and driver in one read from the kernel's memory:
     PCI_SLOT_NAME=0000:5e:00.0
     MODALIAS=pci:v000015B3d0000101Dsv000015B3sd00000083bc02sc00i00
 
-VFs are found by their PF's virtfnN links, which costs one link per VF. `sriov_numvfs` is never read:
-it waits for the PF's device lock, for ever if VFs are being removed from under a virtual machine.
+VFs are found by their PF's virtfnN links. Of a PF's first VF the uevent is read too, but not of the others:
+the kernel gives all of them the ids of the first (pci_read_vf_config_common in drivers/pci/iov.c), and lists
+those that have a driver in the driver's own directory. `sriov_numvfs` is never read: it waits for the PF's
+device lock, for ever if VFs are being removed from under a virtual machine.
 """
 
 from __future__ import annotations
 
-import fnmatch
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
+from functools import cached_property
 from typing import Final, NamedTuple
 
 from devagent.errors import Unreadable
 from devagent.model.pci import Function, Sriov, VirtualFunction, is_address
 from devagent.model.snapshot import Problem
+from devagent.sources.attributes import attributes
 from devagent.sources.host import Tree
+from devagent.sources.quick import maker
 
 DEVICES: Final = "sys/bus/pci/devices"
+DRIVERS: Final = "sys/bus/pci/drivers"
+MDEV_PARENTS: Final = "sys/class/mdev_bus"
 SOURCE: Final = "pci"
 
 Reads = Callable[[Function], frozenset[str] | None]
@@ -44,8 +50,9 @@ _VIRTFN: Final = re.compile(r"virtfn(0|[1-9][0-9]{0,4})")
 _MAX_NODE: Final = 1023
 _MAX_GROUP: Final = 1 << 30
 _MAX_VFS: Final = 0xFFFF
-# More files than this for one pattern is no device but a broken tree.
-_MAX_MATCHES: Final = 256
+_MANY: Final = 512
+# One for all that have none: a dictionary for each would cost a tenth of the scan.
+_NO_ATTRIBUTES: Final[Mapping[str, str]] = {}
 
 
 def scan(host: Tree, reads: Reads, problems: list[Problem]) -> tuple[dict[str, Function], frozenset[str]]:
@@ -57,11 +64,11 @@ def scan(host: Tree, reads: Reads, problems: list[Problem]) -> tuple[dict[str, F
     if not host.has(DEVICES):
         return {}, frozenset()
     with host.below(DEVICES) as devices:
-        return _Scan(devices, reads, problems).run()
+        return _Scan(host, devices, reads, problems).run()
 
 
-class _Basics(NamedTuple):
-    """What phase one knows of a function."""
+class _Said(NamedTuple):
+    """What a function says of what it is, and of what drives it."""
 
     vendor_id: str
     device_id: str
@@ -69,58 +76,51 @@ class _Basics(NamedTuple):
     subsystem_vendor_id: str | None
     subsystem_device_id: str | None
     driver: str | None
-    iommu_group: int | None
 
 
 class _Scan:
-    """One scan: what has been found so far."""
+    """One scan: what has been found so far; a function that does not say what it is is found as None."""
 
-    def __init__(self, devices: Tree, reads: Reads, problems: list[Problem]) -> None:
-        self.devices, self.reads, self.problems = devices, reads, problems
-        self.basics: dict[str, _Basics] = {}
-        self.physfn: dict[str, str] = {}
+    def __init__(self, host: Tree, devices: Tree, reads: Reads, problems: list[Problem]) -> None:
+        self.host, self.devices, self.reads, self.problems = host, devices, reads, problems
+        self.mdev_parents = frozenset(self._on_host(MDEV_PARENTS) or ())
+        self.addresses = self._addresses()
+        self.there = frozenset(self.addresses)
+        self.make: Callable[..., Function] = maker(Function) if len(self.addresses) > _MANY else Function
+        self.found: dict[str, Function | None] = {}
+        self.vfs: set[str] = set()
         self.unread: dict[str, set[str]] = {}
         self.unknown: set[str] = set()
 
     def run(self) -> tuple[dict[str, Function], frozenset[str]]:
-        for address in self._addresses():
-            basics = self._identify(address)
-            if basics is not None:
-                self.basics[address] = basics
-        functions: dict[str, Function] = {}
-        for address, basics in self.basics.items():
-            physfn = self.physfn.get(address)
-            function = Function(address, *basics, physfn=physfn)
-            functions[address] = function if physfn or function.is_bridge else self._detail(function)
-        # A VF's routing id is above its PF's, so its PF came before it; if the tree says otherwise, it is a VF still.
-        for address, pf in self.physfn.items():
-            if functions[address].physfn is None:
-                functions[address] = replace(functions[address], physfn=pf)
+        # A VF's routing id is above its PF's, which finds it.
+        for address in self.addresses:
+            if address not in self.found:
+                function = self._function(address)
+                self.found[address] = function if function is None or function.is_bridge else self._detail(function)
+        functions = {address: function for address in self.addresses if (function := self.found[address]) is not None}
         for address in self.unread.keys() & functions.keys():
             functions[address] = replace(functions[address], unread=frozenset(self.unread[address]))
         return functions, frozenset(self.unknown)
 
     def _addresses(self) -> list[str]:
-        addresses = []
-        for name in self.devices.names():
-            if is_address(name):
-                addresses.append(name)
-            else:
+        names = self.devices.names()
+        addresses = [name for name in names if is_address(name)]
+        for name in names if len(addresses) < len(names) else ():
+            if not is_address(name):
                 self._problem(None, f"{DEVICES}/{name!r} is not a PCI address; left out")
         # Bus order: hex digits of fixed width, and only a domain above ffff has more of them.
-        return sorted(addresses, key=lambda address: (len(address), address))
+        return sorted(addresses, key=len)
 
-    def _identify(self, address: str) -> _Basics | None:
+    def _function(self, address: str, physfn: str | None = None) -> Function | None:
         """Phase one: a function by its uevent alone, or by single files where that is missing or odd."""
         match = _UEVENT.match(self._text(address, "uevent"))
-        if match is None:
-            return self._identify_slowly(address)
-        driver, class_code, vendor, device, subvendor, subdevice = match.groups()
-        class_code = class_code.lower().zfill(6)
-        group = self._group(address)
-        return _Basics(vendor.lower(), device.lower(), class_code, subvendor.lower(), subdevice.lower(), driver, group)
+        said = self._said_slowly(address) if match is None else _said(match)
+        if said is None:
+            return None
+        return self.make(address, *said, self._group(address), physfn=physfn, attributes=_NO_ATTRIBUTES)
 
-    def _identify_slowly(self, address: str) -> _Basics | None:
+    def _said_slowly(self, address: str) -> _Said | None:
         vendor, device = self._hex(address, "vendor"), self._hex(address, "device")
         class_code = self._hex(address, "class", digits=6)
         if vendor is None or device is None or class_code is None:
@@ -130,11 +130,13 @@ class _Scan:
             return None
         subvendor, subdevice = self._hex(address, "subsystem_vendor"), self._hex(address, "subsystem_device")
         driver = _last(self._link(address, "driver"))
-        return _Basics(vendor, device, class_code, subvendor, subdevice, driver, self._group(address))
+        return _Said(vendor, device, class_code, subvendor, subdevice, driver)
 
     def _detail(self, function: Function) -> Function:
         """Phase two: what only devices need, read only where a driver wants it."""
-        function = replace(function, sriov=self._sriov(function.address))
+        sriov = self._sriov(function)
+        parents = {function.address, *(vf.address for vf in (sriov.vfs if sriov else ()))} & self.mdev_parents
+        function = replace(function, sriov=sriov, mdev_parent=bool(parents))
         patterns = self.reads(function)
         if patterns is None:
             return function
@@ -143,16 +145,18 @@ class _Scan:
         root_bus, bridges = self._path(address)
         return replace(
             function,
+            detailed=True,
             physfn=physfn,
             numa_node=self._number(address, "numa_node", -1, _MAX_NODE, unknown=-1),
             root_bus=root_bus,
             pcie_path=bridges,
-            attributes={
-                path: text for pattern in sorted(patterns) for path, text in self._attributes(address, pattern)
-            },
+            attributes=attributes(
+                self.devices, address, patterns, lambda name, error: self._unread(address, name, error.reason)
+            ),
         )
 
-    def _sriov(self, address: str) -> Sriov | None:
+    def _sriov(self, pf: Function) -> Sriov | None:
+        address = pf.address
         total = self._number(address, "sriov_totalvfs", 0, _MAX_VFS)
         if total is None:
             return None
@@ -160,20 +164,78 @@ class _Scan:
         if device is not None and not re.fullmatch("[0-9a-f]{1,4}", device):
             self._unread(address, "sriov_vf_device", f"is {device!r}, not a device id")
             device = None
-        return Sriov(total, device.zfill(4) if device else None, tuple(self._vfs(address)))
+        return Sriov(total, device.zfill(4) if device else None, tuple(self._vfs(pf)))
 
-    def _vfs(self, pf: str) -> Iterator[VirtualFunction]:
-        links = {int(m[1]): m[0] for m in map(_VIRTFN.fullmatch, self._names(pf, "")) if m}
-        for index, name in sorted(links.items()):
-            address = _last(self._link(pf, name)) or ""
-            vf = self.basics.get(address)
-            if vf is None:  # being created or removed at this very moment, or a broken link
-                self._unread(pf, "virtfn", f"{index} leads to no function; left out")
-            elif address in self.physfn or address == pf:
-                self._unread(pf, "virtfn", f"{index} leads to {address}, which cannot be its VF; left out")
-            else:
-                self.physfn[address] = pf
-                yield VirtualFunction(index, address, vf.driver, vf.iommu_group)
+    def _vfs(self, pf: Function) -> Iterator[VirtualFunction]:
+        like, listed = None, True
+        for index, address in self._virtfns(pf.address):
+            vf = self.found[address] = self._vf(address, pf, like)
+            if vf is None:  # it went away at this very moment
+                self._unread(pf.address, "virtfn", f"{index} leads to no function; left out")
+                continue
+            self.vfs.add(address)
+            yield VirtualFunction(index, address, vf.driver, vf.iommu_group)
+            if like is None and listed:
+                listed = self._are_listed(pf, vf)
+                like = vf if listed else None
+
+    def _vf(self, address: str, pf: Function, like: Function | None) -> Function | None:
+        """Gives a VF with the ids of the one that it is `like`; a driver or a group proves that it is there."""
+        if address in self.found:  # before its PF, which no kernel does
+            before = self.found[address]
+            return before and replace(before, physfn=pf.address)
+        if like is None:
+            return self._function(address, pf.address)
+        driver, group = self.bound.get(address), self._group(address)
+        if driver is None and group is None:
+            return self._function(address, pf.address)
+        return self.make(
+            address,
+            like.vendor_id,
+            like.device_id,
+            like.class_code,
+            like.subsystem_vendor_id,
+            like.subsystem_device_id,
+            driver,
+            group,
+            physfn=pf.address,
+            attributes=_NO_ATTRIBUTES,
+        )
+
+    def _are_listed(self, pf: Function, vf: Function) -> bool:
+        """Tells whether the drivers' directories say the same as the uevents; in some captures they are missing."""
+        return pf.driver is not None and all(self.bound.get(each.address) == each.driver for each in (pf, vf))
+
+    @cached_property
+    def bound(self) -> Mapping[str, str]:
+        """The driver of each function that has one: in the driver's directory is a link called like the function."""
+        drivers = {name: self._on_host(f"{DRIVERS}/{name}", "*:*.*") for name in self._on_host(DRIVERS) or ()}
+        if None in drivers.values():
+            return {}
+        return {address: name for name, addresses in drivers.items() for address in addresses or ()}
+
+    def _virtfns(self, pf: str) -> Iterator[tuple[int, str]]:
+        """Gives the VFs in the order of their indexes: virtfn0 -> ../0000:3b:00.2 and so on."""
+        try:
+            with self.devices.below(pf) as folder:
+                links = {int(m[1]): m[0] for m in map(_VIRTFN.fullmatch, folder.names(pattern="virtfn*")) if m}
+                for index, name in sorted(links.items()):
+                    address = self._virtfn(folder, pf, name).rpartition("/")[2]
+                    if address not in self.there:  # being created or removed at this very moment, or a broken link
+                        self._unread(pf, "virtfn", f"{index} leads to no function; left out")
+                    elif address in self.vfs or address == pf:
+                        self._unread(pf, "virtfn", f"{index} leads to {address}, which cannot be its VF; left out")
+                    else:
+                        yield index, address
+        except Unreadable as error:
+            self._unread(pf, "virtfn", error.reason)
+
+    def _virtfn(self, folder: Tree, pf: str, name: str) -> str:
+        try:
+            return folder.link(name) or ""
+        except Unreadable as error:
+            self._unread(pf, "virtfn", error.reason)
+            return ""
 
     def _path(self, address: str) -> tuple[str | None, tuple[str, ...]]:
         """Gives the root bus and the bridges above, from ../../../devices/pci0000:3a/0000:3a:00.0/0000:3b:00.0."""
@@ -184,30 +246,17 @@ class _Scan:
         root_bus = next((part for part in parts if part.startswith("pci") and ":" in part), None)
         return root_bus, tuple(part for part in parts[:-1] if is_address(part))
 
-    def _attributes(self, address: str, pattern: str) -> Iterator[tuple[str, str]]:
-        paths = self._expand(address, "", pattern.split("/"))
-        for count, path in enumerate(paths):
-            if count == _MAX_MATCHES:
-                self._unread(address, pattern, f"matches more than {_MAX_MATCHES} files; the rest left out")
-                return
-            text = self._try_text(address, path)
-            if text is not None:
-                yield path, text
-
-    def _expand(self, address: str, start: str, parts: list[str]) -> Iterator[str]:
-        head, rest = parts[0], parts[1:]
-        names = fnmatch.filter(self._names(address, start), head) if "*" in head else [head]
-        for name in names:
-            path = f"{start}/{name}" if start else name
-            if rest:
-                yield from self._expand(address, path, rest)
-            else:
-                yield path
-
     def _group(self, address: str) -> int | None:
-        name = _last(self._link(address, "iommu_group"))
-        if name is None or (name.isascii() and name.isdigit() and int(name) < _MAX_GROUP):
-            return None if name is None else int(name)
+        try:
+            target = self.devices.link(f"{address}/iommu_group")
+        except Unreadable as error:
+            self._unread(address, "iommu_group", error.reason)
+            return None
+        name = _last(target)
+        if name is None:
+            return None
+        if name.isascii() and name.isdigit() and (group := int(name)) < _MAX_GROUP:
+            return group
         self._unread(address, "iommu_group", f"leads to {name!r}, which is no group")
         return None
 
@@ -242,13 +291,19 @@ class _Scan:
             self._unread(address, "virtfn" if name.startswith("virtfn") else name, error.reason)
             return None
 
-    def _names(self, address: str, directory: str) -> list[str]:
+    def _names(self, address: str, pattern: str) -> list[str]:
         try:
-            return self.devices.names(f"{address}/{directory}" if directory else address)
+            return self.devices.names(address, pattern)
         except Unreadable as error:
-            # Of the function's own directory only the virtfn links are wanted.
-            self._unread(address, directory or "virtfn", error.reason)
+            self._unread(address, pattern.rstrip("*"), error.reason)
             return []
+
+    def _on_host(self, path: str, pattern: str = "*") -> list[str] | None:
+        try:
+            return self.host.names(path, pattern)
+        except Unreadable as error:
+            self._problem(None, str(error))
+            return None
 
     def _unread(self, address: str, name: str, problem: str) -> None:
         self.unread.setdefault(address, set()).add(name)
@@ -256,6 +311,12 @@ class _Scan:
 
     def _problem(self, device: str | None, problem: str) -> None:
         self.problems.append(Problem(SOURCE, device, problem))
+
+
+def _said(match: re.Match[str]) -> _Said:
+    driver, class_code, vendor, device, subvendor, subdevice = match.groups()
+    code = class_code.lower().zfill(6)
+    return _Said(vendor.lower(), device.lower(), code, subvendor.lower(), subdevice.lower(), driver)
 
 
 def _last(target: str | None) -> str | None:

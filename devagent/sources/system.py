@@ -24,13 +24,16 @@ def facts(host: Tree, problems: list[Problem]) -> HostFacts:
             problems.append(Problem("system", None, str(error)))
             return None
 
+    nodes = _nodes(host, problems)
+    cpus = ((node, read(f"{NODES}/node{node}/cpulist")) for node in nodes)
     return HostFacts(
         hostname=read("proc/sys/kernel/hostname") or read("etc/hostname"),
         kernel=read("proc/sys/kernel/osrelease") or _kernel(read("proc/version")),
         boot_id=read("proc/sys/kernel/random/boot_id"),
         compute_id=_compute_id(host, problems),
         iommu=bool(_names(host, "sys/kernel/iommu_groups", problems)),
-        numa_nodes=_nodes(host, problems),
+        numa_nodes=nodes,
+        node_cpus=tuple((node, text) for node, text in cpus if text),
     )
 
 
@@ -48,7 +51,9 @@ def _compute_id(host: Tree, problems: list[Problem]) -> str | None:
     for path in ("var/lib/nova/compute_id", "etc/nova/compute_id"):
         try:
             text = host.file(path)
-        except Unreadable:
+        except Unreadable as error:
+            if not error.denied:
+                problems.append(Problem("system", None, str(error)))
             continue
         if text:
             try:

@@ -26,7 +26,7 @@ def host_use(host: Tree, problems: list[Problem]) -> tuple[dict[str, str], bool]
     It is not all if something that would tell could not be read.
     """
     uses: dict[str, str] = {}
-    known = True
+    known = _is_whole(host, problems)
     for finder, follow in ((_routes, _by_interface), (_bonds, _by_interface), (_mounts, _by_disk)):
         for found in _patiently(finder(host)):
             try:
@@ -38,6 +38,26 @@ def host_use(host: Tree, problems: list[Problem]) -> tuple[dict[str, str], bool]
                 problems.append(Problem("users", None, str(error)))
                 known = False
     return uses, known
+
+
+def _is_whole(host: Tree, problems: list[Problem]) -> bool:
+    """Tells whether what the routes and mounts name can be looked up: sysfs without any interface or disk is torn."""
+    try:
+        torn = [
+            place
+            for place, finder in ((NET, _routes), (BLOCK, _disk_mounts))
+            if not host.names(place) and next(finder(host), None) is not None
+        ]
+    except Unreadable:
+        return True  # whoever looks it up meets the same error, and says it
+    problems += [
+        Problem("users", None, f"{place} is empty, though the host uses what should be there") for place in torn
+    ]
+    return not torn
+
+
+def _disk_mounts(host: Tree) -> Iterator[tuple[str, str]]:
+    return ((number, use) for number, use in _mounts(host) if not number.startswith("0:"))
 
 
 def _patiently(found: Iterator[tuple[str, str]]) -> Iterator[tuple[str, str] | Unreadable]:
@@ -69,18 +89,28 @@ def _default_ipv4(host: Tree) -> Iterator[str]:
     Iface   Destination     Gateway         Flags   RefCnt  Use     Metric  Mask  ...
     eth0    00000000        010011AC        0003    0       0       0       00000000
     """
-    for line in (host.file("proc/net/route") or "").splitlines()[1:]:
-        fields = line.split()
-        if len(fields) > 7 and fields[1] == fields[7] == "00000000":
-            yield fields[0]
+    for line in (host.file("proc/net/route", _default_routes) or "").splitlines():
+        yield line.split()[0]
+
+
+def _default_routes(text: str) -> str:
+    """Leaves the lines of default routes: the others are nobody's business, and no capture needs them."""
+    return "".join(f"{line}\n" for line in text.splitlines() if _is_default(line.split()))
+
+
+def _is_default(fields: list[str]) -> bool:
+    return len(fields) > 7 and fields[1] == fields[7] == "00000000"
 
 
 def _default_ipv6(host: Tree) -> Iterator[str]:
     """Gives the interface of each ::/0 line of /proc/net/ipv6_route: destination, prefix length, ..., name."""
-    for line in (host.file("proc/net/ipv6_route") or "").splitlines():
-        fields = line.split()
-        if len(fields) == 10 and fields[0] == "0" * 32 and fields[1] == "00":
-            yield fields[9]
+    for line in (host.file("proc/net/ipv6_route", _default_ipv6_routes) or "").splitlines():
+        yield line.split()[9]
+
+
+def _default_ipv6_routes(text: str) -> str:
+    lines = ((line, line.split()) for line in text.splitlines())
+    return "".join(f"{line}\n" for line, fields in lines if len(fields) == 10 and fields[:2] == ["0" * 32, "00"])
 
 
 def _bonds(host: Tree) -> Iterator[tuple[str, str]]:

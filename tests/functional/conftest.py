@@ -31,7 +31,7 @@ REPOSITORY = HOSTS.parents[1]
 MEMORY = Path("/dev/shm")
 ROOM = 1 << 30
 
-NAMES = ("gpu8", "fpga", "qat", "vm")
+NAMES = ("gpu8", "hgx", "fpga", "qat", "zoo", "vm")
 # Terminal escape sequences, where a host's name should be.
 HOSTILE = "evil\x1b]0;owned\x07\x1b[2J\x9b31m\u202e"
 

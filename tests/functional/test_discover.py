@@ -29,7 +29,7 @@ from .conftest import HOSTILE, HOSTS, NAMES, REPOSITORY, Describe, Devagent, Wri
 from .descriptions import GPU, small
 
 GOLDEN = Path(__file__).parent / "golden"
-FORMATS = ("tree", "table", "json")
+FORMATS = ("tree", "table", "wide", "matrix", "json")
 SCHEMA = resources.files("devagent").joinpath("schemas/discover.schema.json")
 
 
@@ -48,7 +48,14 @@ def test_every_golden_file_is_compared() -> None:
     assert {path.name for path in GOLDEN.iterdir()} == {f"{name}.{form}" for name in NAMES for form in FORMATS}
 
 
-@pytest.mark.skipif(not SCHEMA.is_file(), reason="the schema is not there yet")
+def test_the_picture_of_the_readme_is_what_is_drawn(hosts: dict[str, Path], devagent: Devagent) -> None:
+    ran = devagent("discover", "--root", hosts["hgx"], "-o", "svg")
+    picture = REPOSITORY / "docs/host.svg"
+    if os.environ.get("DEVAGENT_GOLDEN"):
+        picture.write_text(ran.out)
+    assert ran.out == picture.read_text()
+
+
 @pytest.mark.parametrize("every", [(), ("--all",)])
 @pytest.mark.parametrize("name", NAMES)
 def test_json_is_what_the_shipped_schema_says(

@@ -41,7 +41,14 @@ def expected_gpu8(name: str) -> dict[str, tuple[str, dict[str, int], list[str]]]
     expected = {}
     for node, addresses in GPU_ADDRESSES.items():
         model = ("CUSTOM_MODEL_A100_PCIE_40GB", "20F1") if node == 0 else ("CUSTOM_MODEL_H100_PCIE", "2331")
-        gpu = ["CUSTOM_DEVAGENT", model[0], f"CUSTOM_PRODUCT_10DE_{model[1]}", *RESETS, "CUSTOM_VENDOR_NVIDIA"]
+        gpu = [
+            "CUSTOM_DEVAGENT",
+            "CUSTOM_MIG_CAPABLE",
+            model[0],
+            f"CUSTOM_PRODUCT_10DE_{model[1]}",
+            *RESETS,
+            "CUSTOM_VENDOR_NVIDIA",
+        ]
         nic = [
             "CUSTOM_DEVAGENT",
             "CUSTOM_PRODUCT_15B3_101D",

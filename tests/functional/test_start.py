@@ -15,17 +15,29 @@ from .conftest import REPOSITORY
 HEAVY = {"oslo_config", "keystoneauth1", "requests", "sqlalchemy", "jsonschema", "yaml", "placement", "rich"}
 
 
-def imported(*arguments: str) -> set[str]:
+# What `discover` stands on: of the standard library, and what finds the drivers.
+GROUND = (
+    "argparse, dataclasses, enum, fnmatch, json, logging, pathlib, pickle, re, selectors, stevedore, unicodedata, "
+    "uuid, importlib.resources"
+)
+MORE = {"devagent", "grp", "pwd", "runpy", "signal", "tarfile"}
+
+
+def imported(*arguments: str, code: int = 0) -> set[str]:
     """Gives the top-level modules that a run of the command imports, as python itself notes them."""
-    command = [sys.executable, "-X", "importtime", "-m", "devagent", *arguments]
+    return noted("-m", "devagent", *arguments, code=code)
+
+
+def noted(*arguments: str, code: int = 0) -> set[str]:
+    command = [sys.executable, "-X", "importtime", *arguments]
     done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, timeout=60)
-    assert done.returncode == 0, done.stderr
+    assert done.returncode == code, done.stderr
     # import time:       123 |        456 |   package.module
     names = (line.rpartition("|")[2].strip() for line in done.stderr.splitlines() if line.startswith("import time:"))
     return {name.partition(".")[0] for name in names}
 
 
-@pytest.mark.parametrize("arguments", [("--help",), ("--version",), ("report", "--help")])
+@pytest.mark.parametrize("arguments", [("--help",), ("--version",), ("report", "--help"), ("doctor", "--help")])
 def test_help_imports_nothing_heavy(arguments: tuple[str, ...]) -> None:
     found = imported(*arguments)
     assert "devagent" in found
@@ -37,6 +49,18 @@ def test_help_imports_nothing_heavy(arguments: tuple[str, ...]) -> None:
 def test_discover_imports_nothing_heavy(hosts: dict[str, Path], form: str) -> None:
     found = imported("discover", "--root", str(hosts["vm"]), "-o", form)
     assert "stevedore" in found  # the note of imports is complete
+    assert found & HEAVY == set()
+
+
+def test_discover_imports_little_more_than_it_stands_on(hosts: dict[str, Path]) -> None:
+    ground = noted("-c", f"import {GROUND}")
+    more = imported("discover", "--root", str(hosts["vm"]), "-o", "json") - ground
+    assert {name for name in more if not name.startswith("_")} <= MORE
+
+
+def test_doctor_imports_nothing_heavy_where_nothing_is_configured(hosts: dict[str, Path]) -> None:
+    found = imported("doctor", "--root", str(hosts["vm"]), code=4)
+    assert "stevedore" in found
     assert found & HEAVY == set()
 
 

@@ -90,6 +90,34 @@ class FpgaManager:
 
 
 @dataclass(frozen=True)
+class Mdev:
+    """What a parent, or with `vfs` each of its VFs, can make: files by type; and the devices, by UUID their type.
+
+    With `vfs` each VF carries one of the devices.
+    """
+
+    types: Mapping[str, Mapping[str, str]]
+    devices: Mapping[str, str]
+    vfs: bool
+
+
+@dataclass(frozen=True)
+class KfdNode:
+    """A node of KFD's topology: a GPU or a partition of it, and the nodes it has links to; a CPU has no address."""
+
+    name: str
+    address: Address | None
+    partition: int
+    gfx_version: int
+    xccs: int
+    render_minor: int
+    unique_id: int
+    hive_id: int
+    xgmi: tuple[int, ...]
+    pcie: tuple[int, ...]
+
+
+@dataclass(frozen=True)
 class Device:
     """One line of the PCI tree: a function, a slot of them, or a bridge."""
 
@@ -115,6 +143,7 @@ class Device:
     vfs: VirtualFunctions | None
     dfl: Dfl | None
     fpga_manager: FpgaManager | None
+    mdev: Mdev | None
     bus: int | None
     behind: tuple["Device", ...]
     root_bus: "RootBus | None"
@@ -166,4 +195,7 @@ class Host:
     root: str | None
     bonds: Mapping[str, tuple[str, ...]]
     route: Route | None
+    kfd: tuple[KfdNode, ...]
+    nvml: Mapping[str, Mapping[str, object]]
+    files: Mapping[str, str]
     root_buses: tuple[RootBus, ...]

@@ -51,6 +51,8 @@ class _Cards:
                 "socket_id": 0,
             },
         )
+        errors = ("catfatal_errors", "first_error", "fme_errors", "next_error", "nonfatal_errors", "pcie0_errors")
+        self._tree.lines(f"{path}/errors", dict.fromkeys(errors, "0x0"))
         manager = FpgaManager("DFL FME FPGA Manager", "unknown", "")
         self.write_manager(self._platform_device(path, "dfl-fme-mgr", f".{number}", node), manager)
         auto = next(self._platform)
@@ -72,6 +74,7 @@ class _Cards:
                 "ltr": 1,
             },
         )
+        self._tree.lines(f"{path}/errors", {"errors": "0x0", "first_error": "0x0", "first_malformed_req": "0x0"})
         if port.afu_id:
             self._tree.lines(path, {"afu_id": port.afu_id})
 

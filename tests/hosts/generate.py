@@ -17,8 +17,11 @@ if __name__ == "__main__":
     __package__ = "tests.hosts"
 
 from .fpga import write_fpgas
+from .kfd import write_kfd
+from .mdev import write_mdevs
 from .network import write_network
 from .node import DescriptionError
+from .nvml import write_nvml
 from .pci import write_bus
 from .reader import read_host
 from .storage import write_storage
@@ -55,6 +58,12 @@ def _build(description: Mapping[str, Any] | Path) -> tuple[Tree, str]:
     write_network(tree, host, functions, virtio)
     write_storage(tree, host, functions, virtio)
     write_fpgas(tree, functions)
+    write_mdevs(tree, functions)
+    write_kfd(tree, host)
+    write_nvml(tree, host)
+    for path, text in host.files.items():
+        folder, _, name = path.rpartition("/")
+        tree.files(folder, {name: text})
     return tree, host.name
 
 

@@ -13,6 +13,8 @@ from .tree import Tree
 _CLASS = "sys/class/net"
 _VIRTUAL = "sys/devices/virtual/net"
 _ETHERNET, _LOOPBACK = 1, 772
+_PERMANENT, _RANDOM, _SET = 0, 1, 3
+_SPEED = 25000
 
 
 def write_network(tree: Tree, host: Host, functions: Sequence[Function], virtio: dict[str, str]) -> None:
@@ -22,7 +24,7 @@ def write_network(tree: Tree, host: Host, functions: Sequence[Function], virtio:
     for function in functions:
         name = _name(function)
         if name:
-            interfaces[name] = _write_port(tree, function, name, virtio.get(function.path, function.path))
+            interfaces[name] = _write_port(tree, host, function, name, virtio.get(function.path, function.path))
     for name, members in host.bonds.items():
         for member in members:
             if member not in interfaces:
@@ -45,7 +47,7 @@ def _name(function: Function) -> str | None:
     return function.named(device.net[function.address.function % len(device.net)])
 
 
-def _write_port(tree: Tree, function: Function, name: str, parent: str) -> str:
+def _write_port(tree: Tree, host: Host, function: Function, name: str, parent: str) -> str:
     address = function.address
     mac = f"02:{address.domain & 0xFF:02x}:00:{address.bus:02x}:{address.devfn:02x}:00"
     path = f"{parent}/net/{name}"
@@ -53,6 +55,10 @@ def _write_port(tree: Tree, function: Function, name: str, parent: str) -> str:
     # Drivers with several ports behind their functions name each; a VF has no port of its own.
     port = "" if function.physfn else f"p{address.function}\n"
     tree.files(path, {"phys_port_name": port})
+    bonded = any(name in members for members in host.bonds.values())
+    # Burnt in; of a VF made up by the driver; of a bond's member set by the bond (include/uapi/linux/netdevice.h).
+    assigned = _RANDOM if function.physfn else _SET if bonded else _PERMANENT
+    tree.lines(path, {"addr_assign_type": assigned, "speed": _SPEED})
     tree.link(f"{path}/device", parent)
     return path
 

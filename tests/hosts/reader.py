@@ -8,7 +8,20 @@ from typing import Any
 
 import yaml
 
-from .description import Device, Dfl, Disk, FpgaManager, Host, Port, RootBus, Route, VirtualFunctions
+from .description import (
+    Address,
+    Device,
+    Dfl,
+    Disk,
+    FpgaManager,
+    Host,
+    KfdNode,
+    Mdev,
+    Port,
+    RootBus,
+    Route,
+    VirtualFunctions,
+)
 from .node import DescriptionError, Node
 
 Types = Mapping[str, Mapping[str, Any]]
@@ -39,6 +52,9 @@ def _host(node: Node) -> Host:
             root=node.optional("root"),
             bonds=_bonds(node.node("bonds")),
             route=_route(node),
+            kfd=tuple(_kfd_node(Node(item, where)) for where, item in node.items("kfd")),
+            nvml=_nvml(node),
+            files=node.mapping("files"),
             root_buses=tuple(_placed(Node(item, where), types, len(nodes)) for where, item in node.items("pci")),
         )
 
@@ -116,6 +132,7 @@ def _device(body: Any, where: str, types: Types) -> Device:
             vfs=_vfs(node.node("vfs"), device) if "vfs" in node else None,
             dfl=_dfl(node.node("dfl")) if "dfl" in node else None,
             fpga_manager=_fpga_manager(node.node("fpga_manager")) if "fpga_manager" in node else None,
+            mdev=_mdev(node.node("mdev")) if "mdev" in node else None,
             bus=node.read("bus", _hex) if "bus" in node else None,
             behind=_devices(node, "behind", types),
             root_bus=_root_bus(node.node("root_bus"), types) if "root_bus" in node else None,
@@ -196,6 +213,40 @@ def _fpga_manager(node: Node) -> FpgaManager:
         return FpgaManager(node.text("name"), node.text("state", "operating"), node.text("status", ""))
 
 
+def _mdev(node: Node) -> Mdev:
+    with node:
+        with node.node("types") as types:
+            files = {name: types.mapping(name) for name in types}
+        devices = node.mapping("devices")
+        if not files.keys() >= set(devices.values()):
+            raise node.error("devices", "a device of no such type")
+        return Mdev(files, devices, node.flag("vfs", False))
+
+
+def _kfd_node(node: Node) -> KfdNode:
+    with node:
+        return KfdNode(
+            name=node.text("name", ""),
+            address=node.read("address", _address) if "address" in node else None,
+            partition=node.number("partition", 0),
+            gfx_version=node.number("gfx_version", 0),
+            xccs=node.number("xccs", 1),
+            render_minor=node.number("render_minor", 0),
+            unique_id=node.read("unique_id", _hex, "0"),
+            hive_id=node.read("hive_id", _hex, "0"),
+            xgmi=tuple(map(int, node.texts("xgmi"))),
+            pcie=tuple(map(int, node.texts("pcie"))),
+        )
+
+
+def _nvml(node: Node) -> dict[str, Mapping[str, object]]:
+    try:
+        answers = yaml.safe_load(node.text("nvml", "{}"))
+        return {str(_address(address)): dict(answer) for address, answer in answers.items()}
+    except (yaml.YAMLError, AttributeError, TypeError, ValueError) as error:
+        raise node.error("nvml", f"expected answers of NVML by address ({error})") from None
+
+
 def _hex(text: str) -> int:
     return int(text, 16)
 
@@ -203,6 +254,11 @@ def _hex(text: str) -> int:
 def _pair(text: str) -> tuple[int, int]:
     first, second = text.split(":")
     return _hex(first), _hex(second)
+
+
+def _address(text: str) -> Address:
+    domain, bus, rest = text.split(":")
+    return Address(_hex(domain), _hex(bus), _devfn(rest))
 
 
 def _devfn(text: str) -> int:

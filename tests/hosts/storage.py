@@ -27,7 +27,7 @@ def write_storage(tree: Tree, host: Host, functions: Sequence[Function], virtio:
     virtio_minor = 0
     for function in functions:
         disk = function.device.disk
-        if disk is None:
+        if disk is None or function.physfn is not None:
             continue
         if disk.name.startswith("nvme"):
             path = f"{_write_controller(tree, function, disk)}/{disk.name}"

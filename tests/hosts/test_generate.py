@@ -18,7 +18,7 @@ from .generate import DescriptionError, generate, generate_archive
 
 HERE = Path(__file__).parent
 DEVICES = "sys/bus/pci/devices"
-FUNCTIONS = {"gpu8": 70, "fpga": 14, "qat": 46, "big": 4096, "vm": 5}
+FUNCTIONS = {"gpu8": 70, "fpga": 14, "qat": 46, "big": 4096, "vm": 5, "zoo": 48, "hgx": 84}
 
 BRIDGE = {"id": "8086:2030", "class": "060400", "driver": "pcieport"}
 NIC = {"id": "15b3:1021", "class": "020000", "driver": "mlx5_core"}
@@ -201,6 +201,27 @@ def test_functions_without_acs_share_a_group(tmp_path: Path) -> None:
     assert sorted(path.name for path in (group / "devices").iterdir()) == ["0000:3a:00.0", "0000:3a:00.1"]
 
 
+def test_zoo_has_mediated_devices(hosts: dict[str, Path]) -> None:
+    uuid = "4b20d080-1b54-4048-85b3-a6a62d165c01"
+    parent = hosts["zoo"] / "sys/class/mdev_bus/0000:00:02.0"
+    assert parent.resolve() == (hosts["zoo"] / DEVICES / "0000:00:02.0").resolve()
+    assert read(parent, "mdev_supported_types/idxd-1dwq-v1/available_instances") == "3"
+    device = parent / f"mdev_supported_types/idxd-1dwq-v1/devices/{uuid}"
+    assert device.resolve() == (hosts["zoo"] / "sys/bus/mdev/devices" / uuid).resolve() == parent.resolve() / uuid
+    assert (device / "mdev_type").resolve().name == "idxd-1dwq-v1"
+
+
+def test_zoo_has_a_kfd_node_per_partition(hosts: dict[str, Path]) -> None:
+    nodes = hosts["zoo"] / "sys/class/kfd/kfd/topology/nodes"
+    assert sorted(path.name for path in nodes.iterdir()) == ["0", "1", "2", "3", "4"]
+    assert "\nlocation_id 268440064\n" in (nodes / "4/properties").read_text()  # partition 1 of 0000:12:00.0
+    assert "type 11\n" in (nodes / "4/io_links/0/properties").read_text()
+
+
+def test_vfs_of_a_drive_have_no_disks(hosts: dict[str, Path]) -> None:
+    assert not (hosts["zoo"] / DEVICES / "0000:83:00.1/nvme").exists()
+
+
 def test_attributes_are_written_below_the_function(tmp_path: Path) -> None:
     generate(described(NIC | {"attributes": {"qat/state": "up", "unique_id": "4d{bus:02x}"}}), tmp_path)
     function = tmp_path / DEVICES / "0000:3a:00.0"
@@ -240,6 +261,11 @@ def test_archive_holds_the_same_tree_and_is_the_same_twice(hosts: dict[str, Path
             "description: types.nic.vfs.driver: no VFs 0-2",
         ),
         ({"nodes": []}, "description: pci[0].node: no node 0"),
+        ({"kfd": [{"address": "3b:00.0"}]}, "description: kfd[0].address: cannot be '3b:00.0'"),
+        (
+            {"types": {"nic": NIC | {"mdev": {"types": {}, "devices": {"u": "t"}}}}},
+            "description: types.nic.mdev.devices: a device of no such type",
+        ),
         ({"root": "sda1"}, "h: the root file system has no block device sda1"),
     ],
 )

@@ -10,6 +10,7 @@ import pytest
 from hosts.generate import generate
 
 from devagent.model.claim import Kind
+from devagent.model.pci import Link
 from devagent.model.policy import Policy
 
 from .worlds import described, look, port, rule
@@ -31,7 +32,8 @@ def test_every_function_is_shown_with_its_details_on_request(host: Path) -> None
     _, unknown = look(host, every=True).devices
     assert (unknown.address, unknown.claim.kind) == ("0000:3c:00.0", Kind.OTHER)
     assert (unknown.function.numa_node, unknown.function.root_bus) == (0, "pci0000:3a")
-    assert unknown.function.attributes == {"reset_method": "flr bus"}
+    assert unknown.function.reset_methods == ("flr", "bus")
+    assert unknown.function.link == Link(16.0, 16, 16.0, 16)
     assert unknown.decision.reason == "no rule matches"
 
 

@@ -156,9 +156,12 @@ def test_every_driver_of_the_package_is_loaded() -> None:
         "dfl",
         "fpga_manager",
         "intel_gpu",
+        "mdev",
         "nvidia",
+        "nvme",
         "qat",
         "sriov",
+        "xilinx",
     }
     assert found.problems == ()
     points = entry_points(group=registry.NAMESPACE)
@@ -205,7 +208,7 @@ def test_a_driver_that_cannot_be_loaded_leaves_all_others(
 ) -> None:
     install(plugged, code)
     found = loaded(monkeypatch)
-    assert len(found.drivers) == 8
+    assert len(found.drivers) == 11
     assert [(each.source, each.device, each.problem) for each in found.problems] == [("extra", None, problem)]
     assert found.claims({})[1] == list(found.problems)
 
@@ -238,7 +241,7 @@ def test_a_driver_that_breaks_the_contract_is_left_out(
 ) -> None:
     install(plugged, STUB.replace(line, instead))
     found = loaded(monkeypatch)
-    assert len(found.drivers) == 8
+    assert len(found.drivers) == 11
     assert [each.problem for each in found.problems] == [f"driver cannot be used: {problem}"]
 
 

@@ -15,7 +15,8 @@ from devagent.discovery import Discovery, discover
 from devagent.inventory.default_policy import DEFAULT
 from devagent.inventory.policy import devices
 from devagent.model.claim import Claim, Kind, Mode
-from devagent.model.device import Decision, Device, Identity
+from devagent.model.device import Decision, Device
+from devagent.model.identity import Identity
 from devagent.model.pci import Function, Sriov, VirtualFunction
 from devagent.model.policy import Match, Policy, Rule
 from devagent.model.snapshot import HostFacts, Problem, Snapshot

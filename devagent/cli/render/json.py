@@ -10,15 +10,23 @@ from typing import Any, Final
 
 from devagent.cli.look import Look
 from devagent.inventory.build import device_uuid
+from devagent.model.claim import NetFacts
 from devagent.model.device import Device
+from devagent.model.pci import Link
 from devagent.model.provider import Provider
+from devagent.model.user import User
 
 SCHEMA_VERSION: Final = 1
 
 
 def render(seen: Look) -> str:
     """Gives the document as text; the same host always gives the same text."""
-    return json.dumps(document(seen), indent=2, ensure_ascii=True)
+    return dumped(document(seen))
+
+
+def dumped(content: dict[str, Any]) -> str:
+    """Gives a document as JSON."""
+    return json.dumps(content, indent=2, ensure_ascii=True)
 
 
 def document(seen: Look) -> dict[str, Any]:
@@ -35,12 +43,14 @@ def document(seen: Look) -> dict[str, Any]:
             "boot_id": host.boot_id,
             "iommu": host.iommu,
             "numa_nodes": list(host.numa_nodes),
+            "numa_cpus": {str(node): cpus for node, cpus in host.node_cpus},
         },
         "devices": [
             _device(device, uuids[device.address], placements.get(uuids[device.address]))
             for device in seen.found.devices
         ],
         "problems": [asdict(problem) for problem in seen.found.problems],
+        "notes": list(seen.found.notes),
     }
 
 
@@ -58,19 +68,22 @@ def _device(device: Device, uid: str, placement: dict[str, Any] | None) -> dict[
         "vendor": claim.vendor,
         "model": claim.model,
         "driver": function.driver,
-        "drivers_available": [function.driver] if function.driver else [],
+        "drivers_available": list(function.drivers),
+        "vfio_driver": function.vfio_driver,
         "numa_node": function.numa_node,
         "iommu_group": function.iommu_group,
         "pcie_path": list(function.pcie_path),
+        "link": _link(function.link),
+        "reset_methods": list(function.reset_methods),
         "sriov": _sriov(device),
-        "gpu": {**asdict(claim.gpu), "mig": None, "vgpu": None} if claim.gpu else None,
+        "gpu": asdict(claim.gpu) if claim.gpu else None,
         "fpga": asdict(claim.fpga) if claim.fpga else None,
-        "mdev": None,
-        "net": asdict(claim.net) if claim.net else None,
+        "mdev": asdict(claim.mdev) if claim.mdev else None,
+        "net": _net(claim.net, device.physical_network),
+        "facts": dict(claim.facts),
         "identity": asdict(device.identity),
-        # Nothing watches a device in a one-shot look.
-        "health": {"state": "unmonitored", "reasons": []},
-        "in_use_by": device.in_use_by,
+        "health": {"state": device.health.state, "reasons": list(device.health.reasons)},
+        "in_use_by": _in_use(device.in_use_by, device.users),
         "decision": {
             "managed": device.decision.managed,
             "rule": device.decision.rule,
@@ -80,17 +93,38 @@ def _device(device: Device, uid: str, placement: dict[str, Any] | None) -> dict[
     }
 
 
+def _link(link: Link | None) -> dict[str, Any] | None:
+    if link is None:
+        return None
+    return {
+        "speed_gt_s": link.speed,
+        "width": link.width,
+        "max_speed_gt_s": link.max_speed,
+        "max_width": link.max_width,
+    }
+
+
 def _sriov(device: Device) -> dict[str, Any] | None:
     sriov = device.function.sriov
     if sriov is None:
         return None
-    uses = dict(device.vf_use)
+    uses, users = dict(device.vf_use), dict(device.vf_users)
     return {
         "total_vfs": sriov.total_vfs,
         "num_vfs": len(sriov.vfs),
         "vf_device_id": sriov.vf_device_id,
-        "vfs": [{**asdict(vf), "in_use_by": uses.get(vf.index)} for vf in sriov.vfs],
+        "vfio_driver": device.function.vf_vfio_driver,
+        "vfs": [{**asdict(vf), "in_use_by": _in_use(uses.get(vf.index), users.get(vf.index, ()))} for vf in sriov.vfs],
     }
+
+
+def _net(net: NetFacts | None, physical_network: str | None) -> dict[str, Any] | None:
+    return {**asdict(net), "physical_network": physical_network} if net else None
+
+
+def _in_use(use: str | None, users: tuple[User, ...]) -> str | None:
+    """Gives what the host uses it for, then the processes that have it open; None if nobody is seen."""
+    return "; ".join(filter(None, (use, *map(str, users)))) or None
 
 
 def _placement(provider: Provider, names: dict[str, str]) -> dict[str, Any]:

@@ -8,26 +8,27 @@ from collections.abc import Sequence
 
 from devagent.cli.look import Look
 from devagent.cli.render import words
-from devagent.cli.render.printable import printable
+from devagent.cli.render.printable import padded, printable, width
 from devagent.model.device import Device
+
+NOTHING = "No devices to give: no GPU, FPGA, accelerator or SR-IOV PF was found."
 
 HEADINGS = ("Address", "Kind", "Device", "NUMA", "Driver", "VFs", "Given", "Why")
 
 
 def render(seen: Look) -> str:
-    """Gives the devices as a table, then the problems."""
+    """Gives the devices as a table, then the problems and what only root would see."""
     rows = [_row(device) for device in seen.found.devices]
-    lines = draw(HEADINGS, rows) if rows else ["No devices to give: no GPU, FPGA, accelerator or SR-IOV PF was found."]
-    return "\n".join([*lines, *words.problem_lines(seen.found.problems)])
+    return "\n".join([*(draw(HEADINGS, rows) if rows else [NOTHING]), *words.closing_lines(seen)])
 
 
 def draw(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
     """Draws a table with ASCII lines, each column as wide as its widest cell."""
-    widths = [max(map(len, column)) for column in zip(headings, *rows, strict=True)]
-    rule = "+" + "+".join("-" * (width + 2) for width in widths) + "+"
+    widths = [max(map(width, column)) for column in zip(headings, *rows, strict=True)]
+    rule = "+" + "+".join("-" * (columns + 2) for columns in widths) + "+"
 
     def line(cells: Sequence[str]) -> str:
-        return "| " + " | ".join(cell.ljust(width) for cell, width in zip(cells, widths, strict=True)) + " |"
+        return "| " + " | ".join(padded(cell, columns) for cell, columns in zip(cells, widths, strict=True)) + " |"
 
     return [rule, line(headings), rule, *map(line, rows), rule]
 
@@ -42,5 +43,5 @@ def _row(device: Device) -> tuple[str, ...]:
         printable(function.driver or ""),
         words.vf_count(device),
         words.given(device),
-        printable(decision.reason),
+        "; ".join([printable(decision.reason), *words.remarks(device)]),
     )

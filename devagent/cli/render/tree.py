@@ -8,44 +8,31 @@ from collections.abc import Iterator, Sequence
 
 from devagent.cli.look import Look
 from devagent.cli.render import words
-from devagent.cli.render.printable import printable
+from devagent.cli.render.printable import padded, printable, width
 from devagent.model.device import Device
 from devagent.model.ranges import format_ranges
 
 
 def render(seen: Look) -> str:
-    """Gives the tree, then the problems."""
+    """Gives the tree, then the problems and what only root would see."""
     groups: dict[int | None, list[Device]] = {}
     for device in seen.found.devices:
         groups.setdefault(device.function.numa_node, []).append(device)
     nodes = sorted(groups, key=lambda node: (node is None, node or 0))
-    lines = [_headline(seen)]
+    lines = [words.headline(seen)]
     for node, start, below in words.branches(nodes):
         lines.append(f"{start}{'no NUMA node' if node is None else f'NUMA node {node}'}")
         lines += _devices(groups[node], below)
     if not groups:
         lines.append("└── no devices to give: no GPU, FPGA, accelerator or SR-IOV PF was found")
-    return "\n".join([*lines, *words.problem_lines(seen.found.problems)])
-
-
-def _headline(seen: Look) -> str:
-    host = seen.found.host
-    count = len(host.numa_nodes)
-    parts = (
-        seen.hostname,
-        f"Linux {host.kernel}" if host.kernel else "",
-        f"{count} NUMA node{'s' if count != 1 else ''}" if count else "",
-        "IOMMU on" if host.iommu else "IOMMU off (enable it in firmware and kernel, or nothing can be given)",
-        f"{len(seen.found.devices)} devices, {sum(device.decision.managed for device in seen.found.devices)} given",
-    )
-    return printable(" · ".join(filter(None, parts)))
+    return "\n".join([*lines, *words.closing_lines(seen)])
 
 
 def _devices(devices: Sequence[Device], indent: str) -> Iterator[str]:
-    widths = [max(map(len, column)) for column in zip(*map(_cells, devices), strict=True)]
+    widths = [max(map(width, column)) for column in zip(*map(_cells, devices), strict=True)]
     for device, start, below in words.branches(devices):
-        cells = "  ".join(cell.ljust(width) for cell, width in zip(_cells(device), widths, strict=True))
-        yield f"{indent}{start}{cells}  {_verdict(device)}".rstrip()
+        cells = "  ".join(padded(cell, columns) for cell, columns in zip(_cells(device), widths, strict=True))
+        yield f"{indent}{start}{'  · '.join([f'{cells}  {_verdict(device)}', *words.remarks(device)])}"
         for (common, vfs), vf_start, _ in words.branches(words.vf_runs(device)):
             addresses = vfs[0].address if len(vfs) == 1 else f"{vfs[0].address} to {vfs[-1].address}"
             yield f"{indent}{below}{vf_start}VF {format_ranges(vf.index for vf in vfs)}  {addresses}  {common}"

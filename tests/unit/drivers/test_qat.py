@@ -13,6 +13,8 @@ from hosts.generate import generate
 from devagent.discovery import Discovery
 from devagent.drivers.qat import Qat
 from devagent.model.claim import Kind, Mode
+from devagent.model.health import State
+from devagent.model.pci import Sriov
 from devagent.model.policy import Policy
 
 from ..worlds import described, function, look, port, rule
@@ -59,6 +61,24 @@ def test_a_generation_that_vfio_refuses_is_refused(tmp_path: Path) -> None:
 def test_the_configured_services_are_traits(services: str, traits: set[str]) -> None:
     claim = Qat().claim(function(ids="8086:4940", attributes={"qat/cfg_services": services}))
     assert set(claim.traits) == traits
+
+
+def test_facts_say_what_it_does() -> None:
+    files = {"qat/cfg_services": "sym;asym", "qat/num_rps": "64"}
+    claim = Qat().claim(function(ids="8086:4940", sriov=Sriov(16, "4941"), attributes=files))
+    assert claim.facts == (("services", "sym, asym"), ("ring pairs", "64"), ("VFs", "all 16 or none"))
+    broken = {"qat/cfg_services": "1", "qat/num_rps": "9" * 40}
+    assert Qat().claim(function(ids="8086:4940", attributes=broken)).facts == ()
+
+
+@pytest.mark.parametrize(
+    ("state", "health"),
+    [("up", State.HEALTHY), ("down", State.UNHEALTHY), ("sideways", None), ("", None), (None, None)],
+)
+def test_a_pf_that_is_down_is_unhealthy(state: str | None, health: State | None) -> None:
+    claim = Qat().claim(function(ids="8086:4940", attributes={} if state is None else {"qat/state": state}))
+    assert (claim.health.state if claim.health else None) is health
+    assert all("qat/state" in reason for reason in (claim.health.reasons if claim.health else ()))
 
 
 def test_a_vf_is_no_pf() -> None:

@@ -8,12 +8,14 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from os_traits import normalize_name
 
 from devagent.discovery import Discovery
-from devagent.inventory.policy import matches
-from devagent.model.claim import Kind, Mode, NetFacts
-from devagent.model.device import Identity
-from devagent.model.policy import Match
+from devagent.inventory.policy import devices, matches, wants
+from devagent.model.claim import Kind, Mode, NetFacts, NetInterface
+from devagent.model.gpu import GpuFacts
+from devagent.model.identity import Identity
+from devagent.model.policy import Match, Policy
 
 from ..worlds import NIC, claim, decide, function, pf, rule, snapshot
 
@@ -40,7 +42,7 @@ def test_ignore_leaves_a_device_alone_and_names_the_rule() -> None:
 
 
 NIC_PF = pf(1, driver="mlx5_core", numa_node=1)[0]
-NIC_CLAIM = claim(NIC_PF, Kind.NIC, net=NetFacts(("ens1f0np0", "ens1f0r0")))
+NIC_CLAIM = claim(NIC_PF, Kind.NIC, net=NetFacts((NetInterface("ens1f0np0"), NetInterface("ens1f0r0"))))
 
 
 @pytest.mark.parametrize(
@@ -54,6 +56,8 @@ NIC_CLAIM = claim(NIC_PF, Kind.NIC, net=NetFacts(("ens1f0np0", "ens1f0r0")))
         ({"class_code": ("020000",)}, {"class_code": ("020001",)}),
         ({"address": ("0000:3b:*",)}, {"address": ("0000:3c:*",)}),
         ({"address": ("0000:3b:00.[01]",)}, {"address": ("3b:00.0",)}),
+        ({"slot": ("0000:3b:00",)}, {"slot": ("0000:3b:00.0",)}),
+        ({"slot": ("0000:3?:*",)}, {"slot": ("0000:3b:01",)}),
         ({"driver": ("mlx*",)}, {"driver": ("vfio-pci",)}),
         ({"interface": ("ens1f?r0",)}, {"interface": ("ens2*",)}),
         ({"numa_node": (0, 1)}, {"numa_node": (0,)}),
@@ -64,6 +68,56 @@ NIC_CLAIM = claim(NIC_PF, Kind.NIC, net=NetFacts(("ens1f0np0", "ens1f0r0")))
 def test_a_selector_fits_or_not(fits: dict[str, Any], misses: dict[str, Any]) -> None:
     assert matches(Match(**fits), NIC_PF, NIC_CLAIM)
     assert not matches(Match(**misses), NIC_PF, NIC_CLAIM)
+
+
+TELLING = function(attributes={"serials/dsn": "b8-ce-f6-ff-ff-12-34-56", "serials/vpd": "MCX623106:MT2113X07654"})
+SAID = claim(
+    TELLING,
+    identities=(Identity("mac", "b8:ce:f6:12:34:56"),),
+    gpu=GpuFacts(uuid="GPU-1b4e28ba", serial="1321020012345"),
+)
+
+
+@pytest.mark.parametrize(
+    "pattern",
+    ["b8:ce:f6:*", "b8-ce-f6-ff-ff-12-34-56", "MCX623106:*", "MT2113X07654", "1321020012345", "GPU-*", "xmc-7"],
+)
+def test_a_serial_is_whatever_the_vendor_gave_for_good(pattern: str) -> None:
+    settled = Identity("xrt", "xmc-7")
+    assert matches(Match(serial=("no", pattern)), TELLING, SAID, settled)
+    assert not matches(Match(serial=("no", pattern)), function(), claim(function()), Identity("topology", pattern))
+
+
+def test_a_rule_keeps_a_device_that_tells_its_serial_no_longer() -> None:
+    """On a VFIO driver a NIC has no interface and so no MAC address."""
+    seen, bare = snapshot(function(driver="vfio-pci")), claim(function())
+    settled = {"0000:3b:00.0": Identity("mac", "b8:ce:f6:12:34:56")}
+    policy = Policy((rule(serial=("b8:ce:f6:*",)),), "test")
+    (device,) = devices(seen, {bare.address: bare}, policy, settled)
+    assert device.decision.rule == "r"
+
+
+def test_a_serial_number_makes_the_details_of_an_unknown_device_wanted() -> None:
+    policy = Policy((rule(serial=("MT2113X07654",)),), "test")
+    assert wants(policy, function(ids="abcd:0001"))
+    assert not wants(Policy((rule(serial=("x",), slot=("0000:ff:00",)),), "test"), function(ids="abcd:0001"))
+
+
+@pytest.mark.parametrize(
+    ("name", "trait"),
+    [
+        ("physnet1", "CUSTOM_PHYSNET_PHYSNET1"),
+        ("dc-1.blue__2", "CUSTOM_PHYSNET_DC_1_BLUE_2"),
+        ("_a-", "CUSTOM_PHYSNET_A_"),
+    ],
+)
+def test_a_physical_network_is_a_trait_as_neutron_spells_it(name: str, trait: str) -> None:
+    network: dict[str, Any] = {"physical_network": name, "traits": frozenset({"CUSTOM_GOLD"})}
+    for mode, functions in ((Mode.WHOLE, [function()]), (Mode.VF, pf(1))):
+        device = decide(snapshot(*functions), rule(mode, **network))["0000:3b:00.0"]
+        assert device.decision.traits == {"CUSTOM_GOLD", trait}
+        assert device.physical_network == name
+    assert normalize_name(f"PHYSNET_{name}") == trait
 
 
 def test_what_is_unknown_fits_no_selector() -> None:

@@ -15,7 +15,8 @@ HEAD = "schema_version: 1\nrules:\n"
 RULE = HEAD + "  - name: a\n    match: {}\n    mode: whole\n"
 IDS = 'four lower-case hex digits, or a list of such, each in quotes: "10de"'
 PATTERN = 'a shell pattern, or a list of such: "0000:3b:*"'
-RULE_KEYS = "name, match, mode, resource_class, traits, vf_indexes, vf_count"
+RULE_KEYS = "name, match, mode, resource_class, traits, vf_indexes, vf_count, physical_network"
+NETWORK = "a physical network's name as Neutron has it, 64 characters at most, without blanks"
 
 
 def matching(selectors: str) -> str:
@@ -40,6 +41,8 @@ rules:
       device: ["20f1", "20b5"]
       class: "0302"
       address: "0000:3b:*"
+      slot: "0000:3b:00"
+      serial: ["GPU-*", "b8:ce:f6:12:34:56"]
       driver: [nvidia, vfio-pci]
       interface: ens1f?
       numa_node: [0, 1]
@@ -49,6 +52,7 @@ rules:
     traits: [CUSTOM_GOLD, CUSTOM_RACK_7]
     vf_indexes: "0-3,6"
     vf_count: 8
+    physical_network: physnet-1
 """
     match = Match(
         kind=(Kind.GPU, Kind.NIC),
@@ -56,6 +60,8 @@ rules:
         device=("20f1", "20b5"),
         class_code=("0302",),
         address=("0000:3b:*",),
+        slot=("0000:3b:00",),
+        serial=("GPU-*", "b8:ce:f6:12:34:56"),
         driver=("nvidia", "vfio-pci"),
         interface=("ens1f?",),
         numa_node=(0, 1),
@@ -63,7 +69,7 @@ rules:
     )
     traits, indexes = frozenset({"CUSTOM_GOLD", "CUSTOM_RACK_7"}), frozenset({0, 1, 2, 3, 6})
     policy = parse(text, "here")
-    assert policy.rules == (Rule("all", match, Mode.VF, "CUSTOM_GPU", traits, indexes, 8),)
+    assert policy.rules == (Rule("all", match, Mode.VF, "CUSTOM_GPU", traits, indexes, 8, "physnet-1"),)
     assert policy.origin == "here"
 
 
@@ -125,7 +131,13 @@ def test_an_unquoted_id_that_yaml_leaves_alone_is_right() -> None:
         (RULE + '    vf_indexes: "7-3"\n', 6, "rules[0].vf_indexes", "the range 7-3 runs backwards"),
         (RULE + '    vf_indexes: "0,x"\n', 6, "rules[0].vf_indexes", "'x' is no VF index and no range such as 0-7"),
         (RULE + '    vf_indexes: ""\n', 6, "rules[0].vf_indexes", "'' is no VF index and no range such as 0-7"),
+        (RULE + "    physical_network: 7\n", 6, "rules[0].physical_network", f"is 7; expected is {NETWORK}"),
+        (RULE + "    physical_network: a b\n", 6, "rules[0].physical_network", f"is 'a b'; expected is {NETWORK}"),
+        (RULE + "    physical_network: '--'\n", 6, "rules[0].physical_network", f"is '--'; expected is {NETWORK}"),
+        (RULE + f"    physical_network: {'n' * 65}\n", 6, "rules[0].physical_network", f"n'; expected is {NETWORK}"),
         # Selectors.
+        (matching("{slot: 7}"), 4, "rules[0].match.slot", f"is 7; expected is {PATTERN}"),
+        (matching("{serial: 1321020012345}"), 4, "rules[0].match.serial", f"is 1321020012345; expected is {PATTERN}"),
         (
             matching("{vender: '10de'}"),
             4,

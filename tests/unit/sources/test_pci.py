@@ -13,6 +13,9 @@ import pytest
 from hosts.generate import generate
 
 from devagent.model.pci import Sriov, VirtualFunction
+from devagent.sources import pci
+from devagent.sources.attributes import MAX_MATCHES
+from devagent.sources.host import Directory
 
 from ..worlds import (
     NIC,
@@ -243,6 +246,140 @@ def test_an_absurd_number_of_vfs_is_a_problem(tmp_path: Path) -> None:
     assert problems == [f"{PF}: sriov_totalvfs is '65536', not a number from 0 to 65535"]
 
 
+DRIVERS = "sys/bus/pci/drivers"
+VFS = [f"0000:17:00.{number}" for number in range(2, 6)]
+
+
+def listed(**drivers: list[str]) -> dict[str, str | bytes | Link]:
+    """Gives the drivers' directories with a link for each function."""
+    return {
+        f"{DRIVERS}/{name.replace('_', '-')}/{address}": Link(f"../../devices/{address}")
+        for name, addresses in drivers.items()
+        for address in addresses
+    }
+
+
+def four_vfs(*drivers: str) -> dict[str, str | bytes | Link]:
+    """Gives a PF with four VFs in groups of their own; their uevents name these drivers, and ids that differ."""
+    world = a_pf(*VFS, uevent=uevent("15b3:101d", NIC, "mlx5-core"))
+    for number, (vf, driver) in enumerate(zip(VFS, drivers, strict=True)):
+        group = Link(f"../../groups/{number}")
+        world |= at(vf, uevent=uevent(f"15b3:{number:04d}", NIC, driver), iommu_group=group)
+    return world
+
+
+def vfs_of(top: Path) -> list[tuple[str, str | None, int | None]]:
+    functions, problems = scanned(top)
+    assert problems == []
+    sriov = functions[PF].sriov
+    assert sriov is not None
+    assert [functions[vf.address].driver for vf in sriov.vfs] == [vf.driver for vf in sriov.vfs]
+    assert [functions[vf.address].physfn for vf in sriov.vfs] == [PF] * 4
+    return [(functions[vf.address].device_id, vf.driver, vf.iommu_group) for vf in sriov.vfs]
+
+
+def test_the_vfs_of_a_pf_have_the_ids_of_the_first_and_are_listed_by_their_drivers(tmp_path: Path) -> None:
+    world = four_vfs("iavf", "unread", "unread", "unread")
+    lists = listed(mlx5_core=[PF], iavf=[VFS[0], VFS[2]], vfio_pci=[VFS[1]])
+    assert vfs_of(write(tmp_path, {**world, **lists})) == [
+        ("0000", "iavf", 0),
+        ("0000", "vfio-pci", 1),
+        ("0000", "iavf", 2),
+        ("0000", None, 3),
+    ]
+
+
+@pytest.mark.parametrize(
+    "lists",
+    [
+        {},
+        listed(iavf=VFS),
+        listed(mlx5_core=[PF], iavf=VFS[1:]),
+        listed(mlx5_core=[PF], vfio_pci=VFS),
+        listed(other=[PF], iavf=VFS),
+    ],
+)
+def test_where_the_drivers_directories_say_otherwise_each_vf_is_asked(tmp_path: Path, lists: World) -> None:
+    drivers = ("iavf", "vfio-pci", "", "iavf")
+    assert vfs_of(write(tmp_path, {**four_vfs(*drivers), **lists})) == [
+        (f"{number:04d}", driver or None, number) for number, driver in enumerate(drivers)
+    ]
+
+
+def test_a_driver_that_cannot_be_listed_is_a_problem_and_each_vf_is_asked(tmp_path: Path) -> None:
+    world = {**four_vfs("iavf", "a", "b", "c"), **listed(mlx5_core=[PF], iavf=VFS)}
+    functions, problems = scanned(write(tmp_path, {**world, f"{DRIVERS}/loop": Link("loop")}))
+    assert [functions[vf].driver for vf in VFS] == ["iavf", "a", "b", "c"]
+    assert problems == [f"None: {DRIVERS}/loop: is a link where a file should be, or links in a loop"]
+
+
+def test_a_vf_without_driver_and_group_must_prove_that_it_is_there(tmp_path: Path) -> None:
+    world = {**four_vfs("iavf", "", "", ""), **listed(mlx5_core=[PF], iavf=[VFS[0]])}
+    gone, bare = VFS[1], VFS[2]
+    for name in (*(name for name in list(world) if name.startswith(f"{PCI}/{gone}/")), f"{PCI}/{bare}/iommu_group"):
+        del world[name]
+    functions, problems = scanned(write(tmp_path, {**world, f"{PCI}/{gone}": Link("nowhere")}))
+    sriov = functions[PF].sriov
+    assert sriov is not None
+    assert [vf.index for vf in sriov.vfs] == [0, 2, 3]
+    assert functions[bare].device_id == "0002"
+    assert f"{PF}: virtfn 1 leads to no function; left out" in problems
+
+
+class Counting(Directory):
+    """Counts the questions, and those of all directories that are opened in it."""
+
+    def __init__(self, *arguments: Any, **named: Any) -> None:
+        super().__init__(*arguments, **named)
+        self.asked = {"read": 0, "link": 0, "list": 0}
+
+    def below(self, path: str) -> Counting:
+        below = Counting(path, dir_fd=self._fd)
+        below.asked = self.asked
+        return below
+
+    def link(self, path: str) -> str | None:
+        self.asked["link"] += 1
+        return super().link(path)
+
+    def _list(self, path: str) -> list[str]:
+        self.asked["list"] += 1
+        return super()._list(path)
+
+    def _read(self, *arguments: Any, **named: Any) -> bytes | None:
+        self.asked["read"] += 1
+        return super()._read(*arguments, **named)
+
+
+def asked(top: Path) -> dict[str, int]:
+    with Counting(top) as tree:
+        pci.scan(tree, lambda _: frozenset(), [])
+    return tree.asked
+
+
+def test_each_further_vf_costs_two_links_and_nothing_else(tmp_path: Path) -> None:
+    counts = []
+    for count in (8, 64):
+        vfs = {"total": 64, "count": count, "device": "101e", "driver": {f"0-{count // 2}": "vfio-pci"}}
+        nic = {"id": "15b3:101d", "class": NIC, "driver": "mlx5_core", "vfs": vfs}
+        counts.append(asked(generate(described(port(nic)), tmp_path / str(count))))
+    few, many = counts
+    assert many == {"read": few["read"], "list": few["list"], "link": few["link"] + 2 * (64 - 8)}
+
+
+def test_a_host_without_vfs_is_not_asked_for_its_drivers(tmp_path: Path) -> None:
+    gpu = {"id": "10de:20f1", "class": "030200", "driver": "nvidia"}
+    counts = asked(generate(described(port(gpu), port(gpu)), tmp_path / "h"))
+    assert counts["list"] == 2  # the functions, and the parents of mediated devices
+
+
+def test_many_functions_are_found_like_few(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write(tmp_path, {**four_vfs("iavf", "", "", ""), **listed(mlx5_core=[PF], iavf=VFS[:2])})
+    few = scanned(tmp_path)
+    monkeypatch.setattr(pci, "_MANY", 2)
+    assert scanned(tmp_path) == few
+
+
 def test_a_dangling_virtfn_is_left_out(tmp_path: Path) -> None:
     write(tmp_path, {**a_pf("0000:17:00.2"), **at(PF, virtfn1=Link("../0000:17:00.3"))})
     functions, problems = scanned(tmp_path)
@@ -383,12 +520,12 @@ def test_an_odd_attribute_is_a_problem_and_the_others_are_read(tmp_path: Path) -
 
 
 def test_a_pattern_that_fits_too_much_is_cut(tmp_path: Path) -> None:
-    world = gpu_and(**{f"net/e{number}/address": "\n" for number in range(300)})
+    world = gpu_and(**{f"net/e{number}/address": "\n" for number in range(MAX_MATCHES + 1)})
     functions, problems = scanned(write(tmp_path, world), ["net/*/address"])
-    assert len(functions[GPU_ADDRESS].attributes) == 256
+    assert len(functions[GPU_ADDRESS].attributes) == MAX_MATCHES
     assert functions[GPU_ADDRESS].unread == {"net/*/address"}
     (problem,) = problems
-    assert problem == f"{GPU_ADDRESS}: net/*/address matches more than 256 files; the rest left out"
+    assert problem == f"{GPU_ADDRESS}: net/*/address matches more than {MAX_MATCHES} files; the rest left out"
 
 
 def test_bridges_are_not_looked_into(tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ from ..worlds import PCI, Link, World, described, look, port, uevent, write
 
 def taken(top: Path) -> Snapshot:
     with Directory(top) as tree:
-        return scan(tree, lambda _: frozenset())
+        return scan(tree, lambda _: frozenset(), lambda _: frozenset())
 
 
 def test_an_empty_host_is_a_host(tmp_path: Path) -> None:

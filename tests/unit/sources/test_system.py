@@ -6,9 +6,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from devagent.errors import Unreadable
 from devagent.model.snapshot import HostFacts, Problem
 from devagent.sources.host import Directory
 from devagent.sources.system import facts
@@ -37,6 +39,7 @@ def test_a_described_host_tells_everything(host_tree: Callable[[str], Path]) -> 
         compute_id=ID,
         iommu=True,
         numa_nodes=(0, 1),
+        node_cpus=((0, "0-31,64-95"), (1, "32-63,96-127")),
     )
     assert problems == []
 
@@ -74,9 +77,32 @@ def test_a_compute_id_that_is_none_is_a_problem_and_the_next_file_is_asked(tmp_p
     assert problems == ["var/lib/nova/compute_id holds 'x', which is no UUID"]
 
 
-@pytest.mark.parametrize("world", [{"var/lib/nova/compute_id/": ""}, {"var/lib/nova/compute_id": b"\xff"}])
-def test_a_compute_id_that_is_novas_alone_is_no_problem(tmp_path: Path, world: World) -> None:
-    assert told(tmp_path, world) == (HostFacts(), [])
+@pytest.mark.parametrize(
+    ("world", "problem"),
+    [
+        ({"var/lib/nova/compute_id/": ""}, "var/lib/nova/compute_id: is a directory"),
+        ({"var/lib/nova/compute_id": b"\xff"}, "var/lib/nova/compute_id: is not text"),
+    ],
+)
+def test_a_compute_id_that_cannot_be_read_is_a_problem(tmp_path: Path, world: World, problem: str) -> None:
+    assert told(tmp_path, world) == (HostFacts(), [problem])
+
+
+def test_a_compute_id_that_is_novas_alone_is_no_problem(tmp_path: Path) -> None:
+    write(tmp_path, {"var/lib/nova/compute_id": ID})
+    problems: list[Problem] = []
+    with Denied(tmp_path) as tree:
+        assert facts(tree, problems) == HostFacts()
+    assert problems == []
+
+
+class Denied(Directory):
+    """A tree in which Nova's files may not be read."""
+
+    def _read(self, path: str, limit: int, **how: Any) -> bytes | None:
+        if path.endswith("compute_id"):
+            raise Unreadable(path, "permission denied")
+        return super()._read(path, limit, **how)
 
 
 def test_only_nodes_are_numa_nodes(tmp_path: Path) -> None:

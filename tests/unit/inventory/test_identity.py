@@ -1,0 +1,164 @@
+# SPDX-FileCopyrightText: The devagent authors
+# SPDX-License-Identifier: Apache-2.0
+"""An identity, once given, stays with its device: over reboots, renumbered buses, other drivers and newer kernels."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from devagent.inventory.identity import Settled, first, settle
+from devagent.model.claim import Claim
+from devagent.model.gpu import GpuFacts
+from devagent.model.identity import Identity
+from devagent.model.known import Known
+from devagent.model.pci import Function
+
+from ..worlds import claim, function, snapshot
+
+HERE, THERE = "0000:3b:00.0", "0000:af:00.0"
+TOPOLOGY = "pci0000:3a/01.0/00.0"
+
+
+def gpu(uuid: str | None = "GPU-1", address: str = HERE, **more: Any) -> tuple[Function, Claim]:
+    """Gives a GPU that tells a UUID, or none: it is on vfio-pci then."""
+    one = function(address, driver="nvidia" if uuid else "vfio-pci", **more)
+    facts = GpuFacts(uuid, memory_mib=81920 if uuid else None)
+    return one, claim(one, gpu=facts, identities=(Identity("nvml", uuid),) if uuid else ())
+
+
+def card(attributes: dict[str, str] | None = None, address: str = HERE, **more: Any) -> tuple[Function, Claim]:
+    """Gives an accelerator that tells what PCI itself knows."""
+    one = function(address, attributes=attributes or {}, **more)
+    return one, claim(one)
+
+
+def look(*devices: tuple[Function, Claim], known: tuple[Known, ...] = ()) -> Settled:
+    functions = [each for each, _ in devices]
+    return settle(replace(snapshot(*functions), known=known), {said.address: said for _, said in devices})
+
+
+def test_the_strongest_that_a_device_tells_is_its_identity() -> None:
+    serials = {"serials/dsn": "b8-59-9f-ff-ff-00-11-22", "serials/vpd": "MCX:MT1"}
+    one, said = gpu()
+    assert first(replace(one, attributes=serials), said) == Identity("nvml", "GPU-1")
+    assert first(replace(one, attributes=serials)) == Identity("dsn", "b8-59-9f-ff-ff-00-11-22/0")
+    assert first(replace(one, attributes={"serials/vpd": "MCX:MT1"})) == Identity("vpd", "MCX:MT1/0")
+    assert first(one) == Identity("topology", TOPOLOGY)
+    assert first(replace(one, root_bus=None)) == Identity("address", HERE)
+
+
+def test_functions_of_one_card_share_its_serial_and_are_two_devices() -> None:
+    ports = [card({"serials/dsn": "1"}, f"0000:3b:00.{number}") for number in (0, 1)]
+    found = look(*ports)
+    assert [each.value for each in found.identities.values()] == ["1/0", "1/1"]
+    assert found.problems == ()
+
+
+def test_a_gpu_on_vfio_pci_stays_what_it_was_and_keeps_what_was_known() -> None:
+    before = look(gpu())
+    after = look(gpu(None), known=before.known)
+    assert after.identities == before.identities == {HERE: Identity("nvml", "GPU-1")}
+    assert after.claims[HERE].gpu == GpuFacts("GPU-1", memory_mib=81920)
+    assert after.known == before.known
+
+
+def test_a_gpu_that_moved_to_another_slot_stays_what_it_was() -> None:
+    before = look(gpu())
+    after = look(gpu(address=THERE, pcie_path=("0000:ae:03.0",), root_bus="pci0000:ae"), known=before.known)
+    assert after.identities == {THERE: Identity("nvml", "GPU-1")}
+    (known,) = after.known
+    assert known.topology == "pci0000:ae/03.0/00.0"
+
+
+def test_another_card_of_the_same_model_in_the_same_slot_is_another_device() -> None:
+    before = look(gpu())
+    after = look(gpu("GPU-2"), known=before.known)
+    assert after.identities == {HERE: Identity("nvml", "GPU-2")}
+    assert [each.identity.value for each in after.known] == ["GPU-2", "GPU-1"]
+    back = look(gpu(address=THERE, root_bus="pci0000:ae"), gpu("GPU-2"), known=after.known)
+    assert back.identities == {THERE: Identity("nvml", "GPU-1"), HERE: Identity("nvml", "GPU-2")}
+
+
+def test_another_model_in_the_same_slot_is_another_device() -> None:
+    before = look(gpu())
+    after = look(gpu(None, ids="10de:2331"), known=before.known)
+    assert after.identities == {HERE: Identity("topology", TOPOLOGY)}
+
+
+def test_a_stronger_source_after_a_new_kernel_changes_nothing() -> None:
+    before = look(card())
+    after = look(card({"serials/dsn": "1"}), known=before.known)
+    assert before.identities == after.identities == {HERE: Identity("topology", TOPOLOGY)}
+    # From now on it is found by the serial number too, wherever it goes, and keeps the identity that it has.
+    moved = look(card({"serials/dsn": "1"}, THERE, root_bus="pci0000:ae"), known=after.known)
+    assert moved.identities == {THERE: Identity("topology", TOPOLOGY)}
+
+
+def test_renumbered_buses_change_nothing() -> None:
+    before = look(card(), card(address="0000:3c:00.0", pcie_path=("0000:3a:02.0",)))
+    after = look(
+        card(address="0000:4b:00.0", pcie_path=("0000:3a:01.0",)),
+        card(address="0000:4c:00.0", pcie_path=("0000:3a:02.0",)),
+        known=before.known,
+    )
+    assert list(after.identities.values()) == list(before.identities.values())
+    assert first(function(), None) == before.identities[HERE]
+
+
+def test_duplicates_are_told_apart_and_named() -> None:
+    twin = gpu(address=THERE, pcie_path=("0000:ae:03.0",), root_bus="pci0000:ae")
+    found = look(gpu(), twin)
+    assert found.identities == {
+        HERE: Identity("nvml", f"GPU-1@{TOPOLOGY}"),
+        THERE: Identity("nvml", "GPU-1@pci0000:ae/03.0/00.0"),
+    }
+    assert [(each.device, each.problem) for each in found.problems] == [
+        (HERE, f"has the same nvml GPU-1 as {THERE}; told apart by its place"),
+        (THERE, f"has the same nvml GPU-1 as {HERE}; told apart by its place"),
+    ]
+
+
+def test_a_twin_that_comes_later_does_not_change_the_first() -> None:
+    before = look(gpu())
+    twin = gpu(address=THERE, pcie_path=("0000:ae:03.0",), root_bus="pci0000:ae")
+    for order in ((gpu(), twin), (twin, gpu())):
+        found = look(*order, known=before.known)
+        assert found.identities[HERE] == Identity("nvml", "GPU-1")
+        assert found.identities[THERE] == Identity("nvml", "GPU-1@pci0000:ae/03.0/00.0")
+
+
+def test_duplicates_stay_apart_in_later_looks() -> None:
+    twin = gpu(address=THERE, pcie_path=("0000:ae:03.0",), root_bus="pci0000:ae")
+    before = look(gpu(), twin)
+    after = look(twin, gpu(), known=before.known)
+    assert after.identities == before.identities
+
+
+def test_what_is_away_is_remembered() -> None:
+    before = look(gpu(), gpu("GPU-2", THERE, root_bus="pci0000:ae"))
+    without = look(gpu(), known=before.known)
+    assert {each.identity.value for each in without.known} == {"GPU-1", "GPU-2"}
+    assert len(look(known=tuple(replace(each) for each in without.known * 1000)).known) == 1024
+
+
+PLACES = (HERE, "0000:3c:00.0", "0000:3d:00.0")
+
+
+def placed(uuid: str, place: int, *, told: bool) -> tuple[Function, Claim]:
+    one, said = gpu(uuid if told else None, PLACES[place], pcie_path=(f"0000:3a:0{place}.0",))
+    return one, said
+
+
+@given(st.lists(st.tuples(st.permutations([0, 1, 2]), st.tuples(*[st.booleans()] * 3)), max_size=6))
+def test_no_two_devices_ever_have_one_identity(moves: list[tuple[list[int], tuple[bool, bool, bool]]]) -> None:
+    """Three equal cards change places, and drivers that tell their UUID or do not."""
+    known: tuple[Known, ...] = ()
+    for places, told in moves:
+        cards = zip(("GPU-1", "GPU-2", "GPU-3"), places, told, strict=True)
+        found = look(*(placed(uuid, place, told=tells) for uuid, place, tells in cards), known=known)
+        assert len(set(found.identities.values())) == 3
+        known = found.known

@@ -1,0 +1,237 @@
+# SPDX-FileCopyrightText: The devagent authors
+# SPDX-License-Identifier: Apache-2.0
+"""Whatever a look does in its process, the others are answered, and so is the rest of it."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import threading
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from devagent.errors import Unreadable
+from devagent.sources.apart import FAILURES, Ask, Look, Outcome, look_apart
+from devagent.sources.host import Directory, Tree
+from devagent.sources.recorder import Recorder
+
+from ..worlds import write
+
+QUICK = 0.4
+
+
+def look(ask: Ask, subjects: Iterable[str], name: str = "look", limit: float = QUICK) -> Look:
+    @contextmanager
+    def opened(tree: Tree) -> Iterator[Ask]:
+        yield ask
+
+    return Look(name, tuple(subjects), opened, limit)
+
+
+def outcome(tree: Tree, *looks: Look) -> Outcome:
+    return look_apart(tree, looks)[looks[0].name]
+
+
+@pytest.fixture
+def tree(tmp_path: Path) -> Iterator[Tree]:
+    with Directory(write(tmp_path / "host", {"a": "1\n", "b": "2\n"})) as tree:
+        yield tree
+
+
+@pytest.fixture(autouse=True)
+def nothing_left() -> Iterator[None]:
+    """Makes sure that no child and no descriptor stays behind."""
+    before = descriptors()
+    yield
+    assert descriptors() == before
+    with pytest.raises(ChildProcessError):
+        os.waitpid(-1, os.WNOHANG)
+
+
+def descriptors() -> int:
+    return len(list(Path("/proc/self/fd").iterdir()))
+
+
+def test_all_is_answered(tree: Tree) -> None:
+    assert outcome(tree, look(str.upper, "abc")) == Outcome({"a": "A", "b": "B", "c": "C"})
+
+
+def test_nothing_asked_starts_no_process(tree: Tree, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(os, "fork")
+    assert look_apart(tree, [look(str.upper, "")]) == {}
+
+
+def test_an_exception_stays_with_its_subject(tree: Tree) -> None:
+    def ask(subject: str) -> str:
+        if subject == "b":
+            raise Unreadable("x/y", "input/output error")
+        return str(int(subject))
+
+    assert outcome(tree, look(ask, "1b2x")) == Outcome(
+        {"1": "1", "2": "2"},
+        {"b": "x/y: input/output error", "x": "ValueError: invalid literal for int() with base 10: 'x'"},
+    )
+
+
+def test_what_hangs_is_given_up_and_the_rest_is_asked(tree: Tree) -> None:
+    found = outcome(tree, look(lambda subject: time.sleep(60 * (subject == "b")), "abc"))
+    assert found == Outcome({"a": None, "c": None}, {"b": "did not answer within 0.4 s"})
+
+
+def test_after_three_that_hang_the_rest_is_not_asked(tree: Tree) -> None:
+    start = time.monotonic()
+    found = outcome(tree, look(lambda _: time.sleep(60), map(str, range(100)), limit=0.2))
+    assert time.monotonic() - start < 5
+    reasons = list(found.failures.values())
+    assert reasons[:3] == ["did not answer within 0.2 s"] * 3
+    assert set(reasons[3:]) == {"was not asked: 3 before it did not answer"}
+    assert len(reasons) == 100
+
+
+def test_a_crash_costs_one_answer(tree: Tree) -> None:
+    def ask(subject: str) -> str:
+        if subject == "b":
+            os.kill(os.getpid(), signal.SIGSEGV)
+        if subject == "c":
+            os._exit(3)
+        return subject
+
+    found = outcome(tree, look(ask, "abcd"))
+    assert found == Outcome({"a": "a", "d": "d"}, {"b": "ended its process with SIGSEGV", "c": "ended its process"})
+
+
+def test_an_exit_is_no_answer(tree: Tree) -> None:
+    def ask(subject: str) -> None:
+        raise SystemExit(0)
+
+    assert outcome(tree, look(ask, "a")).failures == {"a": "ended its process"}
+
+
+def test_what_cannot_be_opened_answers_nothing(tree: Tree) -> None:
+    @contextmanager
+    def opened(tree: Tree) -> Iterator[Ask]:
+        if tree.text("a"):
+            raise OSError("no library")
+        yield str.upper
+
+    found = look_apart(tree, [Look("nvml", ("a", "b"), opened, QUICK), look(str.upper, "a")])
+    assert found["nvml"] == Outcome({}, {"a": "OSError: no library", "b": "OSError: no library"})
+    assert found["look"].answers == {"a": "A"}
+
+
+def test_a_failure_at_the_end_takes_no_answer_back(tree: Tree) -> None:
+    @contextmanager
+    def opened(tree: Tree) -> Iterator[Ask]:
+        yield str.upper
+        raise OSError("cannot be closed")
+
+    assert outcome(tree, Look("x", ("a", "b"), opened, QUICK)) == Outcome({"a": "A", "b": "B"})
+
+
+def test_one_that_hangs_while_it_is_opened_is_given_up(tree: Tree) -> None:
+    @contextmanager
+    def opened(tree: Tree) -> Iterator[Ask]:
+        time.sleep(60)
+        yield str.upper
+
+    assert outcome(tree, Look("x", ("a",), opened, 0.2)).failures == {"a": "did not answer within 0.2 s"}
+
+
+def test_a_child_that_ignores_all_it_can_is_ended(tree: Tree) -> None:
+    def ask(subject: str) -> None:
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+            signal.signal(number, signal.SIG_IGN)
+        threading.Thread(target=time.sleep, args=(60,)).start()
+        time.sleep(60)
+
+    assert outcome(tree, look(ask, "a")).failures == {"a": "did not answer within 0.4 s"}
+
+
+def test_looks_run_side_by_side(tree: Tree) -> None:
+    start = time.monotonic()
+    found = look_apart(tree, [look(lambda _: time.sleep(0.3), "a", str(number), 5.0) for number in range(5)])
+    assert time.monotonic() - start < 1.2
+    assert [each.answers for each in found.values()] == [{"a": None}] * 5
+
+
+def test_a_slow_one_does_not_cost_a_quick_one_its_time(tree: Tree) -> None:
+    def slow(subject: str) -> str:
+        time.sleep(0.25)
+        return subject
+
+    found = look_apart(tree, [look(slow, "abcd", "slow", 0.5), look(lambda _: time.sleep(60), "x", "hangs", 0.3)])
+    assert found["slow"].answers.keys() == set("abcd")
+    assert found["hangs"].failures.keys() == {"x"}
+
+
+def test_many_subjects_are_quick(tree: Tree) -> None:
+    start = time.monotonic()
+    subjects = [f"0000:{number:02x}:00.0" for number in range(20_000)]
+    assert (
+        len(outcome(tree, look(lambda _: {"current_link_speed": "16.0 GT/s PCIe"}, subjects, limit=5.0)).answers)
+        == 20_000
+    )
+    assert time.monotonic() - start < 5
+
+
+def test_a_big_answer_comes_through(tree: Tree) -> None:
+    found = outcome(tree, look(lambda subject: bytes(1 << 24), "ab", limit=10.0))
+    assert [len(answer) for answer in found.answers.values()] == [1 << 24] * 2
+
+
+def test_notes_come_along_with_the_answers(tree: Tree) -> None:
+    recorder = Recorder(tree)
+    recorder.text("a")
+
+    @contextmanager
+    def opened(tree: Tree) -> Iterator[Ask]:
+        yield tree.text
+
+    assert outcome(recorder, Look("x", ("b", "c"), opened, QUICK)).answers == {"b": "2", "c": None}
+    assert {question.path: answer for question, answer in recorder.notes.items()} == {
+        "a": b"1\n",
+        "b": b"2\n",
+        "c": None,
+        FAILURES: None,
+    }
+
+
+def test_failures_of_a_machine_are_kept_and_are_not_asked_again(tmp_path: Path) -> None:
+    def wanted(subject: str) -> str:
+        assert subject != "x"
+        return subject
+
+    with Directory(write(tmp_path, {"a": ""}), machine=True) as tree:
+        recorder = Recorder(tree)
+        found = look_apart(
+            recorder, [look(lambda subject: str(int(subject)), "1x", "numbers"), look(str, "a", "texts")]
+        )
+        (kept,) = (answer for question, answer in recorder.notes.items() if question.path == FAILURES)
+    assert json.loads(kept) == {"numbers": {"x": "ValueError: invalid literal for int() with base 10: 'x'"}}
+    with Directory(write(tmp_path, {FAILURES: kept})) as tree:
+        assert look_apart(tree, [look(wanted, "1x", "numbers"), look(str, "a", "texts")]) == found
+
+
+@pytest.mark.parametrize("text", ["{", "[]", "1", '{"numbers": 1}', '{"numbers": {"x": 1}}', "[" * 100_000])
+def test_damaged_failures_are_one_themselves(tmp_path: Path, text: str) -> None:
+    with Directory(write(tmp_path, {FAILURES: text})) as tree:
+        found = look_apart(tree, [look(str.upper, "a")])
+    assert found == {"look": Outcome({"a": "A"}), "capture": Outcome({}, {FAILURES: f"{FAILURES} is damaged"})}
+
+
+def test_interrupting_it_leaves_nothing_behind(tree: Tree) -> None:
+    threading.Timer(0.3, os.kill, (os.getpid(), signal.SIGINT)).start()
+    with pytest.raises(KeyboardInterrupt):
+        look_apart(tree, [look(lambda _: time.sleep(5), "abc", limit=4.0)])
+    time.sleep(0.1)
+
+
+def test_an_answer_that_cannot_be_sent_stays_with_its_subject(tree: Tree) -> None:
+    found = outcome(tree, look(lambda subject: (lambda: None) if subject == "b" else subject, "abc"))
+    assert found.answers == {"a": "a", "c": "c"}
+    assert found.failures.keys() == {"b"}
