@@ -7,7 +7,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Final
 
-DRIVERS: Final = ("nvidia", "amdgpu", "i915", "4xxx", "mlx5_core")
+DRIVERS: Final = ("nouveau", "nvidia", "amdgpu", "i915", "4xxx", "mlx5_core")
 """The names under which lab_pci drives its cards; others have a module of their own."""
 
 
@@ -32,9 +32,9 @@ class Card:
     serial: int = 0
 
 
-def gpu(*, numa: int | None = 0, vfs: int = 0, domain: int = 0, serial: int = 0) -> Card:
-    """Gives an NVIDIA A100."""
-    card = Card(vendor="10de", device="20f1", class_code="030200", driver="nvidia", vfs=vfs, vf_device="20f1")
+def gpu(*, numa: int | None = 0, vfs: int = 0, domain: int = 0, serial: int = 0, driver: str = "nouveau") -> Card:
+    """Gives an NVIDIA A100; on NVIDIA's own driver it is asked by NVML, which the guest does not have."""
+    card = Card(vendor="10de", device="20f1", class_code="030200", driver=driver, vfs=vfs, vf_device="20f1")
     return replace(card, numa=numa, domain=domain, serial=serial)
 
 

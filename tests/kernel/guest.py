@@ -48,6 +48,7 @@ class Discovered:
     ran: Ran
     devices: dict[str, dict[str, Any]]
     problems: list[dict[str, Any]]
+    notes: list[str]
     host: dict[str, Any]
 
 
@@ -137,11 +138,12 @@ class Guest:
 
     def data(self, path: str) -> bytes:
         """Reads a file."""
-        return base64.b64decode(self.channel.ask("read", path=path))
+        return base64.b64decode(self.channel.ask("data", path=path))
 
     def read(self, path: str) -> str:
         """Reads a text file, stripped."""
-        return self.data(path).decode().strip()
+        text: str = self.channel.ask("read", path=path)
+        return text.strip()
 
     def names(self, path: str) -> list[str]:
         """Gives the sorted names in a directory."""
@@ -215,8 +217,9 @@ class Guest:
     # What is tested.
 
     def devagent(self, *arguments: str, user: int | None = None, timeout: float = PATIENCE_S) -> Ran:
-        """Runs the command devagent; a traceback fails the test."""
-        ran = self.run("python3", "-m", "devagent", *arguments, user=user, check=False, timeout=timeout)
+        """Runs the command devagent, in a fork of a process that has imported it; a traceback fails the test."""
+        request = {"argv": arguments, "user": user, "timeout": timeout}
+        ran = Ran(**self.channel.ask("devagent", patience=timeout + 5, **request))
         assert "Traceback" not in ran.err, ran.err
         return ran
 
@@ -226,7 +229,7 @@ class Guest:
         assert ran.code in (0, 4), f"devagent ended with {ran.code}: {ran.err}"
         document = json.loads(ran.out)
         devices = {device["address"]: device for device in document["devices"]}
-        return Discovered(ran, devices, document["problems"], document["host"])
+        return Discovered(ran, devices, document["problems"], document["notes"], document["host"])
 
     # Between scenarios.
 
@@ -301,4 +304,4 @@ def eventually(condition: Callable[[], bool], timeout: float = 30) -> None:
     end = time.monotonic() + timeout
     while not condition():
         assert time.monotonic() < end, f"not so within {timeout:g} s"
-        time.sleep(0.1)
+        time.sleep(0.3)

@@ -26,7 +26,7 @@ def payload(cache: Path, folder: Path, say: Say) -> Path:
     shutil.copytree(_dependencies(cache, say), stage / "lib", symlinks=True)
     shutil.copytree(REPOSITORY / "devagent", stage / "lib/devagent", ignore=_NO_CODE)
     _metadata(stage / "lib")
-    for name in ("agent.py", "hold.py"):
+    for name in ("agent.py", "command.py", "hold.py"):
         shutil.copy(SCRIPTS / "guest" / name, stage)
     if sys.version_info[:2] == tuple(map(int, PYTHON.split("."))):
         # Where it is the guest's Python that runs here, the guest need not compile, which takes it seconds.

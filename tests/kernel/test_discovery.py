@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import errno
+import os
 import time
 from pathlib import Path
 
@@ -17,6 +18,8 @@ from .truth import agree, truth
 NVME = "0000:41:00.0"
 DISPLAY = "0000:00:10.0"
 EVERYTHING = "schema_version: 1\nrules:\n- {name: all, match: {}, mode: whole, resource_class: CUSTOM_ANYTHING}\n"
+SERIAL = 0x48B02D0000C0FFEE
+MDEVS = ("4b20d080-1b54-4048-85b3-a6a62d165c01", "83b8f4f2-509f-382f-3c1e-e6bfe0fa1001")
 INTERFACE_ID = "f3c994130e6b4f2c9a3b8d6e7a1c0d11"
 AFU_ID = "1ab0af00" + "0" * 24
 
@@ -37,7 +40,14 @@ def test_discovery_says_what_the_kernel_shows(guest: Guest) -> None:
     assert [vf["driver"] for vf in shown] == [None, None, "vfio-pci", *[None] * 13]
     # Root ports with ACS: every VF can be given by itself.
     assert len({vf["iommu_group"] for vf in shown}) == 16
+    assert found.devices[cards[0]]["link"] == {
+        "speed_gt_s": 16.0,
+        "width": 16,
+        "max_speed_gt_s": 16.0,
+        "max_width": 16,
+    }
     assert found.host["numa_nodes"] == [0, 1]
+    assert found.host["numa_cpus"] == {"0": "0", "1": "1"}
     assert found.host["iommu"] is True
 
 
@@ -60,19 +70,22 @@ def test_dfl_card_has_its_region_and_function(guest: Guest) -> None:
     assert device["fpga"]["interface_id"] == INTERFACE_ID
     assert device["fpga"]["regions"] == managers["regions"]
     assert device["fpga"]["loaded"] == AFU_ID
+    fme = f"{PCI}/{card}/fpga_region/{managers['base']}/dfl-fme.0"
+    assert device["fpga"]["shell"] == guest.read(f"{fme}/bitstream_id")
+    assert device["fpga"]["ports"] == int(guest.read(f"{fme}/ports_num")) == 1
     assert {f"CUSTOM_FPGA_REGION_{INTERFACE_ID.upper()}", f"CUSTOM_FPGA_FUNCTION_{AFU_ID.upper()}"} <= set(
         device["placement"]["traits"]
     )
 
 
-def _fpgas() -> dict[str, list[str]]:
-    found = {}
+def _fpgas() -> dict[str, object]:
+    found, base = {}, None
     for path in Path("/sys/class/fpga_region").glob("*/compat_id"):
         try:
             found[path.parent.name] = path.read_text().strip()
-        except FileNotFoundError:
-            continue  # a base region has the file, but no id
-    return {"regions": sorted(found), "compat_id": list(found.values())}
+        except FileNotFoundError:  # a base region has the file, but no id
+            base = path.parent.name
+    return {"regions": sorted(found), "compat_id": list(found.values()), "base": base}
 
 
 def test_card_with_a_plain_fpga_manager(guest: Guest) -> None:
@@ -83,14 +96,42 @@ def test_card_with_a_plain_fpga_manager(guest: Guest) -> None:
     assert (device["kind"], device["driver"]) == ("fpga", "altera-cvp")
     assert device["fpga"]["regions"] == guest.names(f"{PCI}/{card}/fpga_region")
     assert device["fpga"]["interface_id"] == guest.read(f"{PCI}/{card}/fpga_region/region0/compat_id")
+    manager = f"{PCI}/{card}/fpga_manager/fpga0"
+    assert (guest.read(f"{manager}/state"), device["fpga"]["state"]) == ("unknown", None)
+    guest.run("mkdir", "-p", "/lib/firmware")
+    for image, state in (("good", "operating"), ("BAD", "write init error")):
+        guest.put(f"/lib/firmware/{image}.bin", image * 1000)
+        guest.call(_program, manager, f"{image}.bin")
+        assert guest.read(f"{manager}/state") == state
+        assert guest.discover("--all").devices[card]["fpga"]["state"] == state
+
+
+def _program(manager: str, image: str) -> None:
+    fd = os.open(f"{manager}/firmware", os.O_WRONLY)
+    try:
+        os.write(fd, image.encode())
+    except OSError:
+        return
+    finally:
+        os.close(fd)
 
 
 def test_card_whose_driver_offers_mediated_devices(guest: Guest) -> None:
     card = guest.plug(vgpu(numa=1))
-    assert guest.names(f"{PCI}/{card}/mdev_supported_types") == ["nvidia-222", "nvidia-223"]
+    types = f"{PCI}/{card}/mdev_supported_types"
+    assert guest.names(types) == ["nvidia-222", "nvidia-223"]
+    for uuid in MDEVS:
+        guest.write(f"{types}/nvidia-222/create", uuid)
     found = guest.discover("--all")
     agree(guest, found)
-    assert found.devices[card]["model"] == "T4"
+    device = found.devices[card]
+    assert device["model"] == "Tesla T4"
+    assert device["mdev"]["devices"] == [[uuid, "nvidia-222"] for uuid in MDEVS]
+    for each in device["mdev"]["types"]:
+        kernel = {name: guest.read(f"{types}/{each['id']}/{name}") for name in ("name", "device_api", "description")}
+        assert {name: each[name] for name in kernel} == kernel
+        assert each["available"] == int(guest.read(f"{types}/{each['id']}/available_instances"))
+    assert [each["available"] for each in device["mdev"]["types"]] == [14, 7]
 
 
 def test_card_whose_driver_does_not_bind(guest: Guest) -> None:
@@ -101,6 +142,24 @@ def test_card_whose_driver_does_not_bind(guest: Guest) -> None:
     agree(guest, found)
     assert found.devices[card]["model"] == "A100 PCIe 40GB"
     assert found.devices[card]["driver"] is None
+
+
+def test_nvidia_card_without_nvidias_library(guest: Guest) -> None:
+    card = guest.plug(gpu(driver="nvidia"))
+    found = guest.discover("--all")
+    agree(guest, found)
+    assert [(each["source"], each["device"]) for each in found.problems] == [("nvml", card)]
+    assert found.ran.code == 4
+
+
+def test_serial_number_is_the_identity(guest: Guest) -> None:
+    card = guest.plug(gpu(serial=SERIAL))
+    before = guest.discover("--all").devices[card]
+    assert before["identity"]["value"] == f"{SERIAL.to_bytes(8).hex('-')}/0"
+    guest.unplug(card)
+    elsewhere = guest.plug(gpu(serial=SERIAL, numa=1))
+    assert elsewhere != card
+    assert guest.discover("--all").devices[elsewhere]["id"] == before["id"]
 
 
 def test_domain_of_more_than_four_digits(guest: Guest) -> None:

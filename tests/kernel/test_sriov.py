@@ -4,8 +4,10 @@
 
 from __future__ import annotations
 
+import pytest
+
 from .cards import gpu
-from .guest import PCI, Guest, eventually
+from .guest import NOBODY, PCI, Guest, eventually
 from .truth import agree, truth
 
 
@@ -17,7 +19,9 @@ def test_nic_and_nvme_controller_with_drivers_of_their_own(guest: Guest) -> None
     agree(guest, found)
     nic, controller = found.devices[pfs["igb"]], found.devices[pfs["nvme"]]
     assert (nic["kind"], controller["kind"]) == ("nic", "nvme")
-    assert [each["name"] for each in nic["net"]["interfaces"]] == guest.names(f"{PCI}/{pfs['igb']}/net")
+    (interface,) = nic["net"]["interfaces"]
+    assert [interface["name"]] == guest.names(f"{PCI}/{pfs['igb']}/net")
+    assert interface["mac"] == guest.read(f"/sys/class/net/{interface['name']}/address")
     assert (nic["sriov"]["total_vfs"], controller["sriov"]["total_vfs"]) == (7, 4)
 
 
@@ -39,6 +43,7 @@ def test_pf_with_another_driver_or_none(guest: Guest) -> None:
     assert found.devices[card]["driver"] == "vfio-pci"
 
 
+@pytest.mark.xfail(reason="uevent waits for the device's lock")
 def test_vf_that_a_machine_holds_while_it_is_removed_is_no_device(guest: Guest) -> None:
     """The kernel takes the links between PF and VF away first, and then waits for the machine."""
     card = guest.plug(gpu(vfs=4))
@@ -63,7 +68,11 @@ def test_vf_in_use_by_a_machine(guest: Guest) -> None:
     vfs = guest.set_vfs(card, 2)
     guest.bind(vfs[1], "vfio-pci")
     machine = guest.hold(vfs[1])
-    found = guest.discover("--all")
+    found, nobody = guest.discover("--all"), guest.discover("--all", user=NOBODY)
     machine.end()
     agree(guest, found)
-    assert found.problems == []
+    shown = found.devices[card]["sriov"]["vfs"]
+    assert [vf["in_use_by"] for vf in shown] == [None, f"python3 (pid {machine.pid})"]
+    assert found.problems == found.notes == nobody.problems == []
+    assert [vf["in_use_by"] for vf in nobody.devices[card]["sriov"]["vfs"]] == [None, None]
+    assert any("only root" in note for note in nobody.notes)

@@ -10,11 +10,14 @@ from __future__ import annotations
 
 import base64
 import errno
+import functools
+import itertools
 import json
 import os
 import signal
 import socket
 import subprocess
+import sys
 import threading
 import time
 import traceback
@@ -125,6 +128,55 @@ def start_process(request: Answer) -> subprocess.Popen[bytes]:
     )
 
 
+class Command:
+    """The process that runs devagent over and over; see command.py."""
+
+    def __init__(self) -> None:
+        command = [sys.executable, "/opt/devagent/command.py"]
+        environment = {**os.environ, "PYTHONPATH": "/opt/devagent/lib", "PYTHONDONTWRITEBYTECODE": "1"}
+        self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment)
+        self._numbers = itertools.count(1)
+        self._runs: dict[int, Answer] = {}
+        self._changed = threading.Condition()
+        threading.Thread(target=self._receive, daemon=True).start()
+
+    def run(self, argv: list[str], user: int | None, timeout: float) -> Answer:
+        """Runs it once; kills it when its time is up."""
+        assert self._process.stdin is not None
+        with self._changed:
+            number = next(self._numbers)
+            self._runs[number] = {}
+            self._process.stdin.write(json.dumps({"number": number, "argv": argv, "user": user}).encode() + b"\n")
+            self._process.stdin.flush()
+            done = self._changed.wait_for(lambda: "code" in self._runs[number], timeout)
+            ran = self._runs.pop(number)
+        if not done:
+            os.killpg(ran["pid"], signal.SIGKILL)
+            raise TimeoutError(errno.ETIMEDOUT, f"devagent {' '.join(argv)} ran longer than {timeout} s")
+        said = {name: Path(f"/tmp/run-{number}.{name}").read_text(errors="replace") for name in ("out", "err")}
+        return {"code": ran["code"], **said}
+
+    def _receive(self) -> None:
+        assert self._process.stdout is not None
+        for line in self._process.stdout:
+            answer = json.loads(line)
+            with self._changed:
+                if answer["number"] in self._runs:
+                    self._runs[answer["number"]].update(answer)
+                    self._changed.notify_all()
+
+
+@functools.cache
+def the_command() -> Command:
+    """Gives the one process, starting it when it is first wanted."""
+    return Command()
+
+
+def devagent(request: Answer) -> Answer:
+    """Runs the command devagent."""
+    return the_command().run(request["argv"], request["user"], request["timeout"])
+
+
 def text(request: Answer, key: str) -> bytes | None:
     """Gives a text of the request as bytes."""
     return request[key].encode() if request.get(key) is not None else None
@@ -138,6 +190,11 @@ def call(request: Answer) -> Any:
 
 
 def read(request: Answer) -> str:
+    """Gives a file's text."""
+    return Path(request["path"]).read_text()
+
+
+def data(request: Answer) -> str:
     """Gives a file's bytes, in base 64."""
     return base64.b64encode(Path(request["path"]).read_bytes()).decode()
 
@@ -168,8 +225,10 @@ DO: dict[str, Callable[[Answer], Any]] = {
     "run": run,
     "start": start,
     "wait": wait,
+    "devagent": devagent,
     "call": call,
     "read": read,
+    "data": data,
     "write": write,
     "names": names,
     "link": link,
