@@ -11,9 +11,7 @@ from typing import Final
 
 from devagent.errors import RootError, Unreadable
 from devagent.sources import pci
-from devagent.sources.archive import SUFFIXES, read_archive
 from devagent.sources.host import Directory, Tree
-from devagent.sources.replay import replayed
 
 MACHINE: Final = Path("/")
 NAME: Final = "devagent/name"
@@ -47,12 +45,16 @@ def kept_name(tree: Tree) -> str | None:
 
 def name_of(root: Path) -> str:
     """Gives a name for a host that does not say its own: the archive's or directory's, without suffix."""
+    from devagent.sources.archive import SUFFIXES
+
     name = root.resolve().name
     suffix = next((suffix for suffix in SUFFIXES if name.endswith(suffix)), "")
     return name.removesuffix(suffix)
 
 
 def _replayed(tree: Tree, root: Path) -> Tree:
+    from devagent.sources.replay import replayed
+
     try:
         return replayed(tree)
     except Unreadable as error:
@@ -64,6 +66,8 @@ def _top(root: Path) -> Tree:
         if root.is_dir():
             return Directory(root)
         if root.is_file():
+            from devagent.sources.archive import read_archive
+
             return read_archive(root)
     except Unreadable as error:
         raise RootError(str(error)) from None

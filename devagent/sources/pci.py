@@ -45,7 +45,7 @@ _UEVENT: Final = re.compile(
     r"(?:DRIVER=(\S+)\n)?PCI_CLASS=([0-9A-Fa-f]{1,6})\n"
     r"PCI_ID=([0-9A-Fa-f]{4}):([0-9A-Fa-f]{4})\nPCI_SUBSYS_ID=([0-9A-Fa-f]{4}):([0-9A-Fa-f]{4})(?:\n|$)"
 )
-_VIRTFN: Final = re.compile(r"virtfn(0|[1-9][0-9]{0,4})")
+_VIRTFN: Final = re.compile("virtfn(?:0|[1-9][0-9]{0,4})")
 # Linux numbers nodes below MAX_NUMNODES (1 << CONFIG_NODES_SHIFT, at most 10); IOMMU groups are an ida.
 _MAX_NODE: Final = 1023
 _MAX_GROUP: Final = 1 << 30
@@ -143,6 +143,11 @@ class _Scan:
         address = function.address
         physfn = _last(self._link(address, "physfn"))
         root_bus, bridges = self._path(address)
+        found = attributes(
+            self.devices, address, patterns, lambda name, error: self._unread(address, name, error.reason)
+        )
+        if found.get("boot_vga", "0") not in ("0", "1"):
+            self._unread(address, "boot_vga", f"is {found['boot_vga'][:40]!r}, neither 0 nor 1")
         return replace(
             function,
             detailed=True,
@@ -150,15 +155,15 @@ class _Scan:
             numa_node=self._number(address, "numa_node", -1, _MAX_NODE, unknown=-1),
             root_bus=root_bus,
             pcie_path=bridges,
-            attributes=attributes(
-                self.devices, address, patterns, lambda name, error: self._unread(address, name, error.reason)
-            ),
+            attributes=found,
         )
 
     def _sriov(self, pf: Function) -> Sriov | None:
         address = pf.address
         total = self._number(address, "sriov_totalvfs", 0, _MAX_VFS)
         if total is None:
+            if self._link(address, "virtfn0") is not None:
+                self._unread(address, "sriov_totalvfs", "is missing or unread, though there are VFs")
             return None
         device = self._text(address, "sriov_vf_device").lower() or None
         if device is not None and not re.fullmatch("[0-9a-f]{1,4}", device):
@@ -218,9 +223,13 @@ class _Scan:
         """Gives the VFs in the order of their indexes: virtfn0 -> ../0000:3b:00.2 and so on."""
         try:
             with self.devices.below(pf) as folder:
-                links = {int(m[1]): m[0] for m in map(_VIRTFN.fullmatch, folder.names(pattern="virtfn*")) if m}
-                for index, name in sorted(links.items()):
-                    address = self._virtfn(folder, pf, name).rpartition("/")[2]
+                names = [name for name in folder.names(pattern="virtfn*") if _VIRTFN.fullmatch(name)]
+                for index, name in sorted((int(name[len("virtfn") :]), name) for name in names):
+                    try:
+                        address = (folder.link(name) or "").rpartition("/")[2]
+                    except Unreadable as error:
+                        self._unread(pf, "virtfn", error.reason)
+                        continue
                     if address not in self.there:  # being created or removed at this very moment, or a broken link
                         self._unread(pf, "virtfn", f"{index} leads to no function; left out")
                     elif address in self.vfs or address == pf:
@@ -229,13 +238,6 @@ class _Scan:
                         yield index, address
         except Unreadable as error:
             self._unread(pf, "virtfn", error.reason)
-
-    def _virtfn(self, folder: Tree, pf: str, name: str) -> str:
-        try:
-            return folder.link(name) or ""
-        except Unreadable as error:
-            self._unread(pf, "virtfn", error.reason)
-            return ""
 
     def _path(self, address: str) -> tuple[str | None, tuple[str, ...]]:
         """Gives the root bus and the bridges above, from ../../../devices/pci0000:3a/0000:3a:00.0/0000:3b:00.0."""
@@ -252,9 +254,9 @@ class _Scan:
         except Unreadable as error:
             self._unread(address, "iommu_group", error.reason)
             return None
-        name = _last(target)
-        if name is None:
+        if target is None:
             return None
+        name = target.rpartition("/")[2]
         if name.isascii() and name.isdigit() and (group := int(name)) < _MAX_GROUP:
             return group
         self._unread(address, "iommu_group", f"leads to {name!r}, which is no group")
@@ -288,15 +290,8 @@ class _Scan:
         try:
             return self.devices.link(path or f"{address}/{name}")
         except Unreadable as error:
-            self._unread(address, "virtfn" if name.startswith("virtfn") else name, error.reason)
+            self._unread(address, name, error.reason)
             return None
-
-    def _names(self, address: str, pattern: str) -> list[str]:
-        try:
-            return self.devices.names(address, pattern)
-        except Unreadable as error:
-            self._unread(address, pattern.rstrip("*"), error.reason)
-            return []
 
     def _on_host(self, path: str, pattern: str = "*") -> list[str] | None:
         try:

@@ -42,18 +42,14 @@ def host_use(host: Tree, problems: list[Problem]) -> tuple[dict[str, str], bool]
 
 def _is_whole(host: Tree, problems: list[Problem]) -> bool:
     """Tells whether what the routes and mounts name can be looked up: sysfs without any interface or disk is torn."""
-    try:
-        torn = [
-            place
-            for place, finder in ((NET, _routes), (BLOCK, _disk_mounts))
-            if not host.names(place) and next(finder(host), None) is not None
-        ]
-    except Unreadable:
-        return True  # whoever looks it up meets the same error, and says it
-    problems += [
-        Problem("users", None, f"{place} is empty, though the host uses what should be there") for place in torn
-    ]
-    return not torn
+    count = len(problems)
+    for place, finder in ((NET, _routes), (BLOCK, _disk_mounts)):
+        try:
+            if not host.names(place) and next(finder(host), None) is not None:
+                problems.append(Problem("users", None, f"{place} is empty, though the host uses what should be there"))
+        except Unreadable as error:
+            problems.append(Problem("users", None, str(error)))
+    return len(problems) == count
 
 
 def _disk_mounts(host: Tree) -> Iterator[tuple[str, str]]:

@@ -54,10 +54,10 @@ REGISTRY = registry.load()
 VALIDATOR = jsonschema.Draft202012Validator(json.loads(SCHEMA.read_text()))
 PARTS = 10
 # What these do not say any more, nobody knows: that the host itself uses the device.
-_WITNESS = re.compile(r"^proc|^sys$|^sys/(class|dev)|/boot_vga$|/sriov_totalvfs$")
+_WITNESS = re.compile(r"^proc|^sys$|^sys/(class|dev)|/boot_vga$")
 # Nothing but the guards keeps a device from being given.
 EVERYTHING = Policy((Rule("vfs", Match(vfs=True), Mode.VF), Rule("rest", Match(), Mode.WHOLE)), "test")
-ZOO = Path(__file__).with_name("mutants.yaml")
+DESCRIPTION = Path(__file__).with_name("mutants.yaml")
 
 
 @dataclass(frozen=True)
@@ -94,7 +94,7 @@ class World:
 
 @pytest.fixture(scope="module")
 def world(memory: Path) -> World:
-    top = load(generate(ZOO, memory / "zoo"))
+    top = load(generate(DESCRIPTION, memory / "mutants"))
     watch = Watch()
     recorder = Recorder(Mutant([top], watch))
     found = looked_at(recorder)
@@ -140,7 +140,7 @@ def looked_at(tree: Tree) -> Discovery:
 
 
 def document(found: Discovery) -> dict[str, Any]:
-    parsed = json.loads(rendered.render(Look(found, found.host.hostname or "zoo", Nest.NUMA)))
+    parsed = json.loads(rendered.render(Look(found, found.host.hostname or "mutants", Nest.NUMA)))
     assert isinstance(parsed, dict)
     return parsed
 
@@ -283,7 +283,7 @@ def test_the_command_says_what_it_could_not_read(
     world: World, memory: Path, devagent: Devagent, tmp_path: Path, name: str
 ) -> None:
     home = world.homes["0000:3b:00.0"]
-    root = shutil.copytree(memory / "zoo", tmp_path / "zoo", symlinks=True)
+    root = shutil.copytree(memory / "mutants", tmp_path / "mutants", symlinks=True)
     (root / home / "uevent").unlink()
     store(root / home / "uevent", CHANGES[name](None))
     store(root / home / "vendor", None)

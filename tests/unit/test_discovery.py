@@ -97,3 +97,26 @@ def test_a_function_that_does_not_say_what_it_is_is_unknown(host: Path) -> None:
         (gpu / name).mkdir()
     found = look(host)
     assert (found.complete, found.unknown) == (True, frozenset({"0000:3b:00.0"}))
+
+
+@pytest.mark.parametrize("text", ["", "2", "yes"])
+def test_a_display_that_does_not_say_whether_it_is_the_console_is_not_given(tmp_path: Path, text: str) -> None:
+    host = generate(described(port({"id": "10de:20f1", "class": "030000", "driver": "nvidia"})), tmp_path / "h")
+    (host / "sys/bus/pci/devices/0000:3b:00.0/boot_vga").write_text(text)
+    found = look(host)
+    assert found.devices[0].decision.unknown
+    assert [each.problem for each in found.problems] == [f"boot_vga is {text!r}, neither 0 nor 1"]
+
+
+def test_a_pf_that_does_not_say_how_many_vfs_it_can_have_is_not_given_whole(tmp_path: Path) -> None:
+    nic = {
+        "id": "15b3:101d",
+        "class": "020000",
+        "driver": "mlx5_core",
+        "vfs": {"total": 4, "count": 1, "device": "101e"},
+    }
+    host = generate(described(port(nic)), tmp_path / "h")
+    (host / "sys/bus/pci/devices/0000:3b:00.0/sriov_totalvfs").unlink()
+    found = look(host, Policy((rule(class_code=("02",)),), "test"))
+    assert [each.decision.unknown for each in found.devices] == [True]
+    assert "sriov_totalvfs is missing or unread, though there are VFs" in {each.problem for each in found.problems}

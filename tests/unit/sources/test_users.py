@@ -265,3 +265,21 @@ def test_a_disk_behind_nvme_multipath_is_used_on_every_path(tmp_path: Path) -> N
     }
     use = "mounted on /"
     assert uses(write(tmp_path, world)) == ({"0000:3b:00.0": use, "0000:5e:00.0": use}, [])
+
+
+ROUTES = "Iface\tDestination\tGateway\tFlags\tRefCnt\tUse\tMetric\tMask\neth0\t00000000\t0\t3\t0\t0\t0\t00000000\n"
+MOUNTS = "36 35 259:1 / /mnt rw - ext4 /dev/nvme0n1p1 rw\n"
+
+
+@pytest.mark.parametrize(
+    ("world", "place"),
+    [
+        ({"proc/net/route": ROUTES, "sys/class/net/": ""}, "sys/class/net"),
+        ({"proc/self/mountinfo": MOUNTS, "sys/dev/block/": ""}, "sys/dev/block"),
+    ],
+)
+def test_where_nothing_can_be_looked_up_the_use_is_unknown(tmp_path: Path, world: World, place: str) -> None:
+    problems: list[Problem] = []
+    with Directory(write(tmp_path, world)) as tree:
+        assert host_use(tree, problems) == ({}, False)
+    assert [each.problem for each in problems] == [f"{place} is empty, though the host uses what should be there"]
