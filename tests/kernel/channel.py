@@ -19,7 +19,7 @@ from .timeline import Timeline
 PATIENCE_S: Final = 60.0
 """How long a request may take unless it says so itself; the machine may be busy."""
 _PING_S: Final = 30.0
-_SHOWN: Final = 300
+_SHOWN: Final = 150
 
 
 class Channel:
@@ -124,4 +124,4 @@ class Channel:
 
 def _brief(value: object) -> str:
     text = " ".join(f"{key}={item!r}" for key, item in value.items()) if isinstance(value, dict) else repr(value)
-    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}... ({len(text)} characters)"
+    return text if len(text) <= 2 * _SHOWN else f"{text[:_SHOWN]} ({len(text)} characters) {text[-_SHOWN:]}"

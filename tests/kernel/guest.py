@@ -223,9 +223,9 @@ class Guest:
         assert "Traceback" not in ran.err, ran.err
         return ran
 
-    def discover(self, *options: str, user: int | None = None) -> Discovered:
+    def discover(self, *options: str, user: int | None = None, timeout: float = PATIENCE_S) -> Discovered:
         """Runs `devagent discover -o json` and gives what it says."""
-        ran = self.devagent("discover", "-o", "json", *options, user=user)
+        ran = self.devagent("discover", "-o", "json", *options, user=user, timeout=timeout)
         assert ran.code in (0, 4), f"devagent ended with {ran.code}: {ran.err}"
         document = json.loads(ran.out)
         devices = {device["address"]: device for device in document["devices"]}

@@ -41,7 +41,7 @@ def test_capture_says_what_the_guest_says(guest: Guest, tmp_path: Path) -> None:
     here = guest.discover("--all", "--capture", CAPTURE)
     archive = tmp_path / "guest.tar.xz"
     archive.write_bytes(guest.data(CAPTURE))
-    command = [sys.executable, "-m", "devagent", "discover", "--all", "-o", "json", "--root", archive]
+    command: list[str | Path] = [sys.executable, "-m", "devagent", "discover", "--all", "-o", "json", "--root", archive]
     there = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, timeout=60)
     assert (there.returncode, there.stderr) == (here.ran.code, "")
     assert there.stdout == here.ran.out

@@ -10,6 +10,8 @@ from .cards import gpu
 from .guest import NOBODY, PCI, Guest, eventually
 from .truth import agree, truth
 
+LONGEST_S = 25
+
 
 def test_nic_and_nvme_controller_with_drivers_of_their_own(guest: Guest) -> None:
     pfs = {each["driver"]: address for address, each in truth(guest).items() if each["driver"] in ("igb", "nvme")}
@@ -53,7 +55,7 @@ def test_vf_that_a_machine_holds_while_it_is_removed_is_no_device(guest: Guest) 
     removal = guest.begin_write(f"{PCI}/{card}/sriov_numvfs", "0")
     eventually(lambda: guest.link(f"{PCI}/{vf}/physfn") is None)
     try:
-        found = guest.discover("--all")
+        found = guest.discover("--all", timeout=LONGEST_S)
         assert not removal.done()
         assert vf in guest.names(PCI)
         assert vf not in found.devices
@@ -73,6 +75,6 @@ def test_vf_in_use_by_a_machine(guest: Guest) -> None:
     agree(guest, found)
     shown = found.devices[card]["sriov"]["vfs"]
     assert [vf["in_use_by"] for vf in shown] == [None, f"python3 (pid {machine.pid})"]
-    assert found.problems == found.notes == nobody.problems == []
+    assert (found.problems, found.notes, nobody.problems) == ([], [], [])
     assert [vf["in_use_by"] for vf in nobody.devices[card]["sriov"]["vfs"]] == [None, None]
     assert any("only root" in note for note in nobody.notes)

@@ -27,6 +27,11 @@ class Timeline:
         return time.monotonic() - self._start
 
     def since(self, start: float = 0) -> str:
-        """Gives the events from `start` on, one per line."""
+        """Gives the events from `start` on, one per line; questions that wait for something are shown once."""
         with self._lock:
-            return "\n".join(f"{when:9.3f}  {who:6}  {what}" for when, who, what in self._events if when >= start)
+            events = [event for event in self._events if event[0] >= start]
+        lines = []
+        for nr, (when, who, what) in enumerate(events):
+            if nr < 2 or (who, what) != events[nr - 2][1:]:
+                lines.append(f"{when:9.3f}  {who:6}  {what}")
+        return "\n".join(lines)

@@ -34,7 +34,7 @@ def main() -> None:
     signal.set_wakeup_fd(wake.fileno())
     running: dict[int, int] = {}
     while True:
-        ready = select.select([0, ended], [], [])[0]
+        ready = select.select([0, ended.fileno()], [], [])[0]
         if 0 in ready:
             line = sys.stdin.buffer.readline()
             if not line:
@@ -43,7 +43,7 @@ def main() -> None:
             pid = begin(request, command)
             running[pid] = request["number"]
             say({"number": request["number"], "pid": pid})
-        if ended in ready:
+        if ended.fileno() in ready:
             ended.recv(4096)
             for pid in tuple(running):
                 if os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None:
