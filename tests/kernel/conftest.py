@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 import shutil
 import sys
@@ -22,6 +23,7 @@ from .payload import REPOSITORY, payload
 
 KEPT = REPOSITORY / "build/kernel"
 """Where the logs of failed scenarios stay."""
+_LAB = pytest.StashKey[Lab]()
 _FAULT = pytest.StashKey[bool]()
 _GUESTS = pytest.StashKey["Guests"]()
 _TAIL = 60
@@ -67,22 +69,31 @@ class Guests:
         return guest
 
 
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Builds what is not built yet; where that cannot be, every scenario is skipped and says why."""
+    scenarios = [item for item in items if item.path.parent == Path(__file__).parent]
+    if config.option.collectonly or not scenarios:
+        return
+    try:
+        config.stash[_LAB] = build(functools.partial(_say, config))
+    except Impossible as error:
+        for item in scenarios:
+            item.add_marker(pytest.mark.skip(reason=str(error)))
+
+
+def _say(config: pytest.Config, text: str) -> None:
+    with config.pluginmanager.getplugin("capturemanager").global_and_fixture_disabled():
+        sys.stdout.write(f"\n== kernel lab: {text}\n")
+        sys.stdout.flush()
+
+
 @pytest.fixture(scope="session")
 def guests(pytestconfig: pytest.Config) -> Iterator[Guests]:
-    """Builds what is not built yet; skips where that cannot be."""
-
-    def say(text: str) -> None:
-        with pytestconfig.pluginmanager.getplugin("capturemanager").global_and_fixture_disabled():
-            sys.stdout.write(f"\n== kernel lab: {text}\n")
-            sys.stdout.flush()
-
-    try:
-        lab = build(say)
-    except Impossible as error:
-        pytest.skip(str(error))
+    """Gives the guests of this session."""
+    say = functools.partial(_say, pytestconfig)
     # Sockets lie in it, whose paths must be short.
     folder = Path(tempfile.mkdtemp(prefix="devagent-kernel-"))
-    running = Guests(lab, payload(cache_folder(), folder, say), folder, say)
+    running = Guests(pytestconfig.stash[_LAB], payload(cache_folder(), folder, say), folder, say)
     pytestconfig.stash[_GUESTS] = running
     yield running
     running.close()

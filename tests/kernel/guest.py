@@ -99,14 +99,14 @@ class Guest:
         timeout: float = PATIENCE_S,
     ) -> Ran:
         """Runs a command to its end, with `text` as its input; with `check` it must succeed."""
-        request = {"argv": command, "user": user, "group": user, "timeout": timeout, "env": _ENVIRONMENT}
+        request = {"argv": command, "user": user, "timeout": timeout}
         ran = Ran(**self.channel.ask("run", patience=timeout + 5, input=text, **request))
         assert not check or ran.code == 0, f"{' '.join(command)} ended with {ran.code}: {ran.err or ran.out}"
         return ran
 
     def start(self, *command: str) -> Process:
         """Starts a command and goes on."""
-        return Process(self, self.channel.ask("start", argv=command, env=_ENVIRONMENT))
+        return Process(self, self.channel.ask("start", argv=command))
 
     def call(self, function: Callable[..., Any], *arguments: Any, patience: float = PATIENCE_S) -> Any:
         """Runs a function of the test in the guest.
@@ -276,9 +276,6 @@ class Guest:
             if address not in self._plugged:
                 return address
         raise AssertionError("no place left for a card")
-
-
-_ENVIRONMENT: Final = {"PYTHONPATH": "/opt/devagent/lib", "PYTHONDONTWRITEBYTECODE": "1"}
 
 
 def _source(function: Callable[..., Any], arguments: tuple[Any, ...]) -> dict[str, Any]:

@@ -28,6 +28,10 @@ def payload(cache: Path, folder: Path, say: Say) -> Path:
     _metadata(stage / "lib")
     for name in ("agent.py", "command.py", "hold.py"):
         shutil.copy(SCRIPTS / "guest" / name, stage)
+    command = stage / "bin/devagent"
+    command.parent.mkdir()
+    command.write_text('#!/bin/sh\nexec python3 -m devagent "$@"\n')
+    command.chmod(0o755)
     if sys.version_info[:2] == tuple(map(int, PYTHON.split("."))):
         # Where it is the guest's Python that runs here, the guest need not compile, which takes it seconds.
         compileall.compile_dir(stage / "lib/devagent", stripdir=stage, prependdir="/opt/devagent", quiet=1)

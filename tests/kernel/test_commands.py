@@ -31,7 +31,7 @@ def _doctor(guest: Guest) -> dict[str, str]:
 def test_command_itself(guest: Guest) -> None:
     """Elsewhere it runs in a process that has imported it before; it must say the same."""
     guest.plug(gpu(vfs=4))
-    ran = guest.run("python3", "-m", "devagent", "discover", "--all", "-o", "json", check=False)
+    ran = guest.run("devagent", "discover", "--all", "-o", "json", check=False)
     assert ran == guest.discover("--all").ran
 
 
@@ -46,7 +46,7 @@ def test_difference_between_before_and_after(guest: Guest) -> None:
 
 @pytest.mark.xfail(strict=False, reason="a device that is unplugged during a look is shown without its facts")
 def test_watch_shows_what_comes_and_goes(guest: Guest) -> None:
-    watch = guest.start("sh", "-c", "exec python3 -u -m devagent discover --watch > /tmp/watch 2>&1")
+    watch = guest.start("sh", "-c", "exec devagent discover --watch > /tmp/watch 2>&1")
     eventually(lambda: guest.run("sh", "-c", "test -s /tmp/watch", check=False).code == 0)
     card = guest.plug(gpu(vfs=4))
     eventually(lambda: card in guest.read("/tmp/watch"))

@@ -30,6 +30,13 @@ NETLINK_KOBJECT_UEVENT = 15
 RECEIVE_BUFFER = 4 << 20
 SO_RCVBUFFORCE = 33
 
+ENVIRONMENT = {
+    **os.environ,
+    "PATH": "/opt/devagent/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+    "PYTHONPATH": "/opt/devagent/lib",
+    "PYTHONDONTWRITEBYTECODE": "1",
+}
+
 Answer = dict[str, Any]
 
 _write = threading.Lock()
@@ -120,9 +127,9 @@ def start_process(request: Answer) -> subprocess.Popen[bytes]:
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         user=request.get("user"),
-        group=request.get("group"),
+        group=request.get("user"),
         extra_groups=[] if request.get("user") else None,
-        env={**os.environ, **request.get("env", {})},
+        env=ENVIRONMENT,
         cwd="/tmp",
         start_new_session=True,
     )
@@ -133,8 +140,7 @@ class Command:
 
     def __init__(self) -> None:
         command = [sys.executable, "/opt/devagent/command.py"]
-        environment = {**os.environ, "PYTHONPATH": "/opt/devagent/lib", "PYTHONDONTWRITEBYTECODE": "1"}
-        self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment)
+        self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=ENVIRONMENT)
         self._numbers = itertools.count(1)
         self._runs: dict[int, Answer] = {}
         self._changed = threading.Condition()
