@@ -29,13 +29,13 @@ from devagent.errors import Unreadable
 from devagent.model.pci import Function, Sriov, VirtualFunction, is_address
 from devagent.model.snapshot import Problem
 from devagent.sources.attributes import attributes
+from devagent.sources.function_files import Files, last
 from devagent.sources.host import Tree
 from devagent.sources.quick import maker
 
 DEVICES: Final = "sys/bus/pci/devices"
 DRIVERS: Final = "sys/bus/pci/drivers"
 MDEV_PARENTS: Final = "sys/class/mdev_bus"
-SOURCE: Final = "pci"
 
 Reads = Callable[[Function], frozenset[str] | None]
 """Tells which further attributes are wanted of a function; None: no details at all."""
@@ -46,9 +46,8 @@ _UEVENT: Final = re.compile(
     r"PCI_ID=([0-9A-Fa-f]{4}):([0-9A-Fa-f]{4})\nPCI_SUBSYS_ID=([0-9A-Fa-f]{4}):([0-9A-Fa-f]{4})(?:\n|$)"
 )
 _VIRTFN: Final = re.compile("virtfn(?:0|[1-9][0-9]{0,4})")
-# Linux numbers nodes below MAX_NUMNODES (1 << CONFIG_NODES_SHIFT, at most 10); IOMMU groups are an ida.
+# Linux numbers nodes below MAX_NUMNODES (1 << CONFIG_NODES_SHIFT, at most 10).
 _MAX_NODE: Final = 1023
-_MAX_GROUP: Final = 1 << 30
 _MAX_VFS: Final = 0xFFFF
 _MANY: Final = 512
 # One for all that have none: a dictionary for each would cost a tenth of the scan.
@@ -78,18 +77,18 @@ class _Said(NamedTuple):
     driver: str | None
 
 
-class _Scan:
+class _Scan(Files):
     """One scan: what has been found so far; a function that does not say what it is is found as None."""
 
     def __init__(self, host: Tree, devices: Tree, reads: Reads, problems: list[Problem]) -> None:
-        self.host, self.devices, self.reads, self.problems = host, devices, reads, problems
-        self.mdev_parents = frozenset(self._on_host(MDEV_PARENTS) or ())
+        super().__init__(host, devices, problems)
+        self.reads = reads
+        self.mdev_parents = frozenset(self.on_host(MDEV_PARENTS) or ())
         self.addresses = self._addresses()
         self.there = frozenset(self.addresses)
         self.make: Callable[..., Function] = maker(Function) if len(self.addresses) > _MANY else Function
         self.found: dict[str, Function | None] = {}
         self.vfs: set[str] = set()
-        self.unread: dict[str, set[str]] = {}
         self.unknown: set[str] = set()
 
     def run(self) -> tuple[dict[str, Function], frozenset[str]]:
@@ -108,28 +107,28 @@ class _Scan:
         addresses = [name for name in names if is_address(name)]
         for name in names if len(addresses) < len(names) else ():
             if not is_address(name):
-                self._problem(None, f"{DEVICES}/{name!r} is not a PCI address; left out")
+                self.problem(None, f"{DEVICES}/{name!r} is not a PCI address; left out")
         # Bus order: hex digits of fixed width, and only a domain above ffff has more of them.
         return sorted(addresses, key=len)
 
     def _function(self, address: str, physfn: str | None = None) -> Function | None:
         """Phase one: a function by its uevent alone, or by single files where that is missing or odd."""
-        match = _UEVENT.match(self._text(address, "uevent"))
+        match = _UEVENT.match(self.text(address, "uevent"))
         said = self._said_slowly(address) if match is None else _said(match)
         if said is None:
             return None
-        return self.make(address, *said, self._group(address), physfn=physfn, attributes=_NO_ATTRIBUTES)
+        return self.make(address, *said, self.group(address), physfn=physfn, attributes=_NO_ATTRIBUTES)
 
     def _said_slowly(self, address: str) -> _Said | None:
-        vendor, device = self._hex(address, "vendor"), self._hex(address, "device")
-        class_code = self._hex(address, "class", digits=6)
+        vendor, device = self.hex(address, "vendor"), self.hex(address, "device")
+        class_code = self.hex(address, "class", digits=6)
         if vendor is None or device is None or class_code is None:
             if self.devices.has(address):  # else it was unplugged while we looked: nothing is wrong
-                self._problem(address, "has no readable vendor, device and class; left out")
+                self.problem(address, "has no readable vendor, device and class; left out")
                 self.unknown.add(address)
             return None
-        subvendor, subdevice = self._hex(address, "subsystem_vendor"), self._hex(address, "subsystem_device")
-        driver = _last(self._link(address, "driver"))
+        subvendor, subdevice = self.hex(address, "subsystem_vendor"), self.hex(address, "subsystem_device")
+        driver = last(self.link(address, "driver"))
         return _Said(vendor, device, class_code, subvendor, subdevice, driver)
 
     def _detail(self, function: Function) -> Function:
@@ -141,18 +140,18 @@ class _Scan:
         if patterns is None:
             return function
         address = function.address
-        physfn = _last(self._link(address, "physfn"))
-        root_bus, bridges = self._path(address)
+        physfn = last(self.link(address, "physfn"))
+        root_bus, bridges = self.place(address)
         found = attributes(
-            self.devices, address, patterns, lambda name, error: self._unread(address, name, error.reason)
+            self.devices, address, patterns, lambda name, error: self.note_unread(address, name, error.reason)
         )
         if found.get("boot_vga", "0") not in ("0", "1"):
-            self._unread(address, "boot_vga", f"is {found['boot_vga'][:40]!r}, neither 0 nor 1")
+            self.note_unread(address, "boot_vga", f"is {found['boot_vga'][:40]!r}, neither 0 nor 1")
         return replace(
             function,
             detailed=True,
             physfn=physfn,
-            numa_node=self._number(address, "numa_node", -1, _MAX_NODE, unknown=-1),
+            numa_node=self.number(address, "numa_node", -1, _MAX_NODE, unknown=-1),
             root_bus=root_bus,
             pcie_path=bridges,
             attributes=found,
@@ -160,14 +159,14 @@ class _Scan:
 
     def _sriov(self, pf: Function) -> Sriov | None:
         address = pf.address
-        total = self._number(address, "sriov_totalvfs", 0, _MAX_VFS)
+        total = self.number(address, "sriov_totalvfs", 0, _MAX_VFS)
         if total is None:
-            if self._link(address, "virtfn0") is not None:
-                self._unread(address, "sriov_totalvfs", "is missing or unread, though there are VFs")
+            if self.link(address, "virtfn0") is not None or "virtfn0" in self.unread.get(address, ()):
+                self.note_unread(address, "sriov_totalvfs", "is missing or unread, though there are VFs")
             return None
-        device = self._text(address, "sriov_vf_device").lower() or None
+        device = self.text(address, "sriov_vf_device").lower() or None
         if device is not None and not re.fullmatch("[0-9a-f]{1,4}", device):
-            self._unread(address, "sriov_vf_device", f"is {device!r}, not a device id")
+            self.note_unread(address, "sriov_vf_device", f"is {device!r}, not a device id")
             device = None
         return Sriov(total, device.zfill(4) if device else None, tuple(self._vfs(pf)))
 
@@ -176,7 +175,7 @@ class _Scan:
         for index, address in self._virtfns(pf.address):
             vf = self.found[address] = self._vf(address, pf, like)
             if vf is None:  # it went away at this very moment
-                self._unread(pf.address, "virtfn", f"{index} leads to no function; left out")
+                self.note_unread(pf.address, "virtfn", f"{index} leads to no function; left out")
                 continue
             self.vfs.add(address)
             yield VirtualFunction(index, address, vf.driver, vf.iommu_group)
@@ -191,7 +190,7 @@ class _Scan:
             return before and replace(before, physfn=pf.address)
         if like is None:
             return self._function(address, pf.address)
-        driver, group = self.bound.get(address), self._group(address)
+        driver, group = self.bound.get(address), self.group(address)
         if driver is None and group is None:
             return self._function(address, pf.address)
         return self.make(
@@ -214,7 +213,7 @@ class _Scan:
     @cached_property
     def bound(self) -> Mapping[str, str]:
         """The driver of each function that has one: in the driver's directory is a link called like the function."""
-        drivers = {name: self._on_host(f"{DRIVERS}/{name}", "*:*.*") for name in self._on_host(DRIVERS) or ()}
+        drivers = {name: self.on_host(f"{DRIVERS}/{name}", "*:*.*") for name in self.on_host(DRIVERS) or ()}
         if None in drivers.values():
             return {}
         return {address: name for name, addresses in drivers.items() for address in addresses or ()}
@@ -228,91 +227,19 @@ class _Scan:
                     try:
                         address = (folder.link(name) or "").rpartition("/")[2]
                     except Unreadable as error:
-                        self._unread(pf, "virtfn", error.reason)
+                        self.note_unread(pf, "virtfn", error.reason)
                         continue
                     if address not in self.there:  # being created or removed at this very moment, or a broken link
-                        self._unread(pf, "virtfn", f"{index} leads to no function; left out")
+                        self.note_unread(pf, "virtfn", f"{index} leads to no function; left out")
                     elif address in self.vfs or address == pf:
-                        self._unread(pf, "virtfn", f"{index} leads to {address}, which cannot be its VF; left out")
+                        self.note_unread(pf, "virtfn", f"{index} leads to {address}, which cannot be its VF; left out")
                     else:
                         yield index, address
         except Unreadable as error:
-            self._unread(pf, "virtfn", error.reason)
-
-    def _path(self, address: str) -> tuple[str | None, tuple[str, ...]]:
-        """Gives the root bus and the bridges above, from ../../../devices/pci0000:3a/0000:3a:00.0/0000:3b:00.0."""
-        target = self._link(address, "path", address)
-        if target is None:
-            return None, ()
-        parts = target.split("/")
-        root_bus = next((part for part in parts if part.startswith("pci") and ":" in part), None)
-        return root_bus, tuple(part for part in parts[:-1] if is_address(part))
-
-    def _group(self, address: str) -> int | None:
-        try:
-            target = self.devices.link(f"{address}/iommu_group")
-        except Unreadable as error:
-            self._unread(address, "iommu_group", error.reason)
-            return None
-        if target is None:
-            return None
-        name = target.rpartition("/")[2]
-        if name.isascii() and name.isdigit() and (group := int(name)) < _MAX_GROUP:
-            return group
-        self._unread(address, "iommu_group", f"leads to {name!r}, which is no group")
-        return None
-
-    def _number(self, address: str, name: str, low: int, high: int, unknown: int | None = None) -> int | None:
-        text = self._try_text(address, name)
-        if text is None:
-            return None
-        if re.fullmatch(r"-?[0-9]{1,10}", text) and low <= (number := int(text)) <= high:
-            return None if number == unknown else number
-        self._unread(address, name, f"is {text[:40]!r}, not a number from {low} to {high}")
-        return None
-
-    def _hex(self, address: str, name: str, digits: int = 4) -> str | None:
-        """Gives the digits of `0x10de` or `0x030200` in lower case."""
-        match = re.fullmatch(f"0x([0-9A-Fa-f]{{{digits}}})", self._text(address, name))
-        return match[1].lower() if match else None
-
-    def _text(self, address: str, name: str) -> str:
-        return self._try_text(address, name) or ""
-
-    def _try_text(self, address: str, name: str) -> str | None:
-        try:
-            return self.devices.text(f"{address}/{name}")
-        except Unreadable as error:
-            self._unread(address, name, error.reason)
-            return None
-
-    def _link(self, address: str, name: str, path: str | None = None) -> str | None:
-        try:
-            return self.devices.link(path or f"{address}/{name}")
-        except Unreadable as error:
-            self._unread(address, name, error.reason)
-            return None
-
-    def _on_host(self, path: str, pattern: str = "*") -> list[str] | None:
-        try:
-            return self.host.names(path, pattern)
-        except Unreadable as error:
-            self._problem(None, str(error))
-            return None
-
-    def _unread(self, address: str, name: str, problem: str) -> None:
-        self.unread.setdefault(address, set()).add(name)
-        self._problem(address, f"{name} {problem}")
-
-    def _problem(self, device: str | None, problem: str) -> None:
-        self.problems.append(Problem(SOURCE, device, problem))
+            self.note_unread(pf, "virtfn", error.reason)
 
 
 def _said(match: re.Match[str]) -> _Said:
     driver, class_code, vendor, device, subvendor, subdevice = match.groups()
     code = class_code.lower().zfill(6)
     return _Said(vendor.lower(), device.lower(), code, subvendor.lower(), subdevice.lower(), driver)
-
-
-def _last(target: str | None) -> str | None:
-    return target.rpartition("/")[2] if target else None

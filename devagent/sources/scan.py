@@ -13,7 +13,21 @@ from devagent.model.gpu import KfdNode, NvmlGpu
 from devagent.model.pci import Function, is_address
 from devagent.model.snapshot import Problem, Snapshot
 from devagent.model.user import User
-from devagent.sources import kfd, known, modules, names, nova, nvml, pci, processes, serials, slow, system, users
+from devagent.sources import (
+    function_files,
+    kfd,
+    known,
+    modules,
+    names,
+    nova,
+    nvml,
+    pci,
+    processes,
+    serials,
+    slow,
+    system,
+    users,
+)
 from devagent.sources.apart import Look, Outcome, look_apart
 from devagent.sources.host import Tree
 
@@ -31,7 +45,7 @@ def scan(host: Tree, reads: pci.Reads, asks: Asks, *, state_path: str = known.ST
     try:
         functions, unknown = pci.scan(host, reads, problems)
     except Unreadable as error:
-        problems.append(Problem(pci.SOURCE, None, str(error)))
+        problems.append(Problem(function_files.SOURCE, None, str(error)))
         complete = False
     devices = {each.address: each for each in functions.values() if each.detailed}
     earlier = known.load(host, state_path, problems)

@@ -169,6 +169,11 @@ def test_a_file_that_is_no_document_exits_2_in_one_line(
     assert len(ran.err.splitlines()) == 1
 
 
+def hears_ctrl_c() -> None:
+    """Undoes what a shell does to what it starts in the background: such programs ignore SIGINT."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 @contextmanager
 def watching(*arguments: str | Path) -> Iterator[subprocess.Popen[str]]:
     """Runs the command with its output in a pipe, for the time of a `with`."""
@@ -178,6 +183,7 @@ def watching(*arguments: str | Path) -> Iterator[subprocess.Popen[str]]:
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
+        preexec_fn=hears_ctrl_c,
     )
     overdue = threading.Timer(60, process.kill)
     overdue.start()
@@ -231,6 +237,7 @@ def test_watch_draws_anew_on_a_terminal(describe: Describe) -> None:
     host = describe(small())
     child, terminal = pty.fork()
     if child == 0:
+        hears_ctrl_c()
         os.chdir(REPOSITORY)
         os.execv(sys.executable, [sys.executable, "-m", "devagent", "discover", "--watch", "--root", str(host)])
     seen = b""

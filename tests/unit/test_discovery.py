@@ -4,17 +4,22 @@
 
 from __future__ import annotations
 
+import uuid
 from pathlib import Path
 
 import pytest
+import yaml
 from hosts.generate import generate
 
+from devagent.inventory.build import Nest, build
 from devagent.model.claim import Kind
 from devagent.model.pci import Link
 from devagent.model.policy import Policy
+from devagent.sources import known
 
 from .worlds import described, look, port, rule
 
+DESCRIPTIONS = Path(__file__).parents[1] / "hosts"
 UNKNOWN = {"id": "abcd:0001", "class": "ff0000", "driver": "odd"}
 GPU = {"id": "10de:20f1", "class": "030200", "driver": "nvidia"}
 
@@ -120,3 +125,19 @@ def test_a_pf_that_does_not_say_how_many_vfs_it_can_have_is_not_given_whole(tmp_
     found = look(host, Policy((rule(class_code=("02",)),), "test"))
     assert [each.decision.unknown for each in found.devices] == [True]
     assert "sriov_totalvfs is missing or unread, though there are VFs" in {each.problem for each in found.problems}
+
+
+def test_a_gpu_that_goes_to_vfio_pci_keeps_its_provider(tmp_path: Path) -> None:
+    """NVML does not see it there; who it is and how much memory it has was settled before."""
+    bound = yaml.load((DESCRIPTIONS / "hgx.yaml").read_text(), yaml.BaseLoader)
+    freed = bound | {"types": bound["types"] | {"h200": bound["types"]["h200"] | {"driver": "vfio-pci"}}, "nvml": "{}"}
+    before = look(generate(bound, tmp_path / "before"))
+    host = generate(freed, tmp_path / "after")
+    known.save(str(host / "var/lib/devagent"), before.known)
+    after = look(host)
+    assert [device.function.driver for device in after.devices if device.claim.kind is Kind.GPU] == ["vfio-pci"] * 8
+    root = str(uuid.uuid4())
+    one, other = (build(each.devices, root, "h", Nest.NUMA).by_uuid() for each in (before, after))
+    # The one that MIG had divided is whole for NVML's silence; all that were given still are, as who they were.
+    assert one.keys() <= other.keys()
+    assert [device.claim.gpu.memory_mib for device in after.devices if device.claim.gpu] == [143771] * 8

@@ -225,9 +225,13 @@ def test_damaged_failures_are_one_themselves(tmp_path: Path, text: str) -> None:
 
 
 def test_interrupting_it_leaves_nothing_behind(tree: Tree) -> None:
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # what runs in the background ignores it
     threading.Timer(0.3, os.kill, (os.getpid(), signal.SIGINT)).start()
-    with pytest.raises(KeyboardInterrupt):
-        look_apart(tree, [look(lambda _: time.sleep(5), "abc", limit=4.0)])
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            look_apart(tree, [look(lambda _: time.sleep(5), "abc", limit=4.0)])
+    finally:
+        signal.signal(signal.SIGINT, before)
     time.sleep(0.1)
 
 
