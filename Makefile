@@ -3,13 +3,13 @@ VENV ?= .venv
 PYTHON ?= python3
 BIN := $(VENV)/bin
 
-.PHONY: run test lint unit demo-host clean
+.PHONY: run test lint unit test-kernel demo-host clean
 
 run: $(VENV)/.run
 	@echo "== devagent demo: this machine, a real Placement, and what a scheduler asks"
 	@$(BIN)/devagent demo
 
-test: $(VENV)/.test lint unit
+test: $(VENV)/.test lint unit test-kernel
 
 lint: $(VENV)/.test
 	@echo "== ruff: style"
@@ -24,6 +24,11 @@ unit: $(VENV)/.test
 	@tools/nova-venv $(VENV)/nova
 	@echo "== pytest"
 	@$(BIN)/python -m pytest
+
+# Virtual accelerators in a virtual machine; what it is made of is built once, which takes two minutes.
+test-kernel: $(VENV)/.test
+	@echo "== pytest: on a real kernel"
+	@$(BIN)/python -m pytest tests/kernel
 
 # The generated host that `devagent demo` shows where the machine has nothing to show.
 demo-host: $(VENV)/.test

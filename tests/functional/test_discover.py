@@ -45,7 +45,9 @@ def test_output_is_the_golden_one(hosts: dict[str, Path], devagent: Devagent, na
 
 
 def test_every_golden_file_is_compared() -> None:
-    assert {path.name for path in GOLDEN.iterdir()} == {f"{name}.{form}" for name in NAMES for form in FORMATS}
+    assert {path.name for path in GOLDEN.iterdir()} == {
+        f"{name}.{form}" for name in (*NAMES, "guest") for form in FORMATS
+    }
 
 
 def test_the_picture_of_the_readme_is_what_is_drawn(hosts: dict[str, Path], devagent: Devagent) -> None:
