@@ -39,9 +39,6 @@ def test_hot_plug(guest: Guest, port: str, numa: int | None) -> None:
     assert address not in found.devices
 
 
-@pytest.mark.xfail(
-    strict=False, reason="VFs made during a look are called broken links, and a device that goes loses its facts"
-)
 def test_devices_that_come_and_go_during_looks(guest: Guest) -> None:
     """Looks again and again; each may show a device or not, but what it shows must be so."""
     stays = guest.plug(gpu(numa=0, vfs=4))

@@ -6,8 +6,6 @@ from __future__ import annotations
 
 import json
 
-import pytest
-
 from .cards import gpu
 from .guest import Guest, eventually
 
@@ -44,7 +42,6 @@ def test_difference_between_before_and_after(guest: Guest) -> None:
     assert card in ran.out
 
 
-@pytest.mark.xfail(strict=False, reason="a device that is unplugged during a look is shown without its facts")
 def test_watch_shows_what_comes_and_goes(guest: Guest) -> None:
     watch = guest.start("sh", "-c", "exec devagent discover --watch > /tmp/watch 2>&1")
     eventually(lambda: guest.run("sh", "-c", "test -s /tmp/watch", check=False).code == 0)

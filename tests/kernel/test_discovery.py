@@ -191,7 +191,6 @@ def test_what_the_host_uses_is_left_to_it(guest: Guest) -> None:
         assert why in found.devices[address]["decision"]["reason"]
 
 
-@pytest.mark.xfail(reason="uevent waits for the device's lock, here as in Linux 6.10 to 6.14")
 def test_lock_of_a_device_holds_up_nobody(guest: Guest) -> None:
     card = guest.plug(gpu(vfs=16))
     guest.write("/sys/devices/platform/lab_pci/delay_ms", "20000")
