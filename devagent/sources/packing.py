@@ -3,7 +3,7 @@
 """Packs what a Recorder noted into an archive that `--root` replays: the same host, file by file.
 
     HOST/sys/bus/pci/devices/0000:3b:00.0 -> ../../../devices/pci0000:3a/0000:3a:01.0/0000:3b:00.0
-    HOST/sys/devices/pci0000:3a/0000:3a:01.0/0000:3b:00.0/uevent
+    HOST/sys/devices/pci0000:3a/0000:3a:01.0/0000:3b:00.0/modalias
     HOST/devagent/name                      what the host is called in Placement
     HOST/devagent/unreadable.json           what could not be read, and why; see `replay`
 

@@ -3,7 +3,7 @@
 """Makes frozen dataclasses at the price of mutable ones, where a scan makes thousands of them.
 
 A frozen dataclass sets each of its fields through `object.__setattr__`: to make a Function of 22 fields takes
-as long as to read its uevent from the kernel. A mutable twin with the same slots takes a third of that, and
+as long as to read its modalias from the kernel. A mutable twin with the same slots takes a third of that, and
 an object may change its class for one that is laid out alike.
 """
 
