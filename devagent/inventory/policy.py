@@ -135,7 +135,11 @@ def _device(function: Function, claim: Claim, rule: Rule | None, settled: Identi
 
 # What decides whether a device may be given, which it is and how much of it there is. With one of these
 # unread, nothing can be said; without any other, only less.
-_CRUCIAL = frozenset({"path", "iommu_group", "boot_vga", "physfn", "sriov_totalvfs", "virtfn", "nvml"})
+_CRUCIAL = frozenset({"path", "iommu_group", "boot_vga", "physfn", "sriov_totalvfs", "virtfn", "nvml", "driver"})
+
+
+# The host mounts no filesystem from these and has no route by them: whatever it uses, it is not one of them.
+_NEVER_MOUNTED = frozenset({Kind.GPU, Kind.QAT, Kind.ACCELERATOR})
 
 
 def _decide(function: Function, claim: Claim, rule: Rule | None, around: Surroundings) -> Decision:
@@ -151,7 +155,7 @@ def _decide(function: Function, claim: Claim, rule: Rule | None, around: Surroun
     resource_class = rule.resource_class or claim.offers.get(rule.mode)
     if rule.mode not in claim.offers or resource_class is None:
         return Decision(False, _not_offered(claim, rule.mode), rule.name)
-    if not around.snapshot.host_use_known:
+    if not around.snapshot.host_use_known and claim.kind not in _NEVER_MOUNTED:
         reason = "unknown: what the host itself uses could not be read; what was reported of it stays"
         return Decision(False, reason, rule.name, unknown=True)
     if rule.mode is Mode.WHOLE:

@@ -34,6 +34,17 @@ class Files:
         root_bus = next((part for part in parts if part.startswith("pci") and ":" in part), None)
         return root_bus, tuple(part for part in parts[:-1] if is_address(part))
 
+    def driver(self, address: str) -> str | None:
+        """Gives the kernel driver that is bound; None if none is, or it is unread."""
+        target = self.link(address, "driver")
+        if target is None:
+            return None
+        name = target.rpartition("/")[2]
+        if name in ("", ".", ".."):
+            self.note_unread(address, "driver", f"leads to {target!r}, which is no driver")
+            return None
+        return name
+
     def group(self, address: str) -> int | None:
         """Gives the number of the IOMMU group; None if it has none, or it is unread."""
         try:

@@ -116,7 +116,7 @@ class _Scan(Files):
         said = self._said_slowly(address) if match is None else _said(match)
         if said is None:
             return None
-        driver, group = last(self.link(address, "driver")), self.group(address)
+        driver, group = self.driver(address), self.group(address)
         return self.make(address, *said, driver, group, physfn=physfn, attributes=_NO_ATTRIBUTES)
 
     def _said_slowly(self, address: str) -> _Said | None:

@@ -284,8 +284,8 @@ def test_the_command_says_what_it_could_not_read(
 ) -> None:
     home = world.homes["0000:3b:00.0"]
     root = shutil.copytree(memory / "mutants", tmp_path / "mutants", symlinks=True)
-    (root / home / "uevent").unlink()
-    store(root / home / "uevent", CHANGES[name](None))
+    (root / home / "modalias").unlink()
+    store(root / home / "modalias", CHANGES[name](None))
     store(root / home / "vendor", None)
     ran = devagent("discover", "--root", root, "-o", "json")
     assert (ran.code, ran.err) == (4, "")

@@ -180,11 +180,11 @@ UNKNOWN = {
     "a driver that raises": (raising("claim"), "0000:3b:00.0: driver nvidia failed: RuntimeError: broken [nvidia]"),
     "a driver that cannot be loaded": (raising("__init__"), "host: driver cannot be loaded: RuntimeError: broken"),
     "ids": (
-        unreadable(f"{GPU}/uevent", f"{GPU}/vendor", f"{GPU}/device"),
+        unreadable(f"{GPU}/modalias", f"{GPU}/vendor", f"{GPU}/device"),
         "0000:3b:00.0: has no readable vendor, device and class",
     ),
     "ids of a PF": (
-        unreadable(f"{NIC}/uevent", f"{NIC}/vendor", f"{NIC}/device"),
+        unreadable(f"{NIC}/modalias", f"{NIC}/vendor", f"{NIC}/device"),
         "0000:3c:00.0: has no readable vendor, device and class",
     ),
     "SR-IOV": (unreadable(f"{NIC}/sriov_totalvfs"), "0000:3c:00.0: sriov_totalvfs is a directory [pci]"),

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -246,3 +247,15 @@ def test_the_built_in_policy_on_the_described_hosts(discovery: Callable[[str], D
         if device.decision.resource_class:
             counts[device.decision.resource_class] = counts.get(device.decision.resource_class, 0) + 1
     assert counts == MANAGED[name]
+
+
+@pytest.mark.parametrize(
+    ("kind", "given"),
+    [(kind, kind in (Kind.GPU, Kind.QAT, Kind.ACCELERATOR)) for kind in Kind],
+)
+def test_where_the_hosts_own_use_is_unknown_only_what_it_could_use_so_is(kind: Kind, given: bool) -> None:
+    """A ZFS root, whose disks nothing tells, is no reason to take a host's GPUs away."""
+    one = function()
+    seen = replace(snapshot(one), host_use_known=False)
+    decision = decide(seen, rule(), claims=[claim(one, kind)])[one.address].decision
+    assert (decision.managed, decision.unknown) == (given, not given)

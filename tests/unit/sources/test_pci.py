@@ -575,3 +575,10 @@ def test_vfs_that_are_made_while_we_look_are_found(tmp_path: Path) -> None:
     assert sriov is not None
     assert [vf.address for vf in sriov.vfs] == list(VFS)
     assert problems == []
+
+
+@pytest.mark.parametrize("target", ["/", "..", "."])
+def test_a_driver_has_a_name(tmp_path: Path, target: str) -> None:
+    functions, problems = scanned(write(tmp_path, gpu_and(driver=Link(target))))
+    assert functions[GPU_ADDRESS].driver is None
+    assert problems == [f"{GPU_ADDRESS}: driver leads to {target!r}, which is no driver"]
