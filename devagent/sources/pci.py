@@ -95,6 +95,7 @@ class _Scan(Files):
             if address not in self.found:
                 function = self._function(address)
                 self.found[address] = function if function is None or function.is_bridge else self._detail(function)
+        self._find_going()
         if len(self.found) > len(self.addresses):  # VFs were made while we looked
             self.addresses = _in_bus_order(self.found)
         functions = {address: function for address in self.addresses if (function := self.found[address]) is not None}
@@ -167,23 +168,28 @@ class _Scan(Files):
         if device is not None and not re.fullmatch("[0-9a-f]{1,4}", device):
             self.note_unread(address, "sriov_vf_device", f"is {device!r}, not a device id")
             device = None
-        sriov = Sriov(total, device.zfill(4) if device else None, tuple(self._vfs(pf)))
-        self._find_going(pf, sriov)
-        return sriov
+        return Sriov(total, device.zfill(4) if device else None, tuple(self._vfs(pf)))
 
-    def _find_going(self, pf: Function, sriov: Sriov) -> None:
+    def _find_going(self) -> None:
         """Finds the VFs that are being removed while somebody holds them: their links have gone first."""
+        functions = [each for each in self.found.values() if each is not None and each.physfn is None]
+        pfs = [(each, each.sriov.vf_device_id) for each in functions if each.sriov and each.sriov.vf_device_id]
+        ids = {(pf.vendor_id, device) for pf, device in pfs}
+        orphans = {each.address: each for each in functions if (each.vendor_id, each.device_id) in ids}
+        orphans = {address: each for address, each in orphans.items() if each.sriov is None}
+        for pf, device in pfs if orphans else ():
+            for index, address in self._places(pf):
+                vf = orphans.get(address)
+                if vf is not None and (vf.vendor_id, vf.device_id) == (pf.vendor_id, device):
+                    self.found[address] = replace(vf, physfn=pf.address)
+                    text = f"{index} is gone, but {address} is still there: it is in use"
+                    self.note_unread(pf.address, "virtfn", text)
+
+    def _places(self, pf: Function) -> Iterator[tuple[int, str]]:
+        """Gives the addresses that the VFs of a PF can have, by their indexes."""
         offset, stride = (self.number(pf.address, f"sriov_{name}", 0, _MAX_VFS) for name in ("offset", "stride"))
-        if not offset or sriov.vf_device_id is None:
-            return
-        for index in range(sriov.total_vfs):
-            address = routed(pf.address, offset + index * (stride or 0))
-            if address not in self.there or address in self.found:
-                continue
-            vf = self._function(address, pf.address)
-            if vf is not None and (vf.vendor_id, vf.device_id) == (pf.vendor_id, sriov.vf_device_id):
-                self.found[address] = vf
-                self.note_unread(pf.address, "virtfn", f"{index} is gone, but {address} is still there: it is in use")
+        for index in range(pf.sriov.total_vfs if pf.sriov and offset else 0):
+            yield index, routed(pf.address, (offset or 0) + index * (stride or 0))
 
     def _vfs(self, pf: Function) -> Iterator[VirtualFunction]:
         like, listed = None, True
