@@ -7,8 +7,8 @@ One `modalias` gives ids and class in one read from the kernel's memory, and the
     pci:v000015B3d0000101Dsv000015B3sd00000083bc02sc00i00
 
 `uevent` would give both, but since "drivers: core: synchronize really_probe() and dev_uevent()" some kernels
-(6.10 to 6.14, Debian's 6.1.176) let its reader wait for the device's lock. `sriov_numvfs` always does; the lock
-is held while VFs are made or removed, for ever if one is removed from under a virtual machine.
+let its reader wait for the device's lock (seen on Debian's 6.1.176). `sriov_numvfs` always does; the lock is
+held while VFs are made or removed, for ever if one is removed from under a virtual machine.
 
 VFs are found by their PF's virtfnN links. Of a PF's first VF the modalias is read too, but not of the others:
 the kernel gives all of them the ids of the first (pci_read_vf_config_common in drivers/pci/iov.c), and lists
