@@ -259,3 +259,9 @@ def test_where_the_hosts_own_use_is_unknown_only_what_it_could_use_so_is(kind: K
     seen = replace(snapshot(one), host_use_known=False)
     decision = decide(seen, rule(), claims=[claim(one, kind)])[one.address].decision
     assert (decision.managed, decision.unknown) == (given, not given)
+
+
+@pytest.mark.parametrize("name", ["nvml", "driver"])
+def test_a_device_of_which_nobody_says_how_it_is_driven_or_divided_is_unknown(name: str) -> None:
+    decision = decide(snapshot(function(unread=frozenset({name}))), rule())["0000:3b:00.0"].decision
+    assert (decision.managed, decision.unknown) == (False, True)

@@ -77,3 +77,19 @@ def test_problems_come_once_and_in_order(tmp_path: Path) -> None:
     ]
     assert len(set(problems)) == len(problems)
     assert all(isinstance(problem, Problem) for problem in problems)
+
+
+class Unplugging(Directory):
+    """A machine whose device is pulled out before the look is over: its files have gone, its link has not yet."""
+
+    def has(self, path: str) -> bool:
+        return not path.endswith("0000:3b:00.0/modalias") and super().has(path)
+
+
+def test_what_is_unplugged_during_the_look_is_gone_and_not_torn(tmp_path: Path) -> None:
+    world = {f"{PCI}/0000:{bus}:00.0/modalias": modalias("10de:20f1") for bus in ("3b", "3c")}
+    world |= {f"{PCI}/0000:3b:00.0/numa_node": "torn"}
+    with Unplugging(write(tmp_path, world), machine=True) as tree:
+        found = scan(tree, lambda _: frozenset(), lambda _: frozenset())
+    assert list(found.functions) == ["0000:3c:00.0"]
+    assert not [each for each in found.problems if each.device == "0000:3b:00.0"]
