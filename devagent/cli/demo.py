@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Final
 
 from devagent.cli import questions
-from devagent.cli.look import Look, look
+from devagent.cli.look import look
 from devagent.cli.render import providers, tree
 from devagent.cli.render.printable import printable
 from devagent.inventory.build import root_uuid
@@ -21,6 +21,7 @@ from devagent.model.provider import Provider
 from devagent.placement import embedded
 from devagent.placement.client import PlacementClient
 from devagent.placement.reporter import Reporter
+from devagent.view import Look
 
 FAILED, PARTIAL = 1, 4
 EXAMPLE: Final = "demo-host.tar.xz"

@@ -12,9 +12,10 @@ from io import TextIOWrapper
 from pathlib import Path
 from typing import Final, NoReturn
 
-from devagent.cli.look import Look, configuration, look, policy
+from devagent.cli.look import configuration, look, policy
 from devagent.errors import ConfigurationError
 from devagent.model.policy import Policy
+from devagent.view import Look
 
 PARTIAL: Final = 4
 # For people, so that an explanation can follow, and each change as it happens.
@@ -72,7 +73,7 @@ def _explained(output: str, rules: Policy) -> Callable[[Look], str]:
         return lambda seen: "\n".join([renderer.render(seen), *section(seen.found.devices, rules)])
 
     def dumped(seen: Look) -> str:
-        from devagent.cli.render.json import document
+        from devagent.document import document
 
         explanations = [as_dict(explain(device, rules)) for device in seen.found.devices]
         return str(renderer.dumped({**document(seen), "explanations": explanations}))
@@ -83,7 +84,7 @@ def _explained(output: str, rules: Policy) -> Callable[[Look], str]:
 def _diff(earlier: Path, take: Callable[[Path], Look], seen: Look) -> int:
     from devagent.cli import difference
     from devagent.cli.earlier import read
-    from devagent.cli.render.json import document
+    from devagent.document import document
 
     found = difference.differences(read(earlier, take), document(seen))
     for line in difference.lines(found):

@@ -10,10 +10,10 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, Final
 
-from devagent.cli.look import Look
-from devagent.cli.render.json import SCHEMA_VERSION, document
+from devagent.document import SCHEMA_VERSION, document
 from devagent.errors import ConfigurationError
 from devagent.sources.archive import SUFFIXES
+from devagent.view import Look
 
 _DEEPEST: Final = 50
 

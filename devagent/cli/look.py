@@ -5,18 +5,16 @@
 from __future__ import annotations
 
 import argparse
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from devagent import registry
-from devagent.discovery import Discovery, discover
-from devagent.errors import ConfigurationError
-from devagent.inventory.build import Nest, build, root_uuid
+from devagent.discovery import discover
+from devagent.inventory.build import Nest
 from devagent.inventory.default_policy import DEFAULT
-from devagent.model.provider import ProviderTree
 from devagent.sources import capture
 from devagent.sources.known import STATE_PATH
+from devagent.view import Look
 
 if TYPE_CHECKING:
     from devagent.model.policy import Policy
@@ -26,27 +24,6 @@ if TYPE_CHECKING:
 # Named here and not taken from devagent.conf, whose import costs more than the whole scan.
 CONFIGURATION = (Path("/etc/devagent/devagent.conf"), Path("/etc/devagent/devagent.conf.d"))
 POLICY = Path("/etc/devagent/devices.yaml")
-
-
-@dataclass(frozen=True, slots=True)
-class Look:
-    """One look at a host, under the name by which Nova knows it or, until it is asked, its own."""
-
-    found: Discovery
-    hostname: str
-    nest: Nest
-
-    def tree(self, root: str | None = None, hostname: str | None = None) -> ProviderTree:
-        """Builds the desired provider tree; without `root`, below the UUID that the host's own files tell."""
-        name = hostname or self.hostname
-        return build(
-            self.found.devices,
-            root or root_uuid(self.found.host, name),
-            name,
-            self.nest,
-            unknown=self.found.unknown,
-            complete=self.found.complete,
-        )
 
 
 def look(
@@ -118,9 +95,4 @@ def policy(args: argparse.Namespace, conf: Any) -> Policy:
 def _read_policy(path: Path) -> Policy:
     from devagent.inventory import policy_file
 
-    try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        reason = (error.strerror or str(error)).lower() if isinstance(error, OSError) else "it is not UTF-8 text"
-        raise ConfigurationError(f"the policy {path} cannot be read: {reason}") from None
-    return policy_file.parse(text, str(path))
+    return policy_file.read(path)

@@ -11,7 +11,7 @@ import time
 from contextlib import nullcontext
 from pathlib import Path
 
-from devagent.cli.look import Look, configuration, look, policy
+from devagent.cli.look import configuration, look, policy
 from devagent.cli.render import changes, words
 from devagent.cli.render.printable import printable
 from devagent.errors import RootProviderMissing
@@ -20,6 +20,7 @@ from devagent.placement import client
 from devagent.placement.reporter import Report, Reporter, Survey
 from devagent.placement.state import StateFile
 from devagent.sources import known
+from devagent.view import Look
 
 FAILED, DIFFERS, PARTIAL = 1, 3, 4
 _WAIT = 10  # seconds between two looks for the compute node's provider

@@ -10,9 +10,9 @@ from datetime import datetime
 from typing import Final, NoReturn, TextIO
 
 from devagent.cli import difference
-from devagent.cli.look import Look
-from devagent.cli.render.json import document
+from devagent.document import document
 from devagent.sources.udev import Changes
+from devagent.view import Look
 
 LONGEST: Final = 30.0
 """Seconds after which it looks again in any case: not all that changes is an event."""

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import json
+import pathlib
 from collections.abc import Iterator, Sequence
 from importlib import resources
 from typing import Any, cast
@@ -13,7 +14,7 @@ import yaml
 from jsonschema import Draft202012Validator
 from jsonschema.exceptions import ValidationError
 
-from devagent.errors import PolicyError
+from devagent.errors import ConfigurationError, PolicyError
 from devagent.model.claim import Kind, Mode
 from devagent.model.policy import Match, Policy, Rule
 from devagent.model.ranges import parse_ranges
@@ -22,6 +23,16 @@ Path = Sequence[str | int]
 
 _MAX_NODES = 100_000
 _SHOWN = 80
+
+
+def read(path: pathlib.Path) -> Policy:
+    """Reads a policy file. Raises ConfigurationError if it cannot be read, PolicyError if it is wrong."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = (error.strerror or str(error)).lower() if isinstance(error, OSError) else "it is not UTF-8 text"
+        raise ConfigurationError(f"the policy {path} cannot be read: {reason}") from None
+    return parse(text, str(path))
 
 
 def parse(text: str, origin: str) -> Policy:

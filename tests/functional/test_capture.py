@@ -19,7 +19,6 @@ import pytest
 from hosts.generate import generate
 
 from devagent import registry
-from devagent.cli.look import Look
 from devagent.cli.render import json as rendered
 from devagent.cli.render import matrix
 from devagent.discovery import discover
@@ -29,6 +28,7 @@ from devagent.sources import capture, known
 from devagent.sources.archive import Archive
 from devagent.sources.packing import pack
 from devagent.sources.recorder import Recorder
+from devagent.view import Look
 
 from .conftest import HOSTS, NAMES, REPOSITORY
 from .test_recorded import N6000, NEC

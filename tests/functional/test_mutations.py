@@ -26,7 +26,6 @@ import pytest
 from hosts.generate import generate
 
 from devagent import registry
-from devagent.cli.look import Look
 from devagent.cli.render import json as rendered
 from devagent.discovery import Discovery, discover
 from devagent.errors import DevagentError
@@ -44,6 +43,7 @@ from devagent.sources.host import Tree
 from devagent.sources.layout import lay_out
 from devagent.sources.pci import DEVICES
 from devagent.sources.recorder import Recorder
+from devagent.view import Look
 
 from .conftest import Devagent
 from .mutants import CHANGES, Change, Mutant, Watch, changed, load, paths

@@ -7,13 +7,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Final
 
-from devagent.cli.look import Look
 from devagent.cli.render import words
 from devagent.cli.render.printable import padded, printable, width
 from devagent.cli.render.table import NOTHING
 from devagent.inventory.distance import LEGEND, UNKNOWN, distance, node
 from devagent.model.claim import Kind
 from devagent.model.device import Device
+from devagent.view import Look
 
 # In this order: what computes first, then what feeds it.
 _LABELS: Final = {

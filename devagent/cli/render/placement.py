@@ -4,9 +4,9 @@
 
 from __future__ import annotations
 
-from devagent.cli.look import Look
 from devagent.cli.render import providers, words
 from devagent.model.provider import Provider
+from devagent.view import Look
 
 
 def render(seen: Look) -> str:

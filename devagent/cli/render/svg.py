@@ -7,7 +7,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Final
 
-from devagent.cli.look import Look
 from devagent.cli.render import words
 from devagent.cli.render.picture.flow import GAP, panels
 from devagent.cli.render.picture.style import band, css, patterns
@@ -15,6 +14,7 @@ from devagent.cli.render.picture.text import escaped, fitted, measured, wrapped
 from devagent.cli.render.picture.topology import nodes
 from devagent.cli.render.table import NOTHING
 from devagent.model.health import State
+from devagent.view import Look
 
 _MARGIN: Final = 32
 _LEAST: Final = 1240

@@ -6,10 +6,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from devagent.cli.look import Look
 from devagent.cli.render import words
 from devagent.cli.render.printable import padded, printable, width
 from devagent.model.device import Device
+from devagent.view import Look
 
 NOTHING = "No devices to give: no GPU, FPGA, accelerator or SR-IOV PF was found."
 

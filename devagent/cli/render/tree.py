@@ -6,11 +6,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from devagent.cli.look import Look
 from devagent.cli.render import words
 from devagent.cli.render.printable import padded, printable, width
 from devagent.model.device import Device
 from devagent.model.ranges import format_ranges
+from devagent.view import Look
 
 
 def render(seen: Look) -> str:

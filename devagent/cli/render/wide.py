@@ -7,12 +7,12 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Final
 
-from devagent.cli.look import Look
 from devagent.cli.render import words
 from devagent.cli.render.printable import printable
 from devagent.cli.render.table import NOTHING, draw
 from devagent.model.device import Device
 from devagent.model.ranges import format_ranges
+from devagent.view import Look
 
 
 def render(seen: Look) -> str:

@@ -7,13 +7,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from typing import TypeVar
 
-from devagent.cli.look import Look
 from devagent.cli.render.printable import printable
 from devagent.model.device import Device
 from devagent.model.gpu import GpuFacts
 from devagent.model.health import State
 from devagent.model.pci import Link, VirtualFunction
 from devagent.model.snapshot import Problem
+from devagent.view import Look
 
 Item = TypeVar("Item")
 

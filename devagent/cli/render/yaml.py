@@ -9,8 +9,8 @@ from typing import Any, Final
 
 import yaml
 
-from devagent.cli.look import Look
-from devagent.cli.render.json import document
+from devagent.document import document
+from devagent.view import Look
 
 
 def render(seen: Look) -> str:

@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from devagent.cli.look import Look
 from devagent.discovery import Discovery
 from devagent.inventory.build import Nest
 from devagent.model.claim import Kind, Mode, NetFacts, NetInterface
@@ -17,6 +16,7 @@ from devagent.model.gpu import GpuFacts, MigFacts, MigInstance, VgpuFacts
 from devagent.model.health import Health, State
 from devagent.model.snapshot import HostFacts, Problem
 from devagent.model.user import User
+from devagent.view import Look
 
 from ..worlds import claim, decide, function, pf, rule, snapshot
 

@@ -14,12 +14,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from devagent.cli.difference import differences, lines
-from devagent.cli.look import Look
-from devagent.cli.render.json import document
 from devagent.discovery import Discovery
+from devagent.document import document
 from devagent.model.pci import Sriov, VirtualFunction
 from devagent.model.snapshot import Problem
 from devagent.model.user import User
+from devagent.view import Look
 
 from .pictures import HOSTILE, gpu, look, nic, troubled
 

@@ -10,10 +10,11 @@ import pytest
 
 from devagent.cli.difference import differences
 from devagent.cli.earlier import read
-from devagent.cli.look import Look
 from devagent.cli.render import json as as_json
 from devagent.cli.render import yaml as as_yaml
+from devagent.document import document
 from devagent.errors import ConfigurationError
+from devagent.view import Look
 
 from .pictures import gpu, look, nic, troubled
 
@@ -26,23 +27,23 @@ def never(path: Path) -> Look:
 def test_what_discover_printed_is_read_again(tmp_path: Path, form: object) -> None:
     path = tmp_path / "earlier"
     path.write_text(form.render(look(gpu(), nic())) + "\n")  # type: ignore[attr-defined]
-    assert differences(read(path, never), as_json.document(look(gpu(), nic()))) == []
+    assert differences(read(path, never), document(look(gpu(), nic()))) == []
 
 
 def test_hostile_names_are_the_same_names(tmp_path: Path) -> None:
     path = tmp_path / "earlier.json"
     path.write_text(as_json.render(troubled()))
-    assert differences(read(path, never), as_json.document(troubled())) == []
+    assert differences(read(path, never), document(troubled())) == []
 
 
 @pytest.mark.parametrize("name", ["host.tar", "host.tar.gz", "host.tar.xz", "host.tar.bz2", "host.tgz"])
 def test_a_capture_is_looked_at(tmp_path: Path, name: str) -> None:
     seen = look(gpu(), nic())
-    assert read(tmp_path / name, lambda path: seen if path.name == name else never(path)) == as_json.document(seen)
+    assert read(tmp_path / name, lambda path: seen if path.name == name else never(path)) == document(seen)
 
 
 def test_a_directory_is_a_capture(tmp_path: Path) -> None:
-    assert read(tmp_path, lambda _: look()) == as_json.document(look())
+    assert read(tmp_path, lambda _: look()) == document(look())
 
 
 WRONG = {
@@ -95,5 +96,5 @@ def test_what_is_no_file_or_no_text_is_refused(tmp_path: Path) -> None:
 def test_a_document_of_an_earlier_devagent_may_have_less(tmp_path: Path) -> None:
     path = tmp_path / "file"
     path.write_text(json.dumps({"schema_version": 1, "devices": [{"address": "0000:3b:00.0", "driver": "x"}]}))
-    found = differences(read(path, never), as_json.document(look(gpu())))
+    found = differences(read(path, never), document(look(gpu())))
     assert [each.sign for each in found] == ["~", "-", "+"]

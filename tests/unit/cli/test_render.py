@@ -12,12 +12,12 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from devagent.cli.look import Look
 from devagent.cli.render import explain, json, matrix, table, tree, wide, words
 from devagent.cli.render.printable import padded, printable, width
 from devagent.model.gpu import GpuFacts, MigFacts, MigInstance
 from devagent.model.pci import Link
 from devagent.model.policy import Policy
+from devagent.view import Look
 
 from ..worlds import rule
 from .pictures import HOSTILE, gpu, look, nic, troubled

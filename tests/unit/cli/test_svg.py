@@ -14,11 +14,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from devagent.cli.look import Look
 from devagent.cli.render import svg
 from devagent.cli.render.picture.text import escaped, fitted, measured, wrapped
 from devagent.discovery import Discovery
 from devagent.inventory.build import Nest
+from devagent.view import Look
 
 from .pictures import HOSTILE, gpu, look, nic, troubled
 

@@ -11,10 +11,10 @@ from typing import TextIO
 
 import pytest
 
-from devagent.cli.look import Look
 from devagent.cli.render import table, tree
 from devagent.cli.watch import LONGEST, watch
 from devagent.sources.udev import Changes, Interval
+from devagent.view import Look
 
 from .pictures import gpu, look, troubled
 
