@@ -98,7 +98,9 @@ class ReportLoop(Loop):
             self._wake.wait(min(due, _TICK))
         self._wake.clear()
         self.beat(self._facts.reported.error)
-        if self._facts.seen is None or self.stopping.is_set():
+        if self.stopping.is_set():
+            return
+        if self._facts.seen is None:
             self._wake.wait(_TICK)
             return
         if time.monotonic() >= self._next or (self._changed and not self._failures):
