@@ -1,24 +1,43 @@
 # SPDX-FileCopyrightText: The devagent authors
 # SPDX-License-Identifier: Apache-2.0
-"""Every option of devagent but those of [placement], which keystoneauth defines.
+"""Every option of devagent but those of [placement], which keystoneauth defines, and of logging, which oslo.log does.
 
-Values are read where parts are built and handed to them; nothing below the commands sees this module.
+Values are read where parts are built and handed to them; nothing below the commands sees this module. What is wrong in
+a file is told with the file, the section and the option: conf_check.py.
 """
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
 
-from oslo_config import cfg
+from oslo_config import cfg, types
 
-from devagent.errors import ConfigurationError
+from devagent import conf_check
 
 CONFIG_FILE: Final = Path("/etc/devagent/devagent.conf")
 CONFIG_DIR: Final = Path("/etc/devagent/devagent.conf.d")
 POLICY_FILE: Final = Path("/etc/devagent/devices.yaml")
+DEFAULT: Final = "DEFAULT"
+_DAY: Final = 86400
+_HOUR: Final = 3600
+
+
+class XidStates(types.Dict):
+    """What an operator makes of XIDs: `79:unhealthy,13:ignore` is {79: "unhealthy", 13: "ignore"}."""
+
+    def __init__(self) -> None:
+        super().__init__(types.String(choices=["ignore", "suspect", "unhealthy"]), type_name="NUMBER:STATE list")
+
+    def __call__(self, value: Any) -> dict[Any, Any]:
+        """Gives the states by number. Raises ValueError."""
+        states = super().__call__(value)
+        for number in map(str, states):
+            if not (number.isascii() and number.isdigit()):
+                raise ValueError(f"{number!r} is no XID: a number is wanted, as in 79:unhealthy,13:ignore")
+        return {int(number): state for number, state in states.items()}
+
 
 DEFAULT_OPTS: Final = (
     cfg.StrOpt(
@@ -28,6 +47,7 @@ DEFAULT_OPTS: Final = (
     ),
     cfg.StrOpt(
         "host",
+        mutable=True,
         help="The hypervisor's hostname as Nova knows it (openstack hypervisor list). Default: the name of "
         "the provider whose UUID Nova keeps in /var/lib/nova/compute_id, else this host's full name.",
     ),
@@ -36,12 +56,14 @@ INVENTORY_OPTS: Final = (
     cfg.StrOpt(
         "policy_file",
         default=str(POLICY_FILE),
+        mutable=True,
         help="The policy: which devices are given to virtual machines, and how. Without the file the "
         "built-in policy is used.",
     ),
     cfg.StrOpt(
         "nest",
         default="numa",
+        mutable=True,
         choices=[
             ("numa", "devices below a provider per NUMA node"),
             ("pcie", "as numa, with a provider per PCIe switch in between"),
@@ -49,53 +71,169 @@ INVENTORY_OPTS: Final = (
         ],
         help="What stands between the compute node's provider and those of its devices.",
     ),
+    cfg.IntOpt(
+        "scan_interval",
+        default=300,
+        min=1,
+        max=_DAY,
+        mutable=True,
+        help="Seconds between two full looks at the host. The kernel's events are acted upon at once; this is the "
+        "net below them, for what makes no event.",
+    ),
+    cfg.IntOpt(
+        "report_interval",
+        default=300,
+        min=1,
+        max=_DAY,
+        mutable=True,
+        help="Seconds after which Placement is compared again though nothing changed here. Costs one small request.",
+    ),
+    cfg.FloatOpt(
+        "debounce",
+        default=0.2,
+        min=0,
+        max=60,
+        mutable=True,
+        help="Seconds of silence that end a burst of the kernel's events: one look is made for all of them.",
+    ),
+    cfg.IntOpt(
+        "look_timeout",
+        default=60,
+        min=1,
+        max=_HOUR,
+        mutable=True,
+        help="Seconds after which a look is given up and its process replaced. What hangs in the kernel is "
+        "given up much earlier, and alone; this is for a driver plug-in that does not return.",
+    ),
+    cfg.IntOpt(
+        "reconcile_interval",
+        default=600,
+        min=1,
+        max=_DAY,
+        mutable=True,
+        help="Seconds between two comparisons of who holds devices: processes here, allocations in Placement.",
+    ),
+)
+HEALTH_OPTS: Final = (
+    cfg.IntOpt(
+        "interval",
+        default=60,
+        min=1,
+        max=_DAY,
+        mutable=True,
+        help="Seconds between two checks of every device's health.",
+    ),
+    cfg.IntOpt(
+        "clean_checks",
+        default=3,
+        min=1,
+        max=1000,
+        mutable=True,
+        help="How many checks in a row must find nothing before a device that was suspect or unhealthy is offered "
+        "again. It is withdrawn at the first sign.",
+    ),
+    cfg.IntOpt(
+        "flap_limit",
+        default=3,
+        min=1,
+        max=1000,
+        mutable=True,
+        help="How often a device may fall ill within flap_window. After that it stays unhealthy until "
+        "`devagent health clear`.",
+    ),
+    cfg.IntOpt(
+        "flap_window",
+        default=_HOUR,
+        min=1,
+        max=30 * _DAY,
+        mutable=True,
+        help="The seconds in which flap_limit counts.",
+    ),
+    cfg.Opt(
+        "xids",
+        type=XidStates(),
+        default={},
+        mutable=True,
+        help="What errors of NVIDIA's driver mean where its own recovery action is not known, besides and instead "
+        "of the built-in table: 79:unhealthy,13:ignore. States: ignore, suspect, unhealthy.",
+    ),
+    cfg.BoolOpt(
+        "kernel_log",
+        default=True,
+        mutable=True,
+        help="Whether /dev/kmsg is followed for XIDs. Without it they are not seen.",
+    ),
+)
+API_OPTS: Final = (
+    cfg.StrOpt(
+        "unix_socket",
+        default="/run/devagent/devagent.sock",
+        help="Where the agent answers `devagent status` and the other commands.",
+    ),
+    cfg.StrOpt(
+        "unix_socket_group",
+        help="The group whose members may ask and command the agent, besides root and the agent's own user.",
+    ),
+    cfg.IntOpt(
+        "threads",
+        default=16,
+        min=1,
+        max=1024,
+        help="How many calls are answered at the same time.",
+    ),
+    cfg.IntOpt(
+        "drain_timeout",
+        default=30,
+        min=0,
+        max=_HOUR,
+        mutable=True,
+        help="Seconds that calls under way are given to end when the agent stops. Keep TimeoutStopSec= of the "
+        "systemd unit above it.",
+    ),
 )
 
 
 def list_opts() -> list[tuple[str, list[cfg.Opt]]]:
     """Gives the options by group, for oslo-config-generator."""
-    return [("DEFAULT", list(DEFAULT_OPTS)), ("inventory", list(INVENTORY_OPTS))]
+    return [
+        (DEFAULT, list(DEFAULT_OPTS)),
+        ("inventory", list(INVENTORY_OPTS)),
+        ("health", list(HEALTH_OPTS)),
+        ("api", list(API_OPTS)),
+    ]
 
 
-def load(files: Sequence[str] = (), dirs: Sequence[str] = ()) -> Any:
+def files(named: Sequence[str] = (), dirs: Sequence[str] = ()) -> tuple[Path, ...]:
+    """Gives the files that `load` reads, in the order in which later ones override earlier ones.
+
+    Raises ConfigurationError if a directory cannot be read.
+    """
+    named, dirs = _chosen(named, dirs)
+    return (*map(Path, named), *(inner for folder in dirs for inner in conf_check.inside(Path(folder))))
+
+
+def load(named: Sequence[str] = (), dirs: Sequence[str] = (), *, strict: bool = False) -> Any:
     """Reads the configuration: what is named, else what stands in /etc/devagent.
 
-    Raises ConfigurationError, with the file and the option.
+    With `strict` a section or option that nobody knows is an error too, and oslo.log's options can be read; that costs
+    imports which a quick command has no time for. Raises ConfigurationError, with the file, section and option.
     """
+    conf_check.check(files(named, dirs), list_opts(), strict=strict)
     conf = cfg.ConfigOpts()
     for group, options in list_opts():
-        conf.register_opts(options, None if group == "DEFAULT" else group)
-    if not files and not dirs:
-        files, dirs = _present(CONFIG_FILE), _present(CONFIG_DIR)
-    for path in (*map(Path, files), *(inner for folder in dirs for inner in _inside(Path(folder)))):
-        _check(path)
-    try:
-        conf(args=[], project="devagent", default_config_files=list(files), default_config_dirs=list(dirs))
-        for option in INVENTORY_OPTS:  # oslo.config checks a value when it is read
-            conf.inventory[option.name]
-    except (cfg.Error, ValueError) as error:
-        # "... from LocationInfo(location=<Locations.user: (4, True)>, detail='/etc/devagent/devagent.conf') ..."
-        text = re.sub(r"LocationInfo\(.*?detail='(.*?)'\)", r"\1", str(error))
-        raise ConfigurationError(f"configuration: {' '.join(text.split())}") from None
+        conf.register_opts(options, None if group == DEFAULT else group)
+    if strict:
+        conf_check.register_logging(conf)
+    named, dirs = _chosen(named, dirs)
+    with conf_check.one_line():
+        conf(args=[], project="devagent", default_config_files=list(named), default_config_dirs=list(dirs))
+        for group, options in list_opts():
+            for option in options:  # a value is checked when it is read
+                _ = conf[option.dest] if group == DEFAULT else conf[group][option.dest]
     return conf
 
 
-def _check(path: Path) -> None:
-    """Reads a file once, since oslo.config's own words do not name one that cannot be read."""
-    try:
-        path.read_text(encoding="utf-8")
-    except OSError as error:
-        raise ConfigurationError(f"configuration: {path}: {(error.strerror or str(error)).lower()}") from None
-    except UnicodeDecodeError:
-        raise ConfigurationError(f"configuration: {path}: is not UTF-8 text") from None
-
-
-def _inside(folder: Path) -> list[Path]:
-    try:
-        return [path for path in sorted(folder.iterdir()) if path.suffix == ".conf"]
-    except OSError as error:
-        raise ConfigurationError(f"configuration: {folder}: {(error.strerror or str(error)).lower()}") from None
-
-
-def _present(path: Path) -> list[str]:
-    return [str(path)] if path.exists() else []
+def _chosen(named: Sequence[str], dirs: Sequence[str]) -> tuple[Sequence[str], Sequence[str]]:
+    if named or dirs:
+        return named, dirs
+    return [str(path) for path in (CONFIG_FILE,) if path.exists()], [str(p) for p in (CONFIG_DIR,) if p.exists()]

@@ -8,6 +8,17 @@
     │   ├── PolicyError          devices.yaml is wrong, with its line and key
     │   └── RootError            --root is not a tree or archive with sysfs in it
     ├── StateError               the state directory is in use by another devagent
+    ├── NoSuchDevice             nothing on this host has the id or address that was asked for
+    ├── NotReady                 the agent does not know yet; ask again
+    ├── ListenError              the API's socket cannot be opened
+    ├── AgentError               the agent did not do what a command asked
+    │   ├── AgentUnreachable         nothing answers on its socket
+    │   ├── AgentDenied              this user may not talk to it
+    │   └── AgentRefused             it answered, and said no
+    ├── LookFailed               the look process died, hung, or could not look at the host
+    ├── PrivilegedError          the privileged process did not do what was asked
+    │   ├── VerbFailed           it was refused or did not work, and says why
+    │   └── VerbStuck            it hangs in the kernel: leave the device alone until it ends
     └── PlacementError           Placement did not do what was asked
         ├── PlacementUnreachable     no usable answer: connection, time-out, 5xx
         ├── PlacementDenied          401 or 403: the credentials
@@ -64,6 +75,66 @@ class RootError(ConfigurationError):
 
 class StateError(DevagentError):
     """The state directory is in use by another devagent."""
+
+
+class LookFailed(DevagentError):
+    """The look process died, hung, or could not look at the host; the next look starts a new one if need be."""
+
+
+class PrivilegedError(DevagentError):
+    """The privileged process did not do what was asked; `verb` is what it was."""
+
+    def __init__(self, verb: str, message: str) -> None:
+        super().__init__(message)
+        self.verb = verb
+
+
+class VerbFailed(PrivilegedError):
+    """A verb was refused, did not work or was ended at its deadline; nothing of it goes on."""
+
+
+class VerbStuck(PrivilegedError):
+    """A verb hangs in the kernel, in the process `pid` that cannot be ended: leave its device alone until it does."""
+
+    def __init__(self, verb: str, message: str, pid: int) -> None:
+        super().__init__(verb, message)
+        self.pid = pid
+
+
+class NoSuchDevice(DevagentError):
+    """Nothing on this host has that id or address."""
+
+    def __init__(self, target: str) -> None:
+        super().__init__(f"{target}: no device of this host has that id or address (`devagent discover` lists them)")
+        self.target = target
+
+
+class NotReady(DevagentError):
+    """The agent does not know yet, for example before its first look; the same call can be made again."""
+
+
+class ListenError(DevagentError):
+    """The API's socket cannot be opened, or another devagent listens on it."""
+
+
+class AgentError(DevagentError):
+    """The agent of this host did not do what a command asked."""
+
+
+class AgentUnreachable(AgentError):
+    """Nothing answers on the agent's socket, not in time, or not as an agent does."""
+
+
+class AgentDenied(AgentError):
+    """The user may not connect to the agent's socket."""
+
+
+class AgentRefused(AgentError):
+    """The agent answered with an error: the HTTP `status`, its stable `code`, and the `request_id` in its log."""
+
+    def __init__(self, message: str, *, status: int, code: str | None, request_id: str | None) -> None:
+        super().__init__(message)
+        self.status, self.code, self.request_id = status, code, request_id
 
 
 class PlacementError(DevagentError):

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 from stevedore import ExtensionManager
 
@@ -19,6 +19,14 @@ from devagent.model.vendors import vendor_name
 LOG = logging.getLogger(__name__)
 
 NAMESPACE = "devagent.drivers"
+
+
+class Made(NamedTuple):
+    """What the drivers made of one function."""
+
+    function: Function
+    claim: Claim | None
+    problems: tuple[Problem, ...]
 
 
 class Registry:
@@ -39,20 +47,35 @@ class Registry:
         """Gives the files that are to be read apart, since the device itself answers."""
         return frozenset(pattern for driver in self.drivers if _recognises(driver, function) for pattern in driver.asks)
 
-    def claims(self, functions: Mapping[str, Function]) -> tuple[dict[str, Claim], list[Problem]]:
+    def claims(
+        self, functions: Mapping[str, Function], made: dict[str, Made] | None = None
+    ) -> tuple[dict[str, Claim], list[Problem]]:
         """Lets each function, VFs and bridges left out, be claimed by the most specific driver.
 
-        A driver that raises leaves its device claimed as unknown (kind `other`, nothing offered).
+        A driver that raises leaves its device claimed as unknown (kind `other`, nothing offered). `made` holds by
+        address what was claimed last time, and is brought up to date: a driver is pure, so what it said of the very
+        same Function it would say again.
         """
         claims: dict[str, Claim] = {}
         problems = list(self.problems)
+        before, now = made or {}, {}
         for function in functions.values():
             if function.is_bridge or function.physfn is not None:
                 continue
-            claim = self._claim(function, problems)
-            if claim is not None:
-                claims[function.address] = claim
+            address = function.address
+            earlier = before.get(address)
+            now[address] = same = earlier if earlier and earlier.function is function else self._made(function)
+            problems += same.problems
+            if same.claim is not None:
+                claims[address] = same.claim
+        if made is not None:
+            made.clear()
+            made.update(now)
         return claims, problems
+
+    def _made(self, function: Function) -> Made:
+        problems: list[Problem] = []
+        return Made(function, self._claim(function, problems), tuple(problems))
 
     def _claim(self, function: Function, problems: list[Problem]) -> Claim | None:
         for driver in self.drivers:

@@ -98,6 +98,8 @@ _CURES: Final = {
     "bus reset": "a reset of its PCIe bus: give it to no one, and reboot this host if it cannot be reset",
     "system reboot": "a reboot of this whole system, its NVSwitches included",
 }
+# The GPU itself works: what it shares with others must be mended before they can work together again.
+_SHARED: Final = ("drain p2p", "recover imex domain")
 
 
 class Nvidia(Driver):
@@ -176,7 +178,8 @@ def _health(nvml: NvmlGpu) -> Health:
         health |= Health(State.SUSPECT, (f"NVML cannot open it: {nvml.failures[0][1]}",))
     if gpu.recovery_action not in (None, "none"):
         cure = _CURES.get(gpu.recovery_action, f"an {gpu.recovery_action} that is not known here")
-        health |= Health(State.UNHEALTHY, (f"its driver asks for {cure.format(address=nvml.address)}",))
+        state = State.SUSPECT if gpu.recovery_action in _SHARED else State.UNHEALTHY
+        health |= Health(state, (f"its driver asks for {cure.format(address=nvml.address)}",))
     if errors and errors.failure:
         health |= Health(State.UNHEALTHY, ("a row of its memory could not be remapped: replace it",))
     if errors and errors.pending:

@@ -5,6 +5,8 @@
 from __future__ import annotations
 
 import argparse
+import os
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -63,18 +65,23 @@ def _recorder(tree: Tree, pack_into: Path | None) -> Recorder | None:
     return Recorder(tree)
 
 
-def configuration(args: argparse.Namespace, *, required: bool = False) -> Any:
+def configuration(args: argparse.Namespace, *, required: bool = False, strict: bool = False) -> Any:
     """Reads the configuration if there is any, or if it is `required`; else gives None.
 
-    Raises ConfigurationError.
+    What stands in /etc/devagent holds a password: who may not read it looks without, and is told. Where it is
+    `required`, or with `strict`, an option that nobody knows is an error. Raises ConfigurationError.
     """
     named = args.config_file or args.config_dir
-    here = args.root == "/" and any(path.exists() for path in CONFIGURATION)
+    here = [path for path in CONFIGURATION if path.exists()] if args.root == "/" else []
     if not (required or named or here):
+        return None
+    secret = [str(path) for path in here if not os.access(path, os.R_OK)]
+    if secret and not (required or named):
+        print(f"devagent: {', '.join(secret)}: not for this user to read; left out", file=sys.stderr)
         return None
     from devagent import conf
 
-    return conf.load(args.config_file, args.config_dir)
+    return conf.load(args.config_file, args.config_dir, strict=strict or required)
 
 
 def policy(args: argparse.Namespace, conf: Any) -> Policy:

@@ -18,12 +18,15 @@ from collections.abc import Sequence
 from importlib import import_module
 from io import TextIOWrapper
 from pathlib import Path
+from typing import Any
 
 import devagent
 from devagent.cli.render.printable import printable
 from devagent.errors import DevagentError
 
 _TERMINATED = 128 + signal.SIGTERM
+# Of those that are no module of devagent.cli by their own name.
+_MODULES = {"agent": "devagent.service.command"}
 OUTPUTS = ("tree", "table", "wide", "matrix", "json", "yaml", "svg", "placement")
 
 
@@ -35,7 +38,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         signal.signal(signal.SIGTERM, lambda *_: sys.exit(_TERMINATED))
     _prepare_output(debug=args.debug)
     try:
-        code = import_module(f"devagent.cli.{args.command}").run(args)
+        code = import_module(_MODULES.get(args.command, f"devagent.cli.{args.command}")).run(args)
         sys.stdout.flush()
     except DevagentError as error:
         logging.getLogger(__name__).debug("the error in full", exc_info=True)
@@ -51,6 +54,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         return 130
     return int(code)
+
+
+def agent() -> int:
+    """Is the command `devagent-agent`."""
+    return main(["agent", *sys.argv[1:]])
 
 
 def _prepare_output(*, debug: bool) -> None:
@@ -93,24 +101,12 @@ def _parser() -> argparse.ArgumentParser:
         )
     )
 
-    report = commands.add_parser("report", help="bring Placement to what this host has")
-    _look_arguments(report)
-    report.add_argument("--dry-run", action="store_true", help="only print what would change (+ ~ -); exit 3 if any")
-    report.add_argument(
-        "--once", action="store_true", help="do not wait for nova-compute to make this host's provider: fail at once"
-    )
-
-    report.add_argument(
-        "--purge",
-        action="store_true",
-        help="delete the emptied providers of devices that are gone; disturbs a running nova-compute for up to 300 s",
-    )
+    _report_arguments(commands.add_parser("report", help="bring Placement to what this host has"))
+    _agent_commands(commands)
 
     doctor = commands.add_parser("doctor", help="check this host and its set-up, and say how to mend what is wrong")
     _look_arguments(doctor)
-    doctor.add_argument(
-        "-o", "--output", choices=("table", "json"), default="table", metavar="table|json", help="default: table"
-    )
+    _output_argument(doctor)
 
     demo = commands.add_parser(
         "demo", help="start a real Placement in this process, report to it, and ask it what a scheduler asks"
@@ -145,11 +141,112 @@ def _discover_arguments(discover: argparse.ArgumentParser) -> None:
     later.add_argument("--watch", action="store_true", help="go on, and show each change as it happens")
 
 
+def _health_arguments(health: argparse.ArgumentParser) -> None:
+    _agent_arguments(health)
+    _output_argument(health)
+    actions = health.add_subparsers(dest="action", metavar="show|set|clear")
+    show = actions.add_parser("show", help="all devices, or one with the evidence (the default)")
+    _device_argument(show, nargs="?")
+    _output_argument(show, default=argparse.SUPPRESS)
+    override = actions.add_parser("set", help="say how a device is, whatever the monitors say")
+    _device_argument(override)
+    override.add_argument("state", choices=("healthy", "suspect", "unhealthy"), metavar="healthy|suspect|unhealthy")
+    override.add_argument("--reason", required=True, metavar="TEXT", help="why, for whoever sees it next")
+    override.add_argument(
+        "--for",
+        dest="expires_in",
+        type=_duration,
+        metavar="TIME",
+        help="90s, 30m, 2h, 7d (default: until it is cleared)",
+    )
+    clear = actions.add_parser("clear", help="let the monitors decide again")
+    _device_argument(clear)
+    for action in (show, override, clear):
+        _socket_argument(action, default=argparse.SUPPRESS)
+
+
+def _device_argument(parser: argparse.ArgumentParser, nargs: str | None = None) -> None:
+    parser.add_argument("device", nargs=nargs, metavar="DEVICE", help="its PCI address or id")
+
+
+def _duration(text: str) -> int:
+    from devagent.cli.health import duration
+
+    return duration(text)
+
+
+def _seconds(text: str) -> int:
+    if not text.isdecimal() or int(text) > 300:
+        raise argparse.ArgumentTypeError(f"{text!r}: say 0 to 300 seconds")
+    return int(text)
+
+
+def _agent_arguments(parser: argparse.ArgumentParser) -> None:
+    _socket_argument(parser)
+    _configuration_arguments(parser)
+
+
+def _socket_argument(parser: argparse.ArgumentParser, default: str | None = None) -> None:
+    parser.add_argument(
+        "--socket",
+        default=default,
+        metavar="PATH",
+        help="the agent's socket (default: as configured, else /run/devagent/devagent.sock)",
+    )
+
+
+def _output_argument(parser: argparse.ArgumentParser, default: str = "table") -> None:
+    parser.add_argument(
+        "-o", "--output", choices=("table", "json"), default=default, metavar="table|json", help="default: table"
+    )
+
+
+def _report_arguments(report: argparse.ArgumentParser) -> None:
+    _look_arguments(report)
+    report.add_argument("--dry-run", action="store_true", help="only print what would change (+ ~ -); exit 3 if any")
+    report.add_argument(
+        "--once", action="store_true", help="do not wait for nova-compute to make this host's provider: fail at once"
+    )
+    report.add_argument(
+        "--purge",
+        action="store_true",
+        help="delete the emptied providers of devices that are gone; disturbs a running nova-compute for up to 300 s",
+    )
+
+
+def _agent_commands(commands: Any) -> None:
+    """Adds the daemon, and the commands that talk to it."""
+    agent = commands.add_parser("agent", help="the daemon: keeps Placement equal to this host, and serves its API")
+    _root_argument(agent)
+    _policy_argument(agent)
+    _configuration_arguments(agent)
+
+    status = commands.add_parser("status", help="how the agent of this host is, and what wants an eye; exit 4 if any")
+    _agent_arguments(status)
+    _output_argument(status)
+
+    _health_arguments(
+        commands.add_parser("health", help="how each device is; set or clear an operator's word about it")
+    )
+
+    rescan = commands.add_parser("rescan", help="have the agent look at the whole host now")
+    _agent_arguments(rescan)
+    rescan.add_argument("--wait", type=_seconds, default=60, metavar="S", help="seconds to wait for it (default: 60)")
+
+
 def _look_arguments(parser: argparse.ArgumentParser) -> None:
     _root_argument(parser)
+    _policy_argument(parser)
+    _configuration_arguments(parser)
+
+
+def _policy_argument(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--policy", metavar="FILE", help="the policy (default: /etc/devagent/devices.yaml, or built in)"
     )
+
+
+def _configuration_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--config-file", action="append", default=[], metavar="PATH", help="a configuration file")
     parser.add_argument("--config-dir", action="append", default=[], metavar="DIR", help="a directory of *.conf files")
 

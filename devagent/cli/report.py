@@ -8,18 +8,23 @@ import argparse
 import socket
 import sys
 import time
-from contextlib import nullcontext
+from contextlib import closing, nullcontext
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from devagent.cli.look import configuration, look, policy
 from devagent.cli.render import changes, words
 from devagent.cli.render.printable import printable
 from devagent.errors import RootProviderMissing
+from devagent.inventory import condition
+from devagent.model.health import Kept
 from devagent.model.provider import ProviderTree
 from devagent.placement import client
 from devagent.placement.reporter import Report, Reporter, Survey
 from devagent.placement.state import StateFile
-from devagent.sources import known
+from devagent.sources import condition_file, known
+from devagent.sources.kernel_log import KernelLog, Told
 from devagent.view import Look
 
 FAILED, DIFFERS, PARTIAL = 1, 3, 4
@@ -42,6 +47,8 @@ def run(args: argparse.Namespace) -> int:
         seen = look(Path(args.root), rules, conf=conf)
         for line in words.problem_lines(seen.found.problems):
             print(line, file=sys.stderr)
+        seen, kept = _followed(seen, conf, here=args.root == "/")
+        _fences(seen)
         survey = _survey(reporter, seen, conf.host or _full_name(args, seen), wait=not args.once)
         desired = seen.tree(survey.root.uuid, survey.root.name)
         if args.dry_run:
@@ -49,11 +56,39 @@ def run(args: argparse.Namespace) -> int:
         else:
             if args.root == "/":  # before any provider has a UUID made of them
                 known.save(conf.state_path, seen.found.known)
+                condition_file.save(conf.state_path, kept)
             try:
                 code = _report(reporter, desired, survey, purge=args.purge)
             finally:
                 state.save(reporter.memory)
     return code or (PARTIAL if seen.found.problems else 0)
+
+
+def _followed(seen: Look, conf: Any, *, here: bool) -> tuple[Look, Kept]:
+    """Gives the look with the health that counts, and what is to be kept of it.
+
+    What was kept before, and the kernel log, are of this machine: they say nothing of a captured host.
+    """
+    now, found, options = time.time(), seen.found, conf.health
+    kept = condition.resume(condition_file.load(conf.state_path) if here else Kept(), found.host.boot_id)
+    told: tuple[Told, ...] = ()
+    if here and options.kernel_log and any(device.function.vendor_id == "10de" for device in found.devices):
+        with closing(KernelLog(kept.log_position)) as log:
+            told = log.read()
+            kept = replace(kept, log_position=log.position)
+    rules = condition.Rules(options.clean_checks, options.flap_limit, options.flap_window, options.xids)
+    complete = found.complete and not found.unknown
+    book = condition.follow(found.devices, kept.book, told, now, rules, complete=complete)
+    devices = condition.settled(found.devices, book, now)
+    return replace(seen, found=replace(found, devices=devices)), replace(kept, book=book)
+
+
+def _fences(seen: Look) -> None:
+    """Says which devices are closed to new consumers because of their health."""
+    for device in seen.found.devices:
+        if device.decision.managed and device.health.state.is_fenced:
+            text = f"devagent: {device.address}: closed to new consumers: {words.health(device)}"
+            print(printable(text), file=sys.stderr)
 
 
 def _dry_run(reporter: Reporter, desired: ProviderTree, survey: Survey, *, purge: bool) -> int:

@@ -46,7 +46,7 @@ def configured(args: argparse.Namespace) -> tuple[list[Finding], Any, Policy]:
     findings: list[Finding] = []
     conf, rules = None, DEFAULT
     try:
-        conf = configuration(args)
+        conf = configuration(args, strict=True)
         findings.append(Finding("configuration", Grade.OK, _named(args) if conf else "none: nothing is reported"))
     except ConfigurationError as error:
         cure = "correct what it names; until then neither `devagent report` nor the agent starts"

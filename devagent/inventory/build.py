@@ -14,6 +14,7 @@ from typing import Final
 from devagent.model.claim import Mode
 from devagent.model.custom import custom
 from devagent.model.device import Device
+from devagent.model.health import State
 from devagent.model.provider import PREFIX, Inventory, Provider, ProviderTree
 from devagent.model.snapshot import HostFacts
 from devagent.model.vendors import VENDORS
@@ -21,6 +22,13 @@ from devagent.model.vendors import VENDORS
 OURS: Final = "CUSTOM_DEVAGENT"
 NUMA_ROOT: Final = "HW_NUMA_ROOT"
 PCIE_SWITCH: Final = "CUSTOM_DEVAGENT_PCIE_SWITCH"
+SICK: Final = {
+    State.SUSPECT: "CUSTOM_DEVAGENT_SUSPECT",
+    State.UNHEALTHY: "CUSTOM_DEVAGENT_UNHEALTHY",
+    State.LOST: "CUSTOM_DEVAGENT_LOST",
+    State.UNMONITORED: "CUSTOM_DEVAGENT_UNMONITORED",
+}
+"""The trait that says what is wrong with a device. What was never monitored has none: nothing is known to be wrong."""
 
 # The resets that give a device back clean, in the kernel's words (Documentation/ABI, reset_method).
 _RESETS: Final = ("flr", "af_flr", "bus", "pm", "device_specific")
@@ -109,7 +117,9 @@ class _Builder:
         decision = device.decision
         inventories = {}
         if decision.resource_class is not None and decision.total > 0:
-            inventories[decision.resource_class] = Inventory(total=decision.total, max_unit=decision.total)
+            # Closed, it stays with those who have it, and nobody new gets any: not of a PF's VFs either.
+            closed = decision.total if device.health.state.is_fenced else 0
+            inventories[decision.resource_class] = Inventory(decision.total, closed, max_unit=decision.total)
         self.providers[uid] = Provider(
             uid, self.name(name), parent, inventories, _traits(device), undetermined=_undetermined(device)
         )
@@ -154,6 +164,8 @@ def _traits(device: Device) -> frozenset[str]:
     given = "virtfn0/reset_method" if device.decision.mode is Mode.VF else "reset_method"
     methods = function.attributes.get(given, "").split()
     traits.update(custom("RESET", method) for method in methods if method in _RESETS)
+    if device.health.reasons and device.health.state in SICK:
+        traits.add(SICK[device.health.state])
     return frozenset(traits)
 
 

@@ -187,7 +187,7 @@ def _by_vfs(function: Function, rule: Rule, resource_class: str, around: Surroun
     total = len(chosen) - len(vetoes)
     reasons = [f"{total} of {len(vfs)} VFs given" if vfs else "no VFs exist"]
     if rule.vf_count is not None and rule.vf_count != len(vfs):
-        reasons.append(f"the rule wants {rule.vf_count} (write it to sriov_numvfs)")
+        reasons.append(f"the rule wants {rule.vf_count} (the agent makes them)")
     reasons += _grouped(vetoes)
     return Decision(True, "; ".join(reasons), rule.name, rule.mode, resource_class, total, rule.placement_traits)
 

@@ -175,6 +175,13 @@ class PlacementClient:
         with _understanding(body):
             return tuple(sorted(body["allocations"]))
 
+    def holding(self, uuid: str) -> tuple[Generation, dict[str, dict[str, int]]]:
+        """Gives a provider's generation, and what each consumer holds of it: amounts by UUID and resource class."""
+        body = self._json("GET", f"/resource_providers/{uuid}/allocations")
+        with _understanding(body):
+            held = {consumer: dict(each["resources"]) for consumer, each in body["allocations"].items()}
+            return int(body["resource_provider_generation"]), held
+
     def usages(self, uuid: str) -> dict[str, int]:
         """Gives how much of each resource class of a provider is held by consumers."""
         body = self._json("GET", f"/resource_providers/{uuid}/usages")

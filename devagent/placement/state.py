@@ -83,6 +83,7 @@ class StateFile:
 
     def __init__(self, directory: Path) -> None:
         self.path = directory / FILE
+        self._saved: bytes | None = None
 
     @contextmanager
     def locked(self) -> Iterator[None]:
@@ -121,11 +122,17 @@ class StateFile:
         return None
 
     def save(self, memory: Memory) -> None:
-        """Replaces the file in one step, durably. What cannot be saved is a warning: it costs requests only."""
+        """Replaces the file in one step, durably, unless it has all that already.
+
+        What cannot be saved is a warning: it costs requests only.
+        """
+        data = _encode(memory)
+        if data == self._saved:
+            return
         temporary = self.path.with_suffix(".new")
         try:
             with temporary.open("wb") as file:
-                file.write(_encode(memory))
+                file.write(data)
                 file.flush()
                 os.fsync(file.fileno())
             temporary.replace(self.path)
@@ -134,6 +141,7 @@ class StateFile:
                 os.fsync(directory)
             finally:
                 os.close(directory)
+            self._saved = data
         except OSError as error:
             LOG.warning("%s cannot be written (%s): the next report reads Placement anew", self.path, error.strerror)
             with suppress(OSError):

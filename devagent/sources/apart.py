@@ -6,7 +6,7 @@ Reading a device's link wakes it, NVML waits for the driver and holds the GPU op
 that process. A thread that hangs in the kernel cannot be ended and a process that hangs there cannot
 even be killed, but its parent can go on without it. So each look is a child that answers subject by
 subject; one that is silent for too long is abandoned, the subject that it was at is given up, and
-another child goes on with the rest.
+another child goes on with the rest. For as long as an abandoned child hangs, its subject is not asked again.
 
 A child is a fork: the parent must have a single thread.
 """
@@ -22,11 +22,12 @@ import struct
 import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
-from contextlib import AbstractContextManager, suppress
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Any, Final
 
 from devagent.errors import DevagentError, Unreadable
+from devagent.sources import abandoned
 from devagent.sources.host import Tree
 
 Ask = Callable[[str], Any]
@@ -37,15 +38,12 @@ FAILURES: Final = "devagent/failures.json"
 _LENGTH: Final = struct.Struct("=I")
 _MAX_STUCK: Final = 3
 """After so many subjects that hung, the rest is not asked: something larger is wrong."""
+_MAX_ABANDONED: Final = 16
+"""No look leaves more children behind than that, however often it is taken."""
 
 # Nothing else makes a wait so much longer.
 _STOPPED: Final = 0.5
 
-# Seconds that a child has to end, once it was killed.
-_PATIENCE: Final = 0.1
-_LONG_PATIENCE: Final = 2.0
-
-_abandoned: set[int] = set()
 _reading: set[int] = set()
 
 
@@ -75,7 +73,6 @@ def look_apart(tree: Tree, looks: Iterable[Look]) -> dict[str, Outcome]:
 
     What failed on a captured host fails again, for the same reason, and is not asked.
     """
-    _reap()
     if signal.getsignal(signal.SIGCHLD) is signal.SIG_IGN and threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # else the kernel gives a child's number away when it ends
     recorded = _recorded(tree)
@@ -128,19 +125,27 @@ class _Run:
 
     def __init__(self, tree: Tree, look: Look, failures: dict[str, str]) -> None:
         self.tree, self.look, self.outcome = tree, look, Outcome(failures=failures)
-        self.subjects = [subject for subject in look.subjects if subject not in failures]
-        self.next, self.stuck = 0, 0
+        hanging = abandoned.hanging(look.name, machine=tree.machine)
+        wanted = set(look.subjects)
+        self.outcome.failures.update({each.subject: str(each) for each in hanging if each.subject in wanted})
+        self.subjects = [subject for subject in look.subjects if subject not in self.outcome.failures]
+        self.next, self.stuck, self.room = 0, 0, _MAX_ABANDONED - len(hanging)
         self.pid, self.pipe, self.deadline = 0, None, 0.0  # type: int, int | None, float
         self.buffer = bytearray()
 
     def start(self, selector: selectors.BaseSelector) -> None:
         """Starts a child for the subjects that are left; without one, they all fail."""
+        if self.room <= 0:
+            self._skip(f"was not asked: {_MAX_ABANDONED} processes that asked others hang in the kernel")
+            return
         try:
             self._fork(selector)
         except OSError as error:  # too many processes or open files
-            why = f"cannot be asked: no process can be started ({(error.strerror or str(error)).lower()})"
-            self.outcome.failures.update(dict.fromkeys(self.subjects[self.next :], why))
-            self.next = len(self.subjects)
+            self._skip(f"cannot be asked: no process can be started ({(error.strerror or str(error)).lower()})")
+
+    def _skip(self, why: str) -> None:
+        self.outcome.failures.update(dict.fromkeys(self.subjects[self.next :], why))
+        self.next = len(self.subjects)
 
     def _fork(self, selector: selectors.BaseSelector) -> None:
         reading, writing = os.pipe()
@@ -191,8 +196,7 @@ class _Run:
         """Leaves the child, which is done, dead or hanging; goes on behind the subject that it was at."""
         assert self.pipe is not None
         selector.unregister(self.pipe)
-        # What closed its pipe is about to end, however busy the host is.
-        end = self.leave() if why else self.leave(_LONG_PATIENCE)
+        end = self.leave() if why else self.leave(abandoned.LONG_PATIENCE)
         if self.next == len(self.subjects):
             return
         self.outcome.failures[self.subjects[self.next]] = why or end
@@ -201,17 +205,21 @@ class _Run:
         if self.stuck < _MAX_STUCK and self.next < len(self.subjects):
             self.start(selector)
         else:
-            rest = self.subjects[self.next :]
-            self.outcome.failures.update(dict.fromkeys(rest, f"was not asked: {self.stuck} before it did not answer"))
+            self._skip(f"was not asked: {self.stuck} before it did not answer")
 
-    def leave(self, patience: float = _PATIENCE) -> str:
+    def leave(self, patience: float = abandoned.PATIENCE) -> str:
         """Ends the child, if there is one, and says how it ended; one that does not within `patience` hangs."""
         if self.pipe is None:
             return ""
         os.close(self.pipe)
         _reading.discard(self.pipe)
         self.pipe = None
-        return _leave(self.pid, patience)
+        end = abandoned.ended(self.pid, patience)
+        if end is None:
+            subject = self.subjects[self.next] if self.next < len(self.subjects) else ""
+            abandoned.leave(self.pid, self.look.name, subject, machine=self.tree.machine)
+            self.room -= 1
+        return end or "hangs in the kernel"
 
 
 def _answer(tree: Tree, look: Look, subjects: Sequence[str], pipe: int) -> None:
@@ -254,33 +262,3 @@ def _send(pipe: int, tree: Tree, answer: Any, failure: str | None) -> None:
     data = _LENGTH.pack(len(data)) + data
     while data:
         data = data[os.write(pipe, data) :]
-
-
-def _leave(pid: int, patience: float) -> str:
-    """Ends the child and says how it ended; one that hangs in the kernel is left behind."""
-    end = time.monotonic() + patience
-    killed = False
-    while True:
-        try:
-            done, status = os.waitpid(pid, os.WNOHANG)
-        except ChildProcessError:  # somebody else has taken its end: whose the number is now, nobody knows
-            return "ended its process"
-        if done:
-            code = os.waitstatus_to_exitcode(status)
-            return f"ended its process with {signal.Signals(-code).name}" if code < 0 else "ended its process"
-        if not killed and patience < _LONG_PATIENCE:
-            os.kill(pid, signal.SIGKILL)
-            killed = True
-        if time.monotonic() > end:
-            _abandoned.add(pid)
-            return "hangs in the kernel"
-        time.sleep(0.001)
-
-
-def _reap() -> None:
-    """Takes leave of abandoned children that have come to their end since."""
-    for pid in tuple(_abandoned):
-        with suppress(ChildProcessError):
-            if not os.waitpid(pid, os.WNOHANG)[0]:
-                continue
-        _abandoned.discard(pid)

@@ -62,7 +62,7 @@ def scan(host: Tree, reads: Reads, problems: list[Problem]) -> tuple[dict[str, F
     if not host.has(DEVICES):
         return {}, frozenset()
     with host.below(DEVICES) as devices:
-        return _Scan(host, devices, reads, problems).run()
+        return Scan(host, devices, reads, problems).run()
 
 
 class _Said(NamedTuple):
@@ -75,14 +75,14 @@ class _Said(NamedTuple):
     subsystem_device_id: str | None
 
 
-class _Scan(Files):
+class Scan(Files):
     """One scan: what has been found so far; a function that does not say what it is is found as None."""
 
     def __init__(self, host: Tree, devices: Tree, reads: Reads, problems: list[Problem]) -> None:
         super().__init__(host, devices, problems)
         self.reads = reads
         self.mdev_parents = frozenset(self.on_host(MDEV_PARENTS) or ())
-        self.addresses = self._addresses()
+        self.addresses = self.listed()
         self.there = set(self.addresses)
         self.make: Callable[..., Function] = maker(Function) if len(self.addresses) > _MANY else Function
         self.found: dict[str, Function | None] = {}
@@ -90,20 +90,30 @@ class _Scan(Files):
         self.unknown: set[str] = set()
 
     def run(self) -> tuple[dict[str, Function], frozenset[str]]:
-        # A VF's routing id is above its PF's, which finds it.
-        for address in self.addresses:
-            if address not in self.found:
-                function = self._function(address)
-                self.found[address] = function if function is None or function.is_bridge else self._detail(function)
+        """Gives the functions in bus order, and the addresses of those that are unknown."""
+        self._read(self.addresses)
+        self._read(self.related())
         self._find_going()
         if len(self.found) > len(self.addresses):  # VFs were made while we looked
-            self.addresses = _in_bus_order(self.found)
+            self.addresses = in_bus_order(self.found)
         functions = {address: function for address in self.addresses if (function := self.found[address]) is not None}
         for address in self.unread.keys() & functions.keys():
             functions[address] = replace(functions[address], unread=frozenset(self.unread[address]))
         return functions, frozenset(self.unknown)
 
-    def _addresses(self) -> list[str]:
+    def _read(self, addresses: Iterable[str]) -> None:
+        """Reads these functions, which stand in bus order: a VF's routing id is above its PF's, which finds it."""
+        for address in addresses:
+            if address not in self.found:
+                function = self._function(address)
+                self.found[address] = function if function is None or function.is_bridge else self._detail(function)
+
+    def related(self) -> Iterable[str]:
+        """Gives what else is to be read, once the rest is: nothing, where that is all."""
+        return ()
+
+    def listed(self) -> list[str]:
+        """Gives the addresses of what is to be read, in bus order."""
         names = self.devices.names()
         addresses = [name for name in names if is_address(name)]
         for name in names if len(addresses) < len(names) else ():
@@ -212,7 +222,8 @@ class _Scan(Files):
             return before and replace(before, physfn=pf.address)
         if like is None:
             return self._function(address, pf.address)
-        driver, group = self.bound.get(address), self.group(address)
+        driver = self.driver(address) if self.bound is None else self.bound.get(address)
+        group = self.group(address)
         if driver is None and group is None:
             return self._function(address, pf.address)
         return self.make(
@@ -230,11 +241,15 @@ class _Scan(Files):
 
     def _are_listed(self, pf: Function, vf: Function) -> bool:
         """Tells whether the drivers' directories say the same as the links; in some captures they are missing."""
-        return pf.driver is not None and all(self.bound.get(each.address) == each.driver for each in (pf, vf))
+        bound = self.bound
+        return bound is None or (pf.driver is not None and all(bound.get(e.address) == e.driver for e in (pf, vf)))
 
     @cached_property
-    def bound(self) -> Mapping[str, str]:
-        """The driver of each function that has one: in the driver's directory is a link called like the function."""
+    def bound(self) -> Mapping[str, str] | None:
+        """The driver of each function that has one: in the driver's directory is a link called like the function.
+
+        None: the directories are not read, but each VF's own link.
+        """
         drivers = {name: self.on_host(f"{DRIVERS}/{name}", "*:*.*") for name in self.on_host(DRIVERS) or ()}
         if None in drivers.values():
             return {}
@@ -269,6 +284,6 @@ def _said(match: re.Match[str]) -> _Said:
     return _Said(vendor, device, "".join(class_code), subvendor, subdevice)
 
 
-def _in_bus_order(addresses: Iterable[str]) -> list[str]:
+def in_bus_order(addresses: Iterable[str]) -> list[str]:
     """Sorts addresses: hex digits of fixed width, and only a domain above ffff has more of them."""
     return sorted(addresses, key=lambda address: (len(address), address))

@@ -1,18 +1,24 @@
 # SPDX-FileCopyrightText: The devagent authors
 # SPDX-License-Identifier: Apache-2.0
-"""Takes one snapshot of a host from all the sources: first the quick ones, then, apart, those that may hang."""
+"""Takes one snapshot of a host from all the sources: first the quick ones, then, apart, those that may hang.
+
+A look at some devices only reads these again, with their VFs, and leaves all else as an earlier look saw it. What
+keeps a device from being given away is read anew with every look, since a device that came may be among it: what the
+host itself uses, and what Nova's configuration takes.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import replace
-from typing import Any
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from itertools import chain
+from typing import Final
 
 from devagent.errors import Unreadable
-from devagent.model.gpu import KfdNode, NvmlGpu
-from devagent.model.pci import Function, is_address
-from devagent.model.snapshot import Problem, Snapshot
-from devagent.model.user import User
+from devagent.model.known import Known
+from devagent.model.pci import Function
+from devagent.model.snapshot import HostFacts, Problem, Snapshot
 from devagent.sources import (
     function_files,
     kfd,
@@ -26,141 +32,183 @@ from devagent.sources import (
     serials,
     slow,
     system,
+    told,
     users,
 )
-from devagent.sources.apart import Look, Outcome, look_apart
+from devagent.sources.again import Again, read_again
+from devagent.sources.apart import Look, look_apart
 from devagent.sources.host import Tree
 
 Asks = Callable[[Function], frozenset[str]]
 """Tells which attributes are to be asked of a device, with a time limit."""
 
+_Problems = defaultdict[str, list[Problem]]
+"""What each source found, but for those that are read anew with every look."""
 
-def scan(host: Tree, reads: pci.Reads, asks: Asks, *, state_path: str = known.STATE_PATH) -> Snapshot:
-    """Looks at everything that discovery needs; never raises for what a host may hold."""
-    problems: list[Problem] = []
-    facts = system.facts(host, problems)
-    functions: dict[str, Function] = {}
-    unknown: frozenset[str] = frozenset()
-    complete = True
-    try:
-        functions, unknown = pci.scan(host, reads, problems)
-    except Unreadable as error:
-        problems.append(Problem(function_files.SOURCE, None, str(error)))
-        complete = False
-    devices = {each.address: each for each in functions.values() if each.detailed}
-    earlier = known.load(host, state_path, problems)
-    outcomes = look_apart(host, _looks(host, devices, asks, problems))
-    notes: dict[str, None] = {}
-    problems += _failures(outcomes)
-    functions |= _told(devices, outcomes, problems, notes)
-    functions |= modules.matched(host, facts.kernel, [functions[address] for address in devices], problems)
-    gone = {address for address in devices if host.machine and not host.has(f"{pci.DEVICES}/{address}/modalias")}
-    if gone:  # unplugged while we looked: what was read of it is torn
-        functions = {each.address: each for each in functions.values() if not {each.address, each.physfn} & gone}
-        problems = [each for each in problems if each.device not in gone]
-    host_use, host_use_known = users.host_use(host, problems)
-    iommu = facts.iommu or any(function.iommu_group is not None for function in functions.values())
-    nodes = {function.numa_node for function in functions.values() if function.numa_node is not None}
-    return Snapshot(
-        host=replace(facts, iommu=iommu, numa_nodes=tuple(sorted(nodes.union(facts.numa_nodes)))),
-        functions=functions,
-        host_use=host_use,
-        host_use_known=host_use_known,
-        unknown=unknown,
-        complete=complete,
-        users=_users(outcomes, notes),
-        names=names.names(host, devices.values(), problems),
-        known=earlier,
-        nova=nova.devices(host, problems, notes),
-        notes=tuple(notes),
-        problems=tuple(problems),
-    )
+_KFD: Final = frozenset({kfd.SOURCE})
 
 
-def _looks(host: Tree, devices: Mapping[str, Function], asks: Asks, problems: list[Problem]) -> Iterable[Look]:
-    """Gives what is asked of the devices themselves, their drivers and the processes that use them."""
-    if not devices:
-        return ()
-    return (
-        slow.look({function.address: asks(function) for function in devices.values()}),
-        serials.look(devices),
-        nvml.look([each.address for each in devices.values() if nvml.sees(each)]),
-        kfd.look(any(map(kfd.sees, devices.values()))),
-        processes.look(host, problems),
-    )
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """A snapshot, and what a later look at some devices builds on.
+
+    `facts` are what the host says of itself, `outcomes` what was answered apart, `problems` what each source found
+    that is not read anew with every look, `ids` of which devices the names were looked up.
+    """
+
+    snapshot: Snapshot
+    facts: HostFacts
+    outcomes: told.Outcomes
+    problems: Mapping[str, list[Problem]]
+    ids: frozenset[tuple[str, str]]
 
 
-def _told(
-    devices: Mapping[str, Function],
-    outcomes: Mapping[str, Outcome],
-    problems: list[Problem],
-    notes: dict[str, None],
-) -> dict[str, Function]:
-    """Gives the devices with all that was answered about them."""
-    nodes: dict[str, list[KfdNode]] = {}
-    for node in _answers(outcomes, kfd.SOURCE).get(kfd.SOURCE, ()):
-        nodes.setdefault(node.address, []).append(node)
-    answers, numbers = _answers(outcomes, slow.SOURCE), _answers(outcomes, serials.SOURCE)
-    told = {}
-    for address, function in devices.items():
-        answer = answers.get(address, slow.Answer(failures={"answers": ""}))
-        told[address] = replace(
-            function,
-            attributes={**function.attributes, **numbers.get(address, {}), **answer.attributes},
-            unread=function.unread | answer.failures.keys() | _unread_by_nvml(address, outcomes),
-            nvml=_answers(outcomes, nvml.SOURCE).get(address),
-            kfd=tuple(nodes.get(address, ())),
+def scan(
+    host: Tree,
+    reads: pci.Reads,
+    asks: Asks,
+    *,
+    state_path: str = known.STATE_PATH,
+    remembered: tuple[Known, ...] = (),
+    earlier: Seen | None = None,
+    only: frozenset[str] = frozenset(),
+) -> Seen:
+    """Looks at everything that discovery needs; never raises for what a host may hold.
+
+    With what was seen `earlier` it looks `only` at the devices with these addresses, there or gone. `remembered` is
+    what earlier looks settled about devices; a look at everything adds it to what the file below `state_path` says.
+    """
+    taking = _Taking(host, reads, asks)
+    seen = None if earlier is None else taking.some(earlier, only, remembered)
+    return seen or taking.all(state_path, remembered)
+
+
+@dataclass(frozen=True, slots=True)
+class _Taking:
+    """A look while it is taken."""
+
+    host: Tree
+    reads: pci.Reads
+    asks: Asks
+
+    def all(self, state_path: str, remembered: tuple[Known, ...]) -> Seen:
+        """Looks at everything."""
+        problems: _Problems = defaultdict(list)
+        facts = system.facts(self.host, problems["system"])
+        functions: dict[str, Function] = {}
+        unknown: frozenset[str] = frozenset()
+        complete = True
+        try:
+            functions, unknown = pci.scan(self.host, self.reads, problems["pci"])
+        except Unreadable as error:
+            problems["pci"].append(Problem(function_files.SOURCE, None, str(error)))
+            complete = False
+        settled = known.load(self.host, state_path, problems["known"])
+        devices = _devices(functions)
+        looks = [*self._looks(devices), kfd.look(any(map(kfd.sees, devices.values())))]
+        if devices:
+            looks.append(processes.look(self.host, problems["processes"]))
+        outcomes = look_apart(self.host, looks)
+        functions |= self._told(devices, outcomes, facts.kernel, problems)
+        functions |= told.with_nodes(_devices(functions), outcomes)
+        all_known = (*settled, *_not_among(settled, remembered))
+        snapshot = Snapshot(facts, functions, unknown=unknown, complete=complete, known=all_known)
+        return self._finished(Seen(snapshot, facts, outcomes, problems, frozenset()), problems, self._gone(devices))
+
+    def some(self, earlier: Seen, only: frozenset[str], remembered: tuple[Known, ...]) -> Seen | None:
+        """Looks at some devices; None if that needs a look at everything: there were none, or will be none."""
+        before, found = earlier.snapshot, list[Problem]()
+        if not before.complete or not earlier.ids:
+            return None
+        try:
+            again = read_again(self.host, self.reads, found, before.functions, only)
+        except Unreadable:
+            return None
+        devices, functions = _devices(again.functions), _in_place(before.functions, again)
+        if not _devices(functions):
+            return None
+        problems: _Problems = defaultdict(list, {source: list(each) for source, each in earlier.problems.items()})
+        problems["pci"] = [each for each in problems["pci"] if each.device not in again.touched] + found
+        touched = [before.functions[address] for address in again.touched & before.functions.keys()]
+        anew = _KFD if any(map(kfd.sees, (*devices.values(), *touched))) else frozenset()
+        sees_kfd = bool(anew) and any(map(kfd.sees, _devices(functions).values()))
+        now = look_apart(self.host, [*self._looks(devices), kfd.look(sees_kfd)])
+        gone = self._gone(devices)
+        outcomes = told.merged(earlier.outcomes, now, again.touched, again.gone | gone, anew)
+        functions |= self._told(devices, outcomes, earlier.facts.kernel, problems)
+        functions |= told.with_nodes(_devices(functions) if anew else {}, outcomes)
+        unknown = (before.unknown - again.touched) | again.unknown
+        snapshot = replace(before, host=earlier.facts, functions=functions, unknown=unknown, known=remembered)
+        return self._finished(Seen(snapshot, earlier.facts, outcomes, problems, earlier.ids), problems, gone)
+
+    def _looks(self, devices: Mapping[str, Function]) -> Iterator[Look]:
+        """Gives what is asked of the devices themselves and their drivers."""
+        yield slow.look({function.address: self.asks(function) for function in devices.values()})
+        yield serials.look(devices)
+        yield nvml.look([each.address for each in devices.values() if nvml.sees(each)])
+
+    def _told(
+        self, devices: Mapping[str, Function], outcomes: told.Outcomes, kernel: str | None, problems: _Problems
+    ) -> dict[str, Function]:
+        """Gives the devices with what was answered about them, and the drivers that could be theirs."""
+        functions = {address: told.told(function, outcomes) for address, function in devices.items()}
+        return functions | modules.matched(self.host, kernel, functions.values(), problems["modules"])
+
+    def _gone(self, devices: Mapping[str, Function]) -> frozenset[str]:
+        """Gives what was unplugged while we looked: what was read of it is torn."""
+        if not self.host.machine:
+            return frozenset()
+        return frozenset(address for address in devices if not self.host.has(f"{pci.DEVICES}/{address}/modalias"))
+
+    def _finished(self, seen: Seen, problems: _Problems, gone: frozenset[str]) -> Seen:
+        """Adds what is read anew with every look, and what follows from the whole."""
+        facts, functions = seen.facts, seen.snapshot.functions
+        if gone:
+            functions = {each.address: each for each in functions.values() if not {each.address, each.physfn} & gone}
+        devices = _devices(functions).values()
+        ids, found = frozenset((each.vendor_id, each.device_id) for each in devices), seen.snapshot.names
+        if ids <= seen.ids:
+            ids = seen.ids
+        else:
+            problems["names"] = []
+            found = names.names(self.host, devices, problems["names"])
+        guarding, notes = list[Problem](), dict.fromkeys(told.notes(seen.outcomes))
+        host_use, host_use_known = users.host_use(self.host, guarding)
+        of_nova = nova.devices(self.host, guarding, notes)
+        iommu = facts.iommu or any(function.iommu_group is not None for function in functions.values())
+        nodes = {function.numa_node for function in functions.values() if function.numa_node is not None}
+        every = chain(*problems.values(), told.problems(seen.outcomes), guarding)
+        snapshot = replace(
+            seen.snapshot,
+            host=replace(facts, iommu=iommu, numa_nodes=tuple(sorted(nodes.union(facts.numa_nodes)))),
+            functions=functions,
+            host_use=host_use,
+            host_use_known=host_use_known,
+            users=told.users(seen.outcomes),
+            names=found,
+            nova=of_nova,
+            notes=tuple(notes),
+            problems=tuple(each for each in every if each.device is None or each.device not in gone),
         )
-    problems += _device_problems(outcomes)
-    denied = sorted({name for answer in answers.values() for name in answer.denied})
-    if denied:
-        notes[f"{', '.join(denied)} of the devices: only root may read that"] = None
-    if any(nvml.is_denied(gpu) for gpu in _answers(outcomes, nvml.SOURCE).values()):
-        notes["the instances of GPUs divided by MIG, and what else NVML tells only to root"] = None
-    return told
+        # Of the host's own, each look at some devices may find the same again.
+        unique = {source: list(dict.fromkeys(each)) for source, each in problems.items()}
+        return replace(seen, snapshot=snapshot, problems=unique, ids=ids)
 
 
-def _unread_by_nvml(address: str, outcomes: Mapping[str, Outcome]) -> frozenset[str]:
-    """Tells whether NVML should have said how the GPU is divided, and did not."""
-    outcome = outcomes.get(nvml.SOURCE, Outcome())
-    gpu: NvmlGpu | None = outcome.answers.get(address)
-    unknown = address in outcome.failures or (gpu is not None and nvml.is_unknown(gpu))
-    return frozenset({"nvml"} if unknown else ())
+def _devices(functions: Mapping[str, Function]) -> dict[str, Function]:
+    return {address: function for address, function in functions.items() if function.detailed}
 
 
-def _device_problems(outcomes: Mapping[str, Outcome]) -> Iterable[Problem]:
-    """Gives what of a device that did answer could not be read."""
-    for address, answer in _answers(outcomes, slow.SOURCE).items():
-        yield from (Problem(slow.SOURCE, address, f"{name} {why}") for name, why in answer.failures.items())
-    for address, gpu in _answers(outcomes, nvml.SOURCE).items():
-        yield from (Problem(nvml.SOURCE, address, problem) for problem in (nvml.problems(gpu) if gpu else ()))
+def _in_place(before: Mapping[str, Function], again: Again) -> dict[str, Function]:
+    """Gives the functions in bus order: those that were not touched, and those that were read again."""
+    gone = again.gone
+    merged = {address: each for address, each in before.items() if address not in gone} | again.functions
+    if again.functions.keys() <= before.keys():
+        return merged
+    return {address: merged[address] for address in pci.in_bus_order(merged)}
 
 
-def _users(outcomes: Mapping[str, Outcome], notes: dict[str, None]) -> dict[str, tuple[User, ...]]:
-    """Gives the processes that have a function open, by its address."""
-    found: dict[str, list[User]] = {}
-    hidden = 0
-    for answer in _answers(outcomes, processes.SOURCE).values():
-        hidden += answer is None
-        for address, user in answer or ():
-            found.setdefault(address, []).append(user)
-    if hidden:
-        notes["who uses a device: some processes may not be looked at (root with CAP_SYS_PTRACE may)"] = None
-    return {address: tuple(sorted(set(each))) for address, each in found.items()}
-
-
-def _answers(outcomes: Mapping[str, Outcome], source: str) -> Mapping[str, Any]:
-    return outcomes[source].answers if source in outcomes else {}
-
-
-def _failures(outcomes: Mapping[str, Outcome]) -> Iterable[Problem]:
-    """Says each failure once: where all devices of a look fail for one reason, it is the look's own."""
-    for source, outcome in outcomes.items():
-        reasons: dict[str, list[str]] = {}
-        for subject, reason in outcome.failures.items():
-            reasons.setdefault(reason, []).append(subject)
-        for reason, subjects in reasons.items():
-            if len(subjects) > 1:
-                yield Problem(source, None, f"{reason} ({len(subjects)} asked)")
-            else:
-                yield Problem(source, subjects[0] if is_address(subjects[0]) else None, reason)
+def _not_among(settled: tuple[Known, ...], remembered: tuple[Known, ...]) -> Iterator[Known]:
+    """Gives what is remembered and was not saved, or was lost since: who a device is must not hang on a full disk."""
+    saved = {(each.ids, each.identity) for each in settled}
+    return (each for each in remembered if (each.ids, each.identity) not in saved)

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import enum
 import types
 import typing
 from collections.abc import Sequence
@@ -17,8 +18,9 @@ _NUMBERS: Final = range(-(1 << 63), 1 << 63)
 
 
 def decode(kind: type[Value], raw: Any) -> Value:
-    """Gives `raw` as a value of `kind`: str, int, bool, or a dataclass of these, of tuples and of None.
+    """Gives `raw` as a value of `kind`: str, int, bool, an enum of texts, or a dataclass of these and of None.
 
+    A field may be a tuple or a frozenset of them as well, both of which are lists in JSON.
     Keys that are missing take their default, unknown ones are passed over: other versions have other ones.
     Raises ValueError or TypeError for anything else, and for a number that no library gives.
     """
@@ -36,9 +38,13 @@ def _decode(kind: Any, raw: Any) -> Any:
         return typing.cast(type, kind)(**given)
     if origin is tuple:
         return _tuple(arguments, raw)
+    if origin is frozenset:
+        return frozenset(_tuple((arguments[0], Ellipsis), raw))
     if origin is types.UnionType:
         inner = next(each for each in arguments if each is not type(None))
         return None if raw is None else _decode(inner, raw)
+    if isinstance(kind, enum.EnumType):
+        return typing.cast(type[enum.Enum], kind)(_decode(str, raw))
     # A bool is an int to isinstance, but not here.
     if type(raw) is not kind:
         raise ValueError(f"{_short(raw)} is no {kind.__name__}")

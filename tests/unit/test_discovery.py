@@ -11,11 +11,16 @@ import pytest
 import yaml
 from hosts.generate import generate
 
+from devagent.discovery import discover
 from devagent.inventory.build import Nest, build
+from devagent.inventory.default_policy import DEFAULT
 from devagent.model.claim import Kind
 from devagent.model.pci import Link
 from devagent.model.policy import Policy
-from devagent.sources import known
+from devagent.registry import load
+from devagent.sources import capture, known
+from devagent.sources.packing import pack
+from devagent.sources.recorder import Recorder
 
 from .worlds import described, look, port, rule
 
@@ -85,6 +90,24 @@ def test_what_a_trait_hangs_on_may_be_unread(host: Path) -> None:
     (device,) = look(host).devices
     assert device.decision.managed
     assert device.function.unread == {"numa_node", "reset_method"}
+
+
+AER = "Undefined 0\nDLP 0\nSDES 0\nTLP 2\nTOTAL_ERR_{} 2\n"
+
+
+def test_the_errors_that_the_kernel_counted_come_along_also_in_a_capture(host: Path, tmp_path: Path) -> None:
+    gpu = (host / "sys/bus/pci/devices/0000:3b:00.0").resolve()
+    for kind in ("fatal", "nonfatal"):
+        (gpu / f"aer_dev_{kind}").write_text(AER.format(kind.upper()))
+    with capture.open_root(host) as tree:
+        recorder = Recorder(tree)
+        (device,) = discover(recorder, load(), DEFAULT).devices
+        pack(recorder, tmp_path / "capture.tar", "h", redact=True)
+    assert device.function.attributes["aer_dev_fatal"].endswith("TLP 2\nTOTAL_ERR_FATAL 2")
+    assert device.function.attributes["aer_dev_nonfatal"].endswith("TLP 2\nTOTAL_ERR_NONFATAL 2")
+    assert not device.function.unread
+    (again,) = look(tmp_path / "capture.tar").devices
+    assert again.function.attributes == device.function.attributes
 
 
 def test_a_look_that_missed_something_says_so(host: Path) -> None:

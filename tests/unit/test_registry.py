@@ -270,3 +270,17 @@ def test_a_host_without_any_driver_says_what_to_do(monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(registry, "NAMESPACE", "devagent.no_such_drivers")
     (problem,) = registry.load().problems
     assert problem.problem == "no driver is installed: install devagent with pip, do not copy it"
+
+
+def test_what_was_read_anew_is_claimed_anew_and_what_is_gone_is_forgotten() -> None:
+    made: dict[str, registry.Made] = {}
+    found = Registry([driver("a", raising=("claim",))])
+    one, other = function(), function("0000:3c:00.0", "8086:1234")
+    first = found.claims(snapshot(one, other).functions, made)
+    again = found.claims(snapshot(one, function("0000:3c:00.0", "8086:1234")).functions, made)
+    assert again == first
+    assert [each.problem for each in again[1]] == ["driver a failed: ValueError: bad claim"]
+    assert again[0][one.address] is first[0][one.address]
+    assert again[0][other.address] is not first[0][other.address]
+    found.claims(snapshot(other).functions, made)
+    assert made.keys() == {other.address}

@@ -8,8 +8,9 @@ from collections.abc import Callable, Mapping
 from typing import Final
 
 from devagent.cli.render import words
+from devagent.cli.render.grid import draw
 from devagent.cli.render.printable import printable
-from devagent.cli.render.table import NOTHING, draw
+from devagent.cli.render.table import NOTHING
 from devagent.model.device import Device
 from devagent.model.ranges import format_ranges
 from devagent.view import Look

@@ -13,6 +13,7 @@ import pytest
 
 from devagent.cli.render import table, tree
 from devagent.cli.watch import LONGEST, watch
+from devagent.model.happened import Happened
 from devagent.sources.udev import Changes, Interval
 from devagent.view import Look
 
@@ -25,11 +26,12 @@ class Times(Changes):
     def __init__(self, times: int) -> None:
         self.left, self.waited = times, list[float]()
 
-    def wait(self, seconds: float, reader: int | None = None) -> None:
+    def wait(self, seconds: float, reader: int | None = None) -> Happened:
         self.waited.append(seconds)
         if self.left == 0:
             raise KeyboardInterrupt
         self.left -= 1
+        return Happened(everything=True)
 
 
 class Terminal(io.StringIO):

@@ -21,11 +21,12 @@ from devagent.inventory.build import Nest, build, device_uuid, root_uuid
 from devagent.model.claim import Mode
 from devagent.model.custom import is_custom
 from devagent.model.device import Decision, Device
+from devagent.model.health import Health, State
 from devagent.model.pci import Function
 from devagent.model.provider import Inventory, Provider, ProviderTree
 from devagent.model.snapshot import HostFacts
 
-from ..worlds import claim, described, function, look, managed, port
+from ..worlds import claim, described, function, look, managed, pf, port
 
 os_traits = pytest.importorskip("os_traits")
 os_resource_classes = pytest.importorskip("os_resource_classes")
@@ -266,6 +267,46 @@ def test_a_pf_has_all_its_vfs_in_one_inventory(discovery: Callable[[str], Discov
 
 def is_nic(provider: Provider) -> bool:
     return "HW_NIC_SRIOV" in provider.traits
+
+
+def told(device: Device, state: State, *reasons: str) -> Provider:
+    """Gives the provider of a device that is in this state."""
+    return tree([replace(device, health=Health(state, reasons))], Nest.FLAT).providers[0]
+
+
+@pytest.mark.parametrize(
+    ("state", "reserved", "trait"),
+    [
+        (State.UNHEALTHY, 1, "CUSTOM_DEVAGENT_UNHEALTHY"),
+        (State.LOST, 1, "CUSTOM_DEVAGENT_LOST"),
+        (State.SUSPECT, 0, "CUSTOM_DEVAGENT_SUSPECT"),
+        (State.UNMONITORED, 0, "CUSTOM_DEVAGENT_UNMONITORED"),
+    ],
+)
+def test_a_sick_device_says_so_and_is_closed_where_it_must_not_be_given(
+    state: State, reserved: int, trait: str
+) -> None:
+    well, sick = told(managed(function()), State.HEALTHY), told(managed(function()), state, "a reason")
+    assert sick.traits - well.traits == {trait}
+    assert sick.inventories == {"PGPU": Inventory(1, reserved, max_unit=1)}
+
+
+@pytest.mark.parametrize("health", [Health(), Health(State.HEALTHY), Health(State.HEALTHY, ("set by hand",))])
+def test_a_device_that_is_well_or_was_never_watched_says_nothing(health: Health) -> None:
+    plain = tree([managed(function())], Nest.FLAT)
+    assert tree([replace(managed(function()), health=health)], Nest.FLAT) == plain
+
+
+@pytest.mark.parametrize("state", [State.UNHEALTHY, State.LOST])
+def test_the_vfs_of_a_closed_pf_are_closed_with_it(state: State) -> None:
+    nic = managed(pf(8)[0], "SRIOV_NET_VF", 8)
+    assert told(nic, state, "a reason").inventories == {"SRIOV_NET_VF": Inventory(8, 8, max_unit=8)}
+
+
+@pytest.mark.parametrize("resource_class", ["VGPU", "CUSTOM_MIG_1G_10GB"])
+def test_the_parts_of_a_closed_gpu_are_closed_with_it(resource_class: str) -> None:
+    divided = managed(function(), resource_class, 7)
+    assert told(divided, State.UNHEALTHY, "a reason").inventories[resource_class].reserved == 7
 
 
 def test_a_vf_rule_gives_the_number_of_vfs(discovery: Callable[[str], Discovery]) -> None:

@@ -149,14 +149,14 @@ def test_every_vf_is_given_without_vf_indexes() -> None:
 
 def test_another_number_of_vfs_than_wanted_is_said() -> None:
     decision = decide(snapshot(*pf(6)), rule(Mode.VF, vf_count=8))["0000:3b:00.0"].decision
-    assert decision.reason == "6 of 6 VFs given; the rule wants 8 (write it to sriov_numvfs)"
+    assert decision.reason == "6 of 6 VFs given; the rule wants 8 (the agent makes them)"
     assert decide(snapshot(*pf(6)), rule(Mode.VF, vf_count=6))["0000:3b:00.0"].decision.reason == "6 of 6 VFs given"
 
 
 def test_a_pf_whose_vfs_are_yet_to_be_made_gives_none() -> None:
     decision = decide(snapshot(*pf(0)), rule(Mode.VF, vf_count=8))["0000:3b:00.0"].decision
     assert decision.managed
-    assert (decision.total, decision.reason) == (0, "no VFs exist; the rule wants 8 (write it to sriov_numvfs)")
+    assert (decision.total, decision.reason) == (0, "no VFs exist; the rule wants 8 (the agent makes them)")
 
 
 def test_a_refusal_of_the_driver_is_the_reason() -> None:

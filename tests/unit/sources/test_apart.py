@@ -17,6 +17,8 @@ from pathlib import Path
 import pytest
 
 from devagent.errors import Unreadable
+from devagent.sources import abandoned
+from devagent.sources.abandoned import stuck
 from devagent.sources.apart import FAILURES, Ask, Look, Outcome, look_apart
 from devagent.sources.host import Directory, Tree
 from devagent.sources.recorder import Recorder
@@ -279,3 +281,97 @@ def test_children_that_nobody_waits_for_are_no_reason_to_fail(tree: Tree) -> Non
         assert outcome(tree, look(str.upper, "ab")).answers == {"a": "A", "b": "B"}
     finally:
         signal.signal(signal.SIGCHLD, before)
+
+
+class Kernel:
+    """Lets children hang as in a driver: SIGKILL is not delivered before `release`."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, top: Path) -> None:
+        self.killed: list[int] = []
+        self.fifo = top / "fifo"
+        os.mkfifo(self.fifo)
+        self._kill = os.kill
+        monkeypatch.setattr(os, "kill", lambda pid, number: self.killed.append(pid))
+
+    def ask(self, subject: str) -> str:
+        if subject.startswith("hangs"):
+            self.fifo.read_text()  # waits for a writer that never comes
+        return subject
+
+    def release(self) -> None:
+        while self.killed:
+            self._kill(pid := self.killed.pop(), signal.SIGKILL)
+            os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)  # its end is for who has abandoned it
+
+
+@pytest.fixture
+def kernel(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Kernel]:
+    kernel = Kernel(monkeypatch, tmp_path)
+    yield kernel
+    kernel.release()
+    assert stuck() == ()
+
+
+def test_what_hangs_is_not_asked_again_until_its_process_has_ended(tree: Tree, kernel: Kernel) -> None:
+    first = outcome(tree, look(kernel.ask, ["a", "hangs", "b"], limit=0.2))
+    assert first == Outcome({"a": "a", "b": "b"}, {"hangs": "did not answer within 0.2 s"})
+    (found,) = stuck()
+    assert (found.look, found.subject, [found.pid]) == ("look", "hangs", kernel.killed)
+    assert Path(f"/proc/{found.pid}").exists()
+    again = outcome(tree, look(kernel.ask, ["a", "hangs", "b"], limit=30))
+    assert again == Outcome({"a": "a", "b": "b"}, {"hangs": str(found)})
+    assert str(found).startswith("still hangs in the kernel (since 20")
+    kernel.release()
+    assert stuck() == ()
+    assert outcome(tree, look(str.upper, ["hangs"])).answers == {"hangs": "HANGS"}
+
+
+def test_since_when_it_hangs_is_told_in_utc() -> None:
+    stuck = abandoned.Stuck("device", "0000:3b:00.0", 4711, since=1_790_000_000.9)
+    assert str(stuck) == "still hangs in the kernel (since 2026-09-21T14:13:20Z)"
+
+
+def test_a_thousand_looks_at_what_hangs_leave_one_process_behind(tree: Tree, kernel: Kernel) -> None:
+    outcome(tree, look(kernel.ask, ["hangs"], limit=0.1))
+    before = descriptors(), children()
+    for number in range(1000):
+        others = "" if number % 20 else "ab"
+        assert outcome(tree, look(kernel.ask, ["hangs", *others], limit=5)).answers.keys() == set(others)
+    assert (descriptors(), children()) == before
+    assert len(stuck()) == len(kernel.killed) == 1
+
+
+def test_however_many_hang_only_some_processes_are_left_behind(tree: Tree, kernel: Kernel) -> None:
+    subjects = [f"hangs {number}" for number in range(40)]
+    counts = []
+    for _ in range(8):
+        found = outcome(tree, look(kernel.ask, subjects, limit=0.05))
+        assert found.failures.keys() == set(subjects)
+        counts.append(len(stuck()))
+    assert counts[:2] == [3, 6]
+    assert counts[-2:] == [16, 16]
+    assert len(children()) == 16
+    reason = "was not asked: 16 processes that asked others hang in the kernel"
+    assert set(outcome(tree, look(kernel.ask, ["new"])).failures.values()) == {reason}
+
+
+def test_what_hangs_in_one_look_may_be_asked_by_another(tree: Tree, kernel: Kernel) -> None:
+    outcome(tree, look(kernel.ask, ["hangs"], limit=0.1))
+    assert outcome(tree, look(str.upper, ["hangs"], name="other")).answers == {"hangs": "HANGS"}
+
+
+def test_what_hangs_on_this_machine_is_no_matter_of_a_capture(tmp_path: Path, kernel: Kernel) -> None:
+    with Directory(tmp_path, machine=True) as machine, Directory(tmp_path) as capture:
+        outcome(machine, look(kernel.ask, ["hangs"], limit=0.1))
+        assert outcome(capture, look(str.upper, ["hangs"])).answers == {"hangs": "HANGS"}
+        assert outcome(machine, look(str.upper, ["hangs"])).failures == {"hangs": str(stuck()[0])}
+
+
+def test_one_that_hangs_when_all_is_answered_is_known_too(tree: Tree, kernel: Kernel) -> None:
+    @contextmanager
+    def opened(tree: Tree) -> Iterator[Ask]:
+        yield str.upper
+        kernel.ask("hangs")
+
+    assert outcome(tree, Look("x", ("a",), opened, 0.1)) == Outcome({"a": "A"})
+    assert [(each.look, each.subject) for each in stuck()] == [("x", "")]

@@ -18,7 +18,7 @@ from ..worlds import PCI, Link, World, described, look, modalias, port, write
 
 def taken(top: Path) -> Snapshot:
     with Directory(top) as tree:
-        return scan(tree, lambda _: frozenset(), lambda _: frozenset())
+        return scan(tree, lambda _: frozenset(), lambda _: frozenset()).snapshot
 
 
 def test_an_empty_host_is_a_host(tmp_path: Path) -> None:
@@ -90,6 +90,6 @@ def test_what_is_unplugged_during_the_look_is_gone_and_not_torn(tmp_path: Path) 
     world = {f"{PCI}/0000:{bus}:00.0/modalias": modalias("10de:20f1") for bus in ("3b", "3c")}
     world |= {f"{PCI}/0000:3b:00.0/numa_node": "torn"}
     with Unplugging(write(tmp_path, world), machine=True) as tree:
-        found = scan(tree, lambda _: frozenset(), lambda _: frozenset())
+        found = scan(tree, lambda _: frozenset(), lambda _: frozenset()).snapshot
     assert list(found.functions) == ["0000:3c:00.0"]
     assert not [each for each in found.problems if each.device == "0000:3b:00.0"]

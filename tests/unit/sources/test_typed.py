@@ -10,7 +10,10 @@ from typing import Any
 
 import pytest
 
+from devagent.inventory.default_policy import DEFAULT
+from devagent.model.claim import Kind, Mode
 from devagent.model.gpu import GpuFacts, MigFacts, MigProfile, NvmlGpu
+from devagent.model.policy import Match, Policy, Rule
 from devagent.sources.typed import decode
 
 GPU = NvmlGpu(
@@ -43,3 +46,26 @@ def test_what_is_no_number_of_64_bits(raw: Any) -> None:
 def test_what_is_of_another_type(raw: Any) -> None:
     with pytest.raises((ValueError, TypeError)):
         decode(NvmlGpu, raw)
+
+
+def test_a_policy_travels_as_json() -> None:
+    """With enums, sets, and a bool that may be absent."""
+    match = Match(kind=(Kind.NIC, Kind.GPU), vendor=("15b3",), numa_node=(0, 1), vfs=False)
+    rules = (
+        Rule("a", match, Mode.VF, traits=frozenset({"CUSTOM_B", "CUSTOM_A"}), vf_indexes=frozenset({3, 1}), vf_count=4),
+        Rule("b", Match(), None, physical_network="physnet1"),
+    )
+    for policy in (Policy(rules, "/etc/devices.yaml"), Policy((), ""), DEFAULT):
+        assert decode(Policy, json.loads(json.dumps(asdict(policy), default=sorted))) == policy
+
+
+@pytest.mark.parametrize("raw", ["VF", "", "wholes", 1, True, ["vf"]])
+def test_what_is_no_member_of_an_enum(raw: Any) -> None:
+    with pytest.raises(ValueError, match="is"):
+        decode(Mode, raw)
+
+
+@pytest.mark.parametrize("raw", [{"traits": "CUSTOM_A"}, {"traits": [1]}, {"vf_indexes": [True]}, {"mode": "x"}])
+def test_what_is_no_rule(raw: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match="is"):
+        decode(Rule, {"name": "a", "match": {}, "mode": None} | raw)

@@ -1,0 +1,125 @@
+# SPDX-FileCopyrightText: The devagent authors
+# SPDX-License-Identifier: Apache-2.0
+"""The client of the commands: HTTP over the agent's unix socket, with the standard library alone."""
+
+from __future__ import annotations
+
+import grp
+import http.client
+import json
+import socket
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, Final
+
+from devagent.errors import AgentDenied, AgentRefused, AgentUnreachable
+
+SOCKET: Final = "/run/devagent/devagent.sock"
+TIMEOUT: Final = 15.0
+"""Seconds within which the agent answers what it need not wait for."""
+
+Document = dict[str, Any]
+
+
+class Client:
+    """Calls the agent that listens on `path`; every method raises AgentError if it does not do what is asked."""
+
+    def __init__(self, path: str = SOCKET, *, timeout: float = TIMEOUT) -> None:
+        self._path, self._timeout = path, timeout
+
+    def get(self, path: str) -> Document:
+        """Reads."""
+        return self._call("GET", path)
+
+    def put(self, path: str, body: Document) -> Document:
+        """Sets."""
+        return self._call("PUT", path, body)
+
+    def delete(self, path: str) -> Document:
+        """Ends."""
+        return self._call("DELETE", path)
+
+    def post(self, path: str, *, wait: int) -> Document:
+        """Starts something, and waits up to that many seconds for its end."""
+        return self._call("POST", path, headers={"Prefer": f"wait={wait}"}, wait=wait)
+
+    def _call(
+        self,
+        method: str,
+        path: str,
+        body: Document | None = None,
+        headers: Mapping[str, str] | None = None,
+        wait: int = 0,
+    ) -> Document:
+        patience = self._timeout + wait
+        connection = _Connection(self._path, patience)
+        content = None if body is None else json.dumps(body).encode()
+        kind = {} if content is None else {"Content-Type": "application/json"}
+        try:
+            connection.connect()
+            with suppress(BrokenPipeError):  # it refused before it had read everything: its answer says why
+                connection.request(method, path, content, {**kind, **(headers or {})})
+            response = connection.getresponse()
+            return _document(response, response.read())
+        except TimeoutError:
+            raise AgentUnreachable(
+                f"the agent on {self._path} did not answer within {patience:g} s: systemctl status devagent"
+            ) from None
+        except OSError as error:
+            raise _unreachable(self._path, error) from None
+        except (http.client.HTTPException, ValueError):
+            raise AgentUnreachable(f"what answers on {self._path} is no devagent: --socket names another") from None
+        finally:
+            connection.close()
+
+
+class _Connection(http.client.HTTPConnection):
+    def __init__(self, path: str, timeout: float) -> None:
+        super().__init__("localhost", timeout=timeout)
+        self._path = path
+
+    def connect(self) -> None:
+        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self.sock.settimeout(self.timeout)
+        self.sock.connect(self._path)
+
+
+def _document(response: http.client.HTTPResponse, content: bytes) -> Document:
+    """Gives what the agent answered. Raises AgentRefused for an error, ValueError for what no agent answers."""
+    found = json.loads(content)
+    if not isinstance(found, dict):
+        raise ValueError
+    if response.status >= 400:
+        raise _refused(response.status, found)
+    return found
+
+
+def _refused(status: int, found: Document) -> AgentRefused:
+    try:
+        error = found["errors"][0]
+        detail, code, request_id = str(error["detail"]), error["code"], error["request_id"]
+    except (LookupError, TypeError):
+        raise ValueError from None
+    hint = f" [{request_id}]" if status >= 500 else ""
+    return AgentRefused(f"the agent: {detail}{hint}", status=status, code=code, request_id=request_id)
+
+
+def _unreachable(path: str, error: OSError) -> AgentUnreachable | AgentDenied:
+    if isinstance(error, FileNotFoundError | ConnectionRefusedError | NotADirectoryError):
+        return AgentUnreachable(f"no agent answers on {path} (not running?): systemctl status devagent")
+    if isinstance(error, PermissionError):
+        return AgentDenied(f"permission denied on {path}: {_who_may(path)}")
+    if isinstance(error, BlockingIOError):
+        return AgentUnreachable(f"the agent on {path} has too many calls waiting: try again")
+    if isinstance(error, ConnectionError | http.client.RemoteDisconnected):
+        return AgentUnreachable(f"the agent on {path} ended before it answered: systemctl status devagent")
+    return AgentUnreachable(f"{path}: {(error.strerror or str(error)).lower()}")
+
+
+def _who_may(path: str) -> str:
+    with suppress(OSError, KeyError):
+        group = Path(path).stat().st_gid
+        if group:
+            return f"run this as root, or as a member of the group {grp.getgrgid(group).gr_name}"
+    return "run this as root"

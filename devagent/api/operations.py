@@ -1,0 +1,78 @@
+# SPDX-FileCopyrightText: The devagent authors
+# SPDX-License-Identifier: Apache-2.0
+"""THE table: every call of the API, with who may make it. Routing, checks and OpenAPI all come from here."""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass
+from typing import Final
+
+from devagent.api.versions import MINIMUM, Version
+
+JSON: Final = "application/json"
+TEXT: Final = "text/plain"
+METRICS: Final = "text/plain; version=0.0.4"
+"""The text format of Prometheus."""
+
+
+class Who(enum.StrEnum):
+    """Who may make a call."""
+
+    ANY = "any"  # that can connect
+    OPERATOR = "operator"  # root, the agent's own user, or a member of the socket's group
+
+
+@dataclass(frozen=True, slots=True)
+class Operation:
+    """One call: `handler` is a function of handlers.py, `request` and `response` are names of schemas.py.
+
+    `since` is the first version that has it. `waits`: it honours `Prefer: wait=S`, and answers 202 if that passes.
+    """
+
+    method: str
+    path: str
+    handler: str
+    summary: str
+    response: str | None
+    request: str | None = None
+    who: Who = Who.ANY
+    waits: bool = False
+    media: tuple[str, ...] = (JSON,)
+    since: Version = MINIMUM
+
+    @property
+    def versioned(self) -> bool:
+        """Whether OpenStack-API-Version means anything to it."""
+        return self.path.startswith("/v1/")
+
+
+OPERATIONS: Final = (
+    Operation("GET", "/", "versions", "Which versions of the API there are", "versions"),
+    Operation("GET", "/healthcheck", "healthcheck", "Whether the agent works", "checks", media=(TEXT, JSON)),
+    Operation("GET", "/metrics", "metrics", "Measurements, for Prometheus", None, media=(METRICS,)),
+    Operation("GET", "/v1/openapi.json", "openapi", "This description", None),
+    Operation("GET", "/v1/devices", "devices", "All that the last look found, as discover -o json", "discover"),
+    Operation("GET", "/v1/devices/{device}", "device", "One device, by id or PCI address", "discover#device"),
+    Operation("GET", "/v1/providers", "providers", "The wanted provider tree, and what differs", "providers"),
+    Operation("GET", "/v1/status", "status", "How the agent is", "status"),
+    Operation("GET", "/v1/health", "health", "How each device is, and since when", "health"),
+    Operation(
+        "PUT",
+        "/v1/health/{device}",
+        "set_health",
+        "Overrides the health of a device",
+        "health#device",
+        request="override",
+        who=Who.OPERATOR,
+    ),
+    Operation(
+        "DELETE",
+        "/v1/health/{device}",
+        "clear_health",
+        "Ends an override; nothing happens where there is none",
+        "health#device",
+        who=Who.OPERATOR,
+    ),
+    Operation("POST", "/v1/rescan", "rescan", "Looks again now", "rescan", who=Who.OPERATOR, waits=True),
+)

@@ -1,0 +1,47 @@
+# SPDX-FileCopyrightText: The devagent authors
+# SPDX-License-Identifier: Apache-2.0
+"""What `status`, `health` and `rescan` begin with: the agent of this host, found by its socket."""
+
+from __future__ import annotations
+
+import argparse
+from contextlib import suppress
+from pathlib import Path
+from typing import Final
+
+from devagent.api.client import SOCKET, Client
+
+# Named here and not taken from devagent.conf, whose import takes longer than the agent's answer.
+_FILE: Final = Path("/etc/devagent/devagent.conf")
+_DIR: Final = Path("/etc/devagent/devagent.conf.d")
+
+
+def agent(args: argparse.Namespace) -> Client:
+    """Gives the client of the agent on --socket, else on the configured socket, else on the usual one.
+
+    Raises ConfigurationError.
+    """
+    return Client(args.socket or _configured(args) or SOCKET)
+
+
+def _configured(args: argparse.Namespace) -> str | None:
+    """Reads the configuration, but only where it says something about the socket: it costs more than all else."""
+    named = [*map(Path, args.config_file), *(path for each in args.config_dir for path in _inside(Path(each)))]
+    if not any(map(_names_a_socket, named or [_FILE, *_inside(_DIR)])):
+        return None
+    from devagent import conf
+
+    return str(conf.load(args.config_file, args.config_dir).api.unix_socket)
+
+
+def _inside(folder: Path) -> list[Path]:
+    with suppress(OSError):
+        return sorted(folder.glob("*.conf"))
+    return []
+
+
+def _names_a_socket(path: Path) -> bool:
+    # One that holds passwords can be read by root alone, but everybody in the socket's group may ask the agent.
+    with suppress(OSError):
+        return b"unix_socket" in path.read_bytes()
+    return False

@@ -1,0 +1,21 @@
+# SPDX-FileCopyrightText: The devagent authors
+# SPDX-License-Identifier: Apache-2.0
+"""`devagent status`: how the agent of this host is, and what wants an operator's eye."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+
+from devagent.cli.local import agent
+from devagent.cli.render import status
+
+WELL, PARTIAL = 0, 4
+
+
+def run(args: argparse.Namespace) -> int:
+    """Prints what the agent says of itself; exit code 4 unless it runs and nothing is amiss."""
+    document = agent(args).get("/v1/status")
+    print(json.dumps(document, indent=2) if args.output == "json" else status.render(document, time.time()))
+    return WELL if document["state"] == "running" and not status.amiss(document, time.time()) else PARTIAL

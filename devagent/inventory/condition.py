@@ -1,0 +1,251 @@
+# SPDX-FileCopyrightText: The devagent authors
+# SPDX-License-Identifier: Apache-2.0
+"""Follows the health of all devices from look to look, with what happened in between and what operators said."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from typing import Final
+
+from devagent.inventory import evidence, happenings, troubles
+from devagent.inventory.happenings import Occurrence
+from devagent.inventory.troubles import Observed
+from devagent.model.claim import Mode
+from devagent.model.device import Decision, Device
+from devagent.model.health import Book as Book
+from devagent.model.health import Condition, End, Evidence, Given, Health, Kept, Override, State, Trouble
+
+OVERRIDES: Final = (State.HEALTHY, State.SUSPECT, State.UNHEALTHY)
+"""What an operator may say; that a device is lost, nobody can say away."""
+
+_GONE_FOR: Final = 30 * 86400.0
+_MOST_GONE: Final = 256
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """How health is judged: [health] clean_checks, flap_limit, flap_window (seconds) and xids."""
+
+    clean_checks: int = 3
+    flap_limit: int = 3
+    flap_window: float = 3600.0
+    xids: Mapping[int, str] = field(default_factory=dict)
+
+
+def key(device: Device) -> str:
+    """Gives what a device is called in the book: its model and identity, as its provider's UUID is made of."""
+    function, identity = device.function, device.identity
+    return f"{function.vendor_id}:{function.device_id}:{identity.source}:{identity.value}"
+
+
+def follow(
+    devices: Iterable[Device],
+    book: Book,
+    occurrences: Iterable[Occurrence],
+    now: float,
+    rules: Rules,
+    *,
+    checked: Collection[str] | None = None,
+    complete: bool = True,
+) -> Book:
+    """Gives the book after a look at `devices` and what happened before it.
+
+    A look counts as a clean check of the devices in `checked` alone (addresses; None: of all): one that an
+    event caused finds what is worse, but must not end anything sooner. Unless the look was `complete`, a
+    device that is missing may only be unread.
+    """
+    happened = happenings.by_address(occurrences)
+    present = {key(device): device for device in devices}
+    followed = {
+        name: _followed(
+            device,
+            book.get(name),
+            happenings.of_device(device, happened),
+            now,
+            rules,
+            counts=checked is None or device.address in checked,
+        )
+        for name, device in present.items()
+    }
+    missing = {name: condition for name, condition in book.items() if name not in present}
+    if complete:
+        missing = {
+            name: condition if condition.gone is not None else replace(condition, gone=now)
+            for name, condition in missing.items()
+        }
+    return {**_remembered(missing, now), **followed}
+
+
+def settled(devices: Iterable[Device], book: Book, now: float) -> tuple[Device, ...]:
+    """Gives the devices with the health that counts: the operator's word, else what is followed.
+
+    A device that must not be given is often one that cannot be read either, a GPU off the bus above all. It
+    is then decided about as it was before, or what was offered of it would stay open.
+    """
+    return tuple(_settled(device, book[name], now) if (name := key(device)) in book else device for device in devices)
+
+
+def _settled(device: Device, condition: Condition, now: float) -> Device:
+    health, given, decision = verdict(condition, now), condition.given, device.decision
+    if decision.unknown and health.state.is_fenced and given is not None:
+        reason = f"{decision.reason}; it is closed as it was given before"
+        mode, traits = Mode(given.mode), frozenset(given.traits)
+        decision = Decision(True, reason, given.rule, mode, given.resource_class, given.total, traits)
+    return replace(device, health=health, decision=decision)
+
+
+def verdict(condition: Condition, now: float) -> Health:
+    """Gives the health that counts: an override that holds wins, but it is shown, and hides no lost device."""
+    monitors, said = condition.health, condition.override
+    if said is None or not said.holds(now):
+        return monitors
+    reasons = [f"set to {said.state} by {said.by}{_until(said)}: {said.reason}"]
+    if monitors.reasons:
+        reasons.append(f"monitors say {monitors.state}: {'; '.join(monitors.reasons)}")
+    return Health(State.LOST if monitors.state is State.LOST else said.state, tuple(reasons))
+
+
+def override(book: Book, name: str, said: Override, now: float) -> Book:
+    """Notes an operator's word.
+
+    Raises KeyError for an unknown device, ValueError for a state that nobody can set or a time that is none.
+    """
+    if said.state not in OVERRIDES:
+        raise ValueError(f"{said.state} cannot be set: {', '.join(OVERRIDES)} can")
+    text = f"set to {said.state} by {said.by}{_until(said)}: {said.reason}"
+    return {**book, name: replace(evidence.noted(book[name], Evidence(now, text, "override")), override=said)}
+
+
+def clear(book: Book, name: str, by: str, now: float) -> Book:
+    """Forgets override, flaps and all that is wrong but what the last look itself saw. Raises KeyError."""
+    old = evidence.noted(book[name], Evidence(now, f"cleared by {by}", "override"))
+    left = tuple(each for each in old.troubles if each.present and each.end is End.CHECKS)
+    worst = max((each.health.state for each in left), key=lambda state: state.rank, default=None)
+    health = Health(worst or State.UNMONITORED, tuple(reason for each in left for reason in each.health.reasons))
+    cleared = replace(old, health=health, troubles=left, flaps=(), override=None, recovered=False)
+    return {**book, name: replace(cleared, clean=0, since=now if health.state is not old.health.state else old.since)}
+
+
+def _until(said: Override) -> str:
+    if said.until is None:
+        return ""
+    try:
+        return f" until {datetime.fromtimestamp(said.until, UTC):%Y-%m-%d %H:%M} UTC"
+    except (OverflowError, OSError, ValueError):
+        raise ValueError(f"{said.until} is no time that a calendar has") from None
+
+
+def resume(kept: Kept, boot_id: str | None) -> Kept:
+    """Gives what was kept as it stands in the boot `boot_id`.
+
+    A reboot resets every device, so XIDs and failed recoveries have only clean checks to wait for; error
+    counters and the kernel log begin anew. What monitors found, flaps and operators' words stay.
+    """
+    if boot_id is None or kept.boot_id is None or boot_id == kept.boot_id:
+        return replace(kept, boot_id=boot_id or kept.boot_id)
+    return Kept({name: _rebooted(condition) for name, condition in kept.book.items()}, boot_id)
+
+
+def _rebooted(old: Condition) -> Condition:
+    freed = troubles.released(old.troubles, End.RESET, End.RECOVERY)
+    anew = tuple(replace(each, clean=0) for each in freed)
+    return replace(old, troubles=anew, clean=0, counters={}, action=None, driver=None)
+
+
+def _remembered(missing: Mapping[str, Condition], now: float) -> dict[str, Condition]:
+    """Gives those of the missing devices that may still come back; the latest to go if they are too many."""
+    gone = [(each.gone, name) for name, each in missing.items() if each.gone is not None]
+    recent = [name for since, name in sorted(gone) if now - since < _GONE_FOR][-_MOST_GONE:]
+    unread = [name for name, each in missing.items() if each.gone is None]
+    return {name: missing[name] for name in (*recent, *unread)}
+
+
+def _followed(
+    device: Device,
+    before: Condition | None,
+    happened: Iterable[Occurrence],
+    now: float,
+    rules: Rules,
+    *,
+    counts: bool,
+) -> Condition:
+    old = before or Condition(since=now)
+    seen = troubles.observe(device, old)
+    held = old.troubles
+    if before is not None and _was_reset(device, old, seen):
+        held = troubles.released(held, End.RESET, End.RECOVERY)
+    known = troubles.found(held, seen, old, counts=counts, clean_checks=rules.clean_checks)
+    told = evidence.news(held, known, now)
+    # Last, so that no look ends what was told at the same time.
+    acts = (seen.action if seen.action is not None else old.action) is not None
+    for occurrence in happened:
+        known, left = happenings.happened(device, known, occurrence, now, rules.xids, acts=acts)
+        told += left
+    return _concluded(device, evidence.noted(old, *told), known, seen, now, rules)
+
+
+def _was_reset(device: Device, old: Condition, seen: Observed) -> bool:
+    """Tells whether the device went through a reset since the last look, by what can be seen of it."""
+    rebound = "driver" not in device.function.unread and device.function.driver != old.driver
+    obeyed = old.action not in (None, "none") and seen.action == "none"
+    return old.gone is not None or rebound or obeyed
+
+
+def _concluded(
+    device: Device, old: Condition, known: tuple[Trouble, ...], seen: Observed, now: float, rules: Rules
+) -> Condition:
+    """Draws the conclusion from the troubles: the state, since when, and whether it goes to and fro."""
+    driver = old.driver if "driver" in device.function.unread else device.function.driver
+    monitor = driver if seen.said[troubles.DRIVER] is not None else old.monitor
+    health = troubles.total(known, seen, device, monitor)
+    was, is_ = old.health.state.is_fenced, health.state.is_fenced
+    flaps = tuple(min(each, now) for each in old.flaps if now - each < rules.flap_window)
+    if is_ and not was and old.recovered:
+        flaps = (*flaps, now)[-max(1, rules.flap_limit) :]
+    if 0 < rules.flap_limit <= len(flaps) and all(each.source != troubles.FLAPPING for each in known):
+        known = troubles.struck(known, _flapping(len(flaps), rules))
+        health = troubles.total(known, seen, device, monitor)
+    same = health.state is old.health.state
+    return replace(
+        old,
+        health=health,
+        since=min(old.since, now) if same else now,
+        clean=min((each.clean for each in known), default=0),
+        flaps=flaps,
+        override=old.override if old.override and old.override.holds(now) else None,
+        counters=dict(seen.counters),
+        troubles=known,
+        driver=driver,
+        monitor=monitor,
+        action=_action(old, driver, seen),
+        recovered=old.recovered or (was and not is_),
+        gone=None,
+        given=_given(device.decision, old.given),
+    )
+
+
+def _given(decision: Decision, before: Given | None) -> Given | None:
+    """Gives how the device is given, or was before nothing could be decided."""
+    if decision.unknown:
+        return before
+    if not decision.managed or decision.mode is None or decision.resource_class is None or not decision.total:
+        return None
+    traits = tuple(sorted(decision.traits))
+    return Given(decision.mode.value, decision.resource_class, decision.total, decision.rule, traits)
+
+
+def _action(old: Condition, driver: str | None, seen: Observed) -> str | None:
+    """Gives the recovery action that was last named; another driver knows nothing of it."""
+    if seen.action is not None or driver != old.driver:
+        return seen.action
+    return old.action
+
+
+def _flapping(times: int, rules: Rules) -> Trouble:
+    text = (
+        f"flapping: unhealthy again {times} times within {rules.flap_window / 60:.0f} min; "
+        "clear it with `devagent health clear`"
+    )
+    return Trouble(troubles.FLAPPING, Health(State.UNHEALTHY, (text,)), End.CLEAR, present=False)

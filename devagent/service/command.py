@@ -1,0 +1,70 @@
+# SPDX-FileCopyrightText: The devagent authors
+# SPDX-License-Identifier: Apache-2.0
+"""`devagent agent`: the order in which the agent comes into being, which is not free.
+
+First the privileged process is forked, while this one has a single thread and little memory. Then all capabilities
+are dropped, and oslo.service is told to use threads, before anything of oslo that would choose eventlet is imported.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import sys
+from collections.abc import Callable
+from functools import partial
+
+from devagent import privileged
+from devagent.privileged import capabilities
+from devagent.service import looking
+from devagent.sources.kernel_log import PATH
+
+
+def run(args: argparse.Namespace) -> int:
+    """Runs the agent until it is told to stop; gives its exit code.
+
+    Raises ConfigurationError, PolicyError, and StateError if another agent works on the same state.
+    """
+    helper = privileged.start({"look": partial(looking.serve, root=args.root)}, root=args.root)
+    try:
+        from devagent.service import settings
+
+        read = partial(settings.read, tuple(args.config_file), tuple(args.config_dir), args.policy)
+        in_force, machine = read(), args.root == "/"
+        kernel_log = _open_log() if machine and in_force.kernel_log else None
+        capabilities.drop()
+        _use_threads()
+        from devagent.service import logs
+        from devagent.service.agent import Agent
+
+        logs.setup(in_force.conf)
+        code = Agent(helper, in_force, read, machine=machine, kernel_log=kernel_log).run()
+    finally:
+        helper.stop()
+    # Nothing is left to be done: an idle thread of some library must not hold up the end.
+    logging.shutdown()
+    sys.stdout.flush()
+    os._exit(code)
+
+
+def _open_log() -> Callable[[], int]:
+    """Opens the kernel's log while this process may still do so; gives what yields the descriptor, or the error."""
+    try:
+        descriptor = os.open(PATH, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError as error:
+        failure = error
+
+        def fail() -> int:
+            raise failure
+
+        return fail
+    return lambda: descriptor
+
+
+def _use_threads() -> None:
+    # futurist imports eventlet where it is installed, for 20 MiB that nothing uses, and a warning at each start.
+    sys.modules.setdefault("eventlet", None)  # type: ignore[arg-type]
+    from oslo_service import backend
+
+    backend.init_backend(backend.BackendType.THREADING)

@@ -1,0 +1,83 @@
+# SPDX-FileCopyrightText: The devagent authors
+# SPDX-License-Identifier: Apache-2.0
+"""What the loops find out and show to each other: values that never change, replaced as a whole."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from devagent.model.device import Device
+from devagent.model.health import Condition
+from devagent.model.provider import Provider
+from devagent.view import Look
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """Something that the policy wants of a device and that cannot be had; `why` says what to do."""
+
+    address: str
+    what: str
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """The last look: `view` has its devices with the health that counts, `book` how that came about.
+
+    `at` is in epoch seconds, `took` in seconds; `full` tells a look at the whole host from one at a few devices.
+    """
+
+    view: Look
+    at: float
+    took: float
+    full: bool
+    book: Mapping[str, Condition] = field(default_factory=dict)
+    refused: tuple[Refused, ...] = ()
+    configuring: frozenset[str] = frozenset()
+
+    @property
+    def devices(self) -> tuple[Device, ...]:
+        """The devices in bus order."""
+        return self.view.found.devices
+
+
+@dataclass(frozen=True, slots=True)
+class Reported:
+    """How Placement stands: `at` is the last success, `retry_at` the next try after a failure (epoch seconds).
+
+    `state` is `never`, `current`, `waiting` (for nova-compute's provider) or `failed`. `differs` says by the
+    provider's name what is not as it should be. `listed` is the compute node's tree as it was last read, by UUID.
+    """
+
+    state: str = "never"
+    at: float | None = None
+    changes: int | None = None
+    requests: int | None = None
+    error: str | None = None
+    retry_at: float | None = None
+    differs: tuple[tuple[str, str], ...] = ()
+    root: str | None = None
+    root_name: str | None = None
+    listed: Mapping[str, Provider] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
+class Facts:
+    """What is known now. Each attribute has one loop that replaces it; everybody reads.
+
+    `held` are the addresses of devices that consumers have allocated in Placement; None until that is known.
+    """
+
+    seen: Seen | None = None
+    look_error: str | None = None
+    reported: Reported = field(default_factory=Reported)
+    held: frozenset[str] | None = None
+    unexplained: tuple[tuple[str, str], ...] = ()
+    published: threading.Event = field(default_factory=threading.Event)
+
+    def reconciled(self, held: frozenset[str], unexplained: tuple[tuple[str, str], ...]) -> None:
+        """Takes what the reconciler found."""
+        self.held, self.unexplained = held, unexplained

@@ -1,0 +1,253 @@
+# SPDX-FileCopyrightText: The devagent authors
+# SPDX-License-Identifier: Apache-2.0
+"""Looks at the host whenever something says that it changed, and every now and then in any case."""
+
+from __future__ import annotations
+
+import logging
+import random
+import threading
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field, replace
+from typing import ClassVar, Final
+
+from devagent.discovery import Discovery
+from devagent.errors import LookFailed
+from devagent.inventory import condition
+from devagent.inventory.happenings import Occurrence
+from devagent.model.device import Device
+from devagent.model.happened import Happened
+from devagent.model.health import Health, State
+from devagent.model.occurrence import DriverLoaded
+from devagent.service import news
+from devagent.service.beats import Beats
+from devagent.service.configurer import Configurer
+from devagent.service.facts import Facts, Seen
+from devagent.service.health_book import HealthBook
+from devagent.service.looker import Looker
+from devagent.service.loop import Loop
+from devagent.service.metrics import Metrics
+from devagent.service.settings import Settings
+from devagent.view import Look
+
+LOG = logging.getLogger(__name__)
+
+_TICK: Final = 5.0
+_CONFIGURE_S: Final = 60.0
+"""How long the first report waits for what is being configured; later ones go without it."""
+_RETRY: Final = 5.0
+
+
+@dataclass(slots=True)
+class _Wanted:
+    """What is to be looked at: `everything`, or the devices at these addresses; `done` are told afterwards."""
+
+    everything: bool = True
+    addresses: set[str] = field(default_factory=set)
+    occurrences: list[Occurrence] = field(default_factory=list)
+    log_position: int | None = None
+    check: bool = False
+    done: list[threading.Event] = field(default_factory=list)
+
+    @property
+    def anything(self) -> bool:
+        return bool(self.everything or self.addresses or self.occurrences or self.check)
+
+
+class LookLoop(Loop):
+    """Takes looks one after the other and tells `seen` after each that what is known has changed."""
+
+    name: ClassVar[str] = "look"
+
+    def __init__(
+        self,
+        beats: Beats,
+        facts: Facts,
+        looker: Looker,
+        configurer: Configurer,
+        book: HealthBook,
+        settings: Callable[[], Settings],
+        metrics: Metrics,
+        seen: Callable[[], None],
+    ) -> None:
+        super().__init__(beats)
+        self._facts, self._looker, self._configurer, self._book = facts, looker, configurer, book
+        self._settings, self._metrics, self._tell = settings, metrics, seen
+        self._condition = threading.Condition()
+        self._wanted = _Wanted()
+        self._next_full = self._next_check = 0.0
+        self._publishing = threading.Lock()
+        self._found: Discovery | None = None
+        # A look that hangs is given up after look_timeout; only then is the loop itself in trouble.
+        self.limit = settings().look_timeout + 120.0
+
+    def hear(self, happened: Happened) -> None:
+        """Takes what the kernel said."""
+        self._metrics.heard(happened.events, lost=happened.everything)
+        self.want(happened.addresses, occurrences=happened.errors, everything=happened.everything)
+
+    def want(
+        self,
+        addresses: Iterable[str] = (),
+        *,
+        occurrences: Iterable[Occurrence] = (),
+        log_position: int | None = None,
+        everything: bool = False,
+    ) -> None:
+        """Asks for a look at these devices, or at everything.
+
+        `log_position` is how far the kernel's log tells of the `occurrences`: it is kept once they have been judged.
+        """
+        with self._condition:
+            self._wanted.addresses.update(addresses)
+            self._wanted.addresses.update(
+                address for each in occurrences if (address := getattr(each, "address", None))
+            )
+            self._wanted.occurrences.extend(occurrences)
+            self._wanted.log_position = log_position if log_position is not None else self._wanted.log_position
+            self._wanted.everything |= everything
+            self._condition.notify_all()
+
+    def rescan(self, wait: float) -> bool:
+        """Asks for a look at everything that begins after now; tells whether it ended within `wait` seconds."""
+        done = threading.Event()
+        self._configurer.forgive()
+        with self._condition:
+            self._wanted.everything = True
+            self._wanted.done.append(done)
+            self._condition.notify_all()
+        return done.wait(wait)
+
+    def wake(self) -> None:
+        """Ends the wait of a turn."""
+        with self._condition:
+            self._condition.notify_all()
+
+    def reset(self) -> None:
+        """Looks at everything anew, with the policy as it is now."""
+        self._configurer.forgive()
+        self.want(everything=True)
+
+    def turn(self) -> None:
+        """Waits for a reason to look, some seconds at most, and looks."""
+        wanted = self._await()
+        self.beat(self._facts.look_error)
+        if wanted is None or self.stopping.is_set():
+            return
+        only = None if wanted.everything else frozenset(wanted.addresses | self._monitored(wanted))
+        began, at = time.monotonic(), time.time()
+        try:
+            found = self._looker.look(self._settings().policy, only, timeout=self._settings().look_timeout)
+            if self._facts.seen is None:
+                found = self._configure_first(found)
+        except LookFailed as error:
+            self._failed(error, wanted, time.monotonic() - began)
+            return
+        took = time.monotonic() - began
+        self._metrics.looked("partial" if only else "full", took, ok=True)
+        self._take(found, at, took, only, wanted)
+        for done in wanted.done:
+            done.set()
+
+    def _await(self) -> _Wanted | None:
+        with self._condition:
+            now = time.monotonic()
+            due = min(self._next_full, self._next_check) - now
+            self._condition.wait_for(lambda: self._wanted.anything or self.stopping.is_set(), min(max(due, 0), _TICK))
+            now = time.monotonic()
+            self._wanted.everything |= now >= self._next_full
+            self._wanted.check |= now >= self._next_check
+            if not self._wanted.anything:
+                return None
+            wanted, self._wanted = self._wanted, _Wanted(everything=False)
+            settings = self._settings()
+            if wanted.everything:
+                # Not to the second: ten thousand hosts that were switched on together would look together for ever.
+                self._next_full = now + settings.scan_interval * random.uniform(0.9, 1.1)  # noqa: S311 - spreads load
+            if wanted.everything or wanted.check:
+                wanted.check = True
+                self._next_check = now + settings.health_interval
+            return wanted
+
+    def _monitored(self, wanted: _Wanted) -> set[str]:
+        """Gives the devices whose health something tells, when it is time to ask."""
+        seen = self._facts.seen
+        if not wanted.check or seen is None:
+            return set()
+        return {
+            each.address for each in seen.devices if each.health.state is not State.UNMONITORED or each.health.reasons
+        }
+
+    def _configure_first(self, found: Discovery) -> Discovery:
+        """Lets what the policy asks for come into being before anything is reported for the first time."""
+        settings = self._settings()
+        self._configurer.advance(found.devices, settings.policy, self._facts.held)
+        made = self._configurer.running
+        end = time.monotonic() + _CONFIGURE_S
+        while not self._configurer.wait(1.0) and time.monotonic() < end and not self.stopping.is_set():
+            self.beat(f"waits for {', '.join(sorted(self._configurer.running))} to be configured")
+        if not made:
+            return found
+        return self._looker.look(settings.policy, made, timeout=settings.look_timeout)
+
+    def judge(self) -> None:
+        """Judges anew what was last seen: an operator has said something about a device."""
+        with self._publishing:
+            if self._found is not None and self._facts.seen is not None:
+                seen = self._facts.seen
+                self._publish(self._found, seen.at, seen.took, seen.full)
+
+    def _take(self, found: Discovery, at: float, took: float, only: frozenset[str] | None, wanted: _Wanted) -> None:
+        # What an event made us look at may be worse, but not better for having been looked at more often.
+        checked: frozenset[str] | None = frozenset() if not wanted.check else only
+        with self._publishing:
+            self._book.follow(found, wanted.occurrences, at, checked=checked, log_position=wanted.log_position)
+            self._found = found
+            self._facts.look_error = None
+            self._publish(found, at, took, only is None)
+
+    def _publish(self, found: Discovery, at: float, took: float, full: bool) -> None:
+        settings = self._settings()
+        refused = self._configurer.advance(found.devices, settings.policy, self._facts.held)
+        configuring, stuck, book = self._configurer.running, self._configurer.stuck, self._book.current
+        devices = condition.settled(found.devices, book, time.time())
+        devices = tuple(_withheld(each, configuring, stuck) for each in devices)
+        hostname = settings.host or found.host.hostname or "localhost"
+        view = Look(replace(found, devices=devices), hostname, settings.nest)
+        before, after = self._facts.seen, Seen(view, at, took, full, book, refused, configuring)
+        self._facts.seen = after
+        self._facts.published.set()
+        news.log(before, after)
+        self._tell()
+
+    def _failed(self, error: LookFailed, wanted: _Wanted, took: float) -> None:
+        """Keeps what is known: unknown is not gone; looks at everything again soon."""
+        self._metrics.looked("full" if wanted.everything else "partial", took, ok=False)
+        if self._facts.look_error != str(error):
+            LOG.error("a look at the host failed; what is known of it stays: %s", error)
+        self._facts.look_error = str(error)
+        self._beats.beat(self.name, str(error), failed=True)
+        with self._condition:
+            self._wanted.occurrences[:0] = wanted.occurrences
+            if self._wanted.log_position is None:
+                self._wanted.log_position = wanted.log_position
+            self._wanted.done.extend(wanted.done)
+        self.stopping.wait(_RETRY)
+        self.want(everything=True)
+
+
+def _where(occurrence: Occurrence) -> str | None:
+    """Gives the device that something happened to; None if it happened to all of a driver's."""
+    return None if isinstance(occurrence, DriverLoaded) else occurrence.address
+
+
+def _withheld(device: Device, configuring: Iterable[str], stuck: dict[str, str]) -> Device:
+    """Gives a device that is not to be offered as it stands: half configured, or with a step that hangs."""
+    if device.address in stuck:
+        health = device.health | Health(State.UNHEALTHY, (stuck[device.address],))
+        return replace(device, health=health)
+    if device.address in configuring:
+        reason = "its VFs are being made: it is reported when they are all there"
+        return replace(device, decision=replace(device.decision, managed=False, unknown=True, reason=reason))
+    return device

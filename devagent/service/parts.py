@@ -1,0 +1,130 @@
+# SPDX-FileCopyrightText: The devagent authors
+# SPDX-License-Identifier: Apache-2.0
+"""Builds the parts of the agent and ties them together; knows in which order they start and stop."""
+
+from __future__ import annotations
+
+import os
+import socket
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from devagent.api.app import Application
+from devagent.api.server import Server
+from devagent.inventory.reconcile import Scene
+from devagent.model.policy import Policy
+from devagent.placement import client
+from devagent.placement.state import StateFile
+from devagent.privileged.client import Privileged
+from devagent.service.api_loop import ApiLoop
+from devagent.service.backend import ServiceBackend
+from devagent.service.configurer import Configurer
+from devagent.service.facts import Facts
+from devagent.service.health_book import HealthBook
+from devagent.service.log_loop import LogLoop, Opened
+from devagent.service.look_loop import LookLoop
+from devagent.service.looker import Looker
+from devagent.service.loop import Loop
+from devagent.service.metrics import Metrics
+from devagent.service.reconcile_loop import ReconcileLoop
+from devagent.service.report_loop import ReportLoop
+from devagent.service.settings import Settings
+from devagent.service.status import Self
+from devagent.service.udev_loop import UdevLoop
+from devagent.sources import udev
+from devagent.sources.udev import Changes
+
+if TYPE_CHECKING:
+    from devagent.service.agent import Agent
+
+_WITHOUT_EVENTS_S: Final = 30.0
+_CAPTURED_S: Final = 2.0
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """What the agent consists of; the loops in the order in which they start."""
+
+    loops: tuple[Loop, ...]
+    looker: Looker
+    metrics: Metrics
+
+    def close(self) -> None:
+        """Ends what outlives the loops."""
+        self.looker.close()
+
+
+def build(agent: Agent, state: StateFile, privileged: Privileged, *, machine: bool, kernel_log: Opened | None) -> Parts:
+    """Builds everything and starts nothing; `machine`: the host that is looked at is the one this runs on.
+
+    `kernel_log` opens its log, None if that is not to be read.
+
+    Raises ConfigurationError.
+    """
+    facts, beats = agent.facts, agent.beats
+
+    def in_force() -> Settings:
+        return agent.settings
+
+    metrics, book, settings = Metrics(), HealthBook(in_force), agent.settings
+    looker = Looker(privileged, state_path=str(settings.state_path))
+    report = ReportLoop(beats, facts, state, lambda new: client.from_conf(new.conf), in_force, metrics)
+    configurer = Configurer(privileged, lambda address: look.want({address}), metrics)
+    look = LookLoop(beats, facts, looker, configurer, book, in_force, metrics, report.kick)
+
+    def own() -> Self:
+        return _own(agent, privileged, looker, configurer)
+
+    backend = ServiceBackend(facts, beats, look, book, metrics, own)
+    server = Server(
+        Application(backend, waiting=max(1, settings.threads // 2), counted=metrics.called),
+        settings.socket,
+        group=settings.socket_group,
+        threads=settings.threads,
+    )
+    return Parts(
+        (
+            # What listens begins before what looks, so that nothing falls between the two.
+            UdevLoop(beats, lambda: _changes(in_force(), machine=machine), look.hear),
+            *([LogLoop(beats, facts, book, look, metrics, kernel_log)] if kernel_log is not None else ()),
+            look,
+            report,
+            ReconcileLoop(beats, lambda: _scene(facts, in_force().policy), report.holding, facts.reconciled, in_force),
+            ApiLoop(beats, server, lambda: in_force().drain_timeout),
+        ),
+        looker,
+        metrics,
+    )
+
+
+def _changes(settings: Settings, *, machine: bool) -> Changes:
+    """Gives what tells of changes: this machine's events, or where there are none the clock."""
+    interval = _WITHOUT_EVENTS_S if machine else _CAPTURED_S
+    return udev.changes(machine=machine, quiet=settings.debounce, interval=interval)
+
+
+def _scene(facts: Facts, policy: Policy) -> Scene | None:
+    """Gives what the reconciler compares, once both sides are known."""
+    seen, reported = facts.seen, facts.reported
+    if seen is None or reported.root is None:
+        return None
+    desired = seen.view.tree(reported.root, reported.root_name)
+    return Scene(seen.devices, desired, reported.listed, policy)
+
+
+def _own(agent: Agent, privileged: Privileged, looker: Looker, configurer: Configurer) -> Self:
+    settings = agent.settings
+    processes = {"agent": os.getpid(), "privileged": privileged.pid}
+    if looker.pid is not None:
+        processes["look"] = looker.pid
+    return Self(
+        host=settings.host or socket.gethostname(),
+        started=agent.started,
+        stopping=agent.stopping,
+        files=settings.files,
+        policy=settings.policy.origin,
+        loaded=agent.loaded,
+        error=agent.reload_error,
+        processes=processes,
+        hung=configurer.hung,
+    )

@@ -1,0 +1,82 @@
+# SPDX-FileCopyrightText: The devagent authors
+# SPDX-License-Identifier: Apache-2.0
+"""What the agent goes by: the configuration and the policy as plain values, read as one and replaced as one."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from devagent import conf as configuration
+from devagent.inventory import policy_file
+from devagent.inventory.build import Nest
+from devagent.inventory.default_policy import DEFAULT
+from devagent.model.policy import Policy
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """Everything in seconds; `conf` is oslo.config's object, for the libraries that want it."""
+
+    conf: Any
+    files: tuple[str, ...]
+    policy: Policy
+    host: str | None
+    state_path: Path
+    nest: Nest
+    scan_interval: float
+    report_interval: float
+    reconcile_interval: float
+    look_timeout: float
+    debounce: float
+    health_interval: float
+    clean_checks: int
+    flap_limit: int
+    flap_window: float
+    xids: Mapping[int, str]
+    kernel_log: bool
+    socket: Path
+    socket_group: str | None
+    threads: int
+    drain_timeout: float
+
+
+def read(files: Sequence[str] = (), dirs: Sequence[str] = (), policy: str | None = None) -> Settings:
+    """Reads the configuration and the policy that it names, or `policy`.
+
+    Raises ConfigurationError or PolicyError; nothing of what was in force is touched then.
+    """
+    conf = configuration.load(files, dirs, strict=True)
+    return Settings(
+        conf=conf,
+        files=tuple(map(str, configuration.files(files, dirs))),
+        policy=_policy(conf, policy),
+        host=conf.host,
+        state_path=Path(conf.state_path),
+        nest=Nest(conf.inventory.nest),
+        scan_interval=conf.inventory.scan_interval,
+        report_interval=conf.inventory.report_interval,
+        reconcile_interval=conf.inventory.reconcile_interval,
+        look_timeout=conf.inventory.look_timeout,
+        debounce=conf.inventory.debounce,
+        health_interval=conf.health.interval,
+        clean_checks=conf.health.clean_checks,
+        flap_limit=conf.health.flap_limit,
+        flap_window=conf.health.flap_window,
+        xids=conf.health.xids,
+        kernel_log=conf.health.kernel_log,
+        socket=Path(conf.api.unix_socket),
+        socket_group=conf.api.unix_socket_group,
+        threads=conf.api.threads,
+        drain_timeout=conf.api.drain_timeout,
+    )
+
+
+def _policy(conf: Any, named: str | None) -> Policy:
+    path = Path(named or conf.inventory.policy_file)
+    # Only the default place may be empty: a policy that was named and is not there is a mistake.
+    if named is None and path == configuration.POLICY_FILE and not path.exists():
+        return DEFAULT
+    return policy_file.read(path)

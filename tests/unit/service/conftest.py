@@ -1,0 +1,9 @@
+# SPDX-FileCopyrightText: The devagent authors
+# SPDX-License-Identifier: Apache-2.0
+"""oslo.service is told to use threads before anything imports it, as the command does."""
+
+from __future__ import annotations
+
+from devagent.service import command
+
+command._use_threads()
