@@ -62,17 +62,21 @@ class Executor:
         self._planning = threading.Lock()
         self._released: set[str] = set()
 
-    def prepare(self, request: Request, plan: Planner, seconds: float, *, wait: float = 0.0) -> Preparation | Refusal:
+    def prepare(
+        self, request: Request, plan: Planner, seconds: float, *, wait: float = 0.0, phases: Phases | None = None
+    ) -> Preparation | Refusal:
         """Makes the devices of a request ready within `seconds`; the same request again gives the same answer.
 
         `plan` is given what others hold, must not wait itself, and is asked again for `wait` seconds while a device
-        is busy. Raises OtherRequest.
+        is busy. `phases` has what the caller took before. Raises OtherRequest.
         """
         now = time.monotonic()
         try:
             with self._locks.holding((_lock(request.consumer),), now + seconds):
                 earlier = self._earlier(request, now + seconds)
-                return earlier or self._new(request, plan, now + seconds, now + min(wait, seconds))
+                if earlier is not None:
+                    return earlier
+                return self._new(request, plan, now + seconds, now + min(wait, seconds), phases or Phases())
         except (Busy, JournalError, StepStuck) as error:
             return refusal(error)
 
@@ -149,8 +153,9 @@ class Executor:
             return None
         return Refusal(RefusalKind.RETRY, f"{consumer} was released a moment ago: ask again in {until - now:.0f} s")
 
-    def _new(self, request: Request, plan: Planner, until: float, wait_until: float) -> Preparation | Refusal:
-        phases = Phases()
+    def _new(
+        self, request: Request, plan: Planner, until: float, wait_until: float, phases: Phases
+    ) -> Preparation | Refusal:
         while True:
             changes = self._changes.count
             with phases("planning"):

@@ -182,6 +182,13 @@ class Journal:
             entry = self._known(transaction, consumer)
             self._write(transaction, replace(entry, preparation=replace(entry.preparation, error=error)))
 
+    def lasts(self, consumer: str) -> None:
+        """Says that a virtual machine has used the devices: they do not expire any more."""
+        with self._database.transaction() as transaction:
+            if transaction.rows("SELECT 1 FROM preparations WHERE consumer = ?", consumer):
+                entry = self._known(transaction, consumer)
+                self._write(transaction, replace(entry, preparation=replace(entry.preparation, expires=None)))
+
     def forget(self, consumer: str, now: float, until: float) -> None:
         """Ends it: the devices are free. Until `until` (epoch seconds) a late retry cannot begin it again."""
         with self._database.transaction() as transaction:

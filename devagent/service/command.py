@@ -14,6 +14,7 @@ import os
 import sys
 from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 
 from devagent import privileged
 from devagent.privileged import capabilities
@@ -39,7 +40,7 @@ def run(args: argparse.Namespace) -> int:
         from devagent.service.agent import Agent
 
         logs.setup(in_force.conf)
-        code = Agent(helper, in_force, read, machine=machine, kernel_log=kernel_log).run()
+        code = Agent(helper, in_force, read, root=Path(args.root), kernel_log=kernel_log).run()
     finally:
         helper.stop()
     # Nothing is left to be done: an idle thread of some library must not hold up the end.

@@ -182,7 +182,7 @@ class LookLoop(Loop):
     def _configure_first(self, found: Discovery) -> Discovery:
         """Lets what the policy asks for come into being before anything is reported for the first time."""
         settings = self._settings()
-        self._configurer.advance(found.devices, settings.policy, self._facts.held)
+        self._configurer.advance(found.devices, settings.policy, self._facts.holdings(found.devices))
         made = self._configurer.running
         end = time.monotonic() + _CONFIGURE_S
         while not self._configurer.wait(1.0) and time.monotonic() < end and not self.stopping.is_set():
@@ -209,7 +209,7 @@ class LookLoop(Loop):
 
     def _publish(self, found: Discovery, at: float, took: float, full: bool) -> None:
         settings = self._settings()
-        refused = self._configurer.advance(found.devices, settings.policy, self._facts.held)
+        refused = self._configurer.advance(found.devices, settings.policy, self._facts.holdings(found.devices))
         configuring, stuck, book = self._configurer.running, self._configurer.stuck, self._book.current
         devices = condition.settled(found.devices, book, time.time())
         devices = tuple(_withheld(each, configuring, stuck) for each in devices)

@@ -37,6 +37,11 @@ class Settings:
     flap_window: float
     xids: Mapping[int, str]
     kernel_log: bool
+    prepare_deadline: float
+    prepare_workers: int
+    prepare_expires_in: float
+    check_allocations: bool
+    tombstone: float
     socket: Path
     socket_group: str | None
     threads: int
@@ -67,6 +72,11 @@ def read(files: Sequence[str] = (), dirs: Sequence[str] = (), policy: str | None
         flap_window=conf.health.flap_window,
         xids=conf.health.xids,
         kernel_log=conf.health.kernel_log,
+        prepare_deadline=conf.prepare.deadline,
+        prepare_workers=conf.prepare.workers,
+        prepare_expires_in=conf.prepare.expires_in,
+        check_allocations=conf.prepare.check_allocations,
+        tombstone=conf.prepare.tombstone,
         socket=Path(conf.api.unix_socket),
         socket_group=conf.api.unix_socket_group,
         threads=conf.api.threads,

@@ -428,6 +428,22 @@ def test_who_uses_a_device_is_as_it_was_until_it_is_gone(tmp_path: Path) -> None
         assert used(look("0000:3b:00.0"))["0000:3b:00.0"] == ()
 
 
+def test_who_sees_every_function_sees_anew_who_uses_any(tmp_path: Path) -> None:
+    host = ChangingHost(generate(described(port(GPU), port(GPU)), tmp_path / "h"), tmp_path)
+    numbers = {each: (host.place(each) / "iommu_group").readlink().name for each in host.there()}
+    write(host.top, process(71, f"/dev/vfio/{numbers['0000:3b:00.0']}"))
+    with looking(tree := Directory(host.top)) as look:
+        look(every=True)
+        (host.top / "proc/71/fd/3").unlink()
+        write(host.top, process(72, f"/dev/vfio/{numbers['0000:3c:00.0']}"))
+        found = look("0000:3b:00.0", every=True)
+        assert [[user.pid for user in used(found)[address]] for address in ("0000:3b:00.0", "0000:3c:00.0")] == [
+            [],
+            [72],
+        ]
+        assert replace(found, known=()) == replace(discover(tree, REGISTRY, DEFAULT, every=True), known=())
+
+
 def test_what_was_found_of_the_host_is_not_found_again_and_again(tmp_path: Path) -> None:
     top = write(generate(described(port(GPU)), tmp_path / "h"), {f"{PCI}/odd": "", "sys/class/mdev_bus": ""})
     (top / "usr/lib/modules/6.12.57-amd64/modules.alias").mkdir(parents=True)
