@@ -37,6 +37,8 @@ _HEADER_LIMIT: Final = 32 << 10
 _BACKLOG: Final = 512
 _CONNECTIONS: Final = 512  # of the 1024 descriptors that a service has by default
 _REFUSALS: Final = 64
+_TICK: Final = 5.0
+"""Seconds between two turns of the accept loop in which nothing comes; each costs a tenth of a millisecond."""
 _KEPT_ALIVE: Final = 64
 _ENDING: Final = "the agent has as much to do as it can, or is ending: ask again"
 
@@ -60,7 +62,7 @@ class Server:
         self._http.prepare()
 
     def serve(self, beat: Callable[[], object]) -> None:
-        """Takes connections until stop(), with a `beat` at least every second; call listen() before."""
+        """Takes connections until stop(), with a `beat` at least every five seconds; call listen() before."""
         self._http.beat = beat
         self._http.serve()
 
@@ -131,6 +133,7 @@ class _Connections(connections.ConnectionManager):
 class _Http(wsgi.Server):
     ConnectionClass = _Connection
     keep_alive_conn_limit = _KEPT_ALIVE
+    expiration_interval = _TICK
     max_request_header_size = _HEADER_LIMIT
     max_request_body_size = BODY_LIMIT
     beat: Callable[[], object]

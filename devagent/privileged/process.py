@@ -102,9 +102,11 @@ class _Process:
             answer(child.connection, {"stuck": _stuck(child), "pid": child.pid})
 
     def _bury(self, child: Child) -> None:
-        late = child.killed
+        late, request = child.killed, child.request
+        if request.deadline_s is None:
+            # First: once its number is gone, nobody may take the service for one that still listens.
+            child.connection.close()
         how = child.end()
-        request = child.request
         if request.deadline_s is None:
             self._ended[request.name] = how
         elif late:

@@ -17,6 +17,7 @@ from functools import partial
 from pathlib import Path
 
 from devagent import privileged
+from devagent.errors import RootError
 from devagent.privileged import capabilities
 from devagent.service import looking
 from devagent.sources.kernel_log import PATH
@@ -25,8 +26,10 @@ from devagent.sources.kernel_log import PATH
 def run(args: argparse.Namespace) -> int:
     """Runs the agent until it is told to stop; gives its exit code.
 
-    Raises ConfigurationError, PolicyError, and StateError if another agent works on the same state.
+    Raises RootError, ConfigurationError, PolicyError, and StateError if another agent works on the same state.
     """
+    if not Path(args.root).exists():
+        raise RootError(f"--root {args.root}: there is no such directory or archive")
     helper = privileged.start({"look": partial(looking.serve, root=args.root)}, root=args.root)
     try:
         from devagent.service import settings

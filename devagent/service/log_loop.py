@@ -20,7 +20,7 @@ from devagent.sources.kernel_log import KernelLog
 
 LOG = logging.getLogger(__name__)
 
-_TICK: Final = 1.0
+_TICK: Final = 5.0
 
 Opened = Callable[[], int]
 
@@ -29,6 +29,7 @@ class LogLoop(Loop):
     """Has every device that the log names looked at; `opened` gives the log's descriptor."""
 
     name: ClassVar[str] = "log"
+    holds: ClassVar[bool] = False
     limit = 60.0
 
     def __init__(
@@ -40,7 +41,7 @@ class LogLoop(Loop):
         self._log: KernelLog | None = None
 
     def turn(self) -> None:
-        """Waits for a second, or for something new in the log."""
+        """Waits for some seconds, or for something new in the log."""
         # Only the first look tells which boot this is, and so up to where the log was read before.
         if self._log is None:
             if not self._facts.published.wait(_TICK):
@@ -62,12 +63,6 @@ class LogLoop(Loop):
                 LOG.warning("XID %d: %s", each.number, each.detail, extra={"device": each.address})
         if told:
             self._looks.want(occurrences=told, log_position=self._log.position)
-
-    def wait(self, timeout: float | None = None) -> None:
-        """Waits until it has ended, and closes the log."""
-        super().wait(timeout)
-        if self._log is not None:
-            self._log.close()
 
 
 def _wait(descriptor: int) -> None:

@@ -44,6 +44,10 @@ def setup(conf: Any, environment: Mapping[str, str] = os.environ) -> None:
     """
     root = logging.getLogger()
     before = list(root.handlers)
+    if not any(conf[name] for name in _CHOICES) and any(isinstance(each, (Lines, Journal)) for each in before):
+        # oslo.log would take our handlers away for a moment, in which other threads' records were lost.
+        _set_levels(conf)
+        return
     try:
         log.setup(conf, PRODUCT)
     except (log.LogConfigError, OSError, RuntimeError, ValueError) as error:
@@ -55,6 +59,14 @@ def setup(conf: Any, environment: Mapping[str, str] = os.environ) -> None:
                 handler.close()
     if not any(conf[name] for name in _CHOICES):
         root.handlers = [_own(environment)]
+
+
+def _set_levels(conf: Any) -> None:
+    """Sets the levels as oslo.log does."""
+    logging.getLogger().setLevel(logging.DEBUG if conf.debug else logging.INFO)
+    for pair in conf.default_log_levels:
+        name, _, level = pair.partition("=")
+        logging.getLogger(name).setLevel(int(level) if level.isdigit() else level)
 
 
 def _own(environment: Mapping[str, str]) -> logging.Handler:

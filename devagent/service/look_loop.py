@@ -145,7 +145,7 @@ class LookLoop(Loop):
             self._failed(error, wanted, time.monotonic() - began)
             return
         took = time.monotonic() - began
-        self._metrics.looked("partial" if only else "full", took, ok=True)
+        self._metrics.looked("full" if only is None else "partial", took, ok=True)
         self._take(found, at, took, only, wanted)
         for done in wanted.done:
             done.set()
@@ -206,6 +206,8 @@ class LookLoop(Loop):
             self._found = found
             self._facts.look_error = None
             self._publish(found, at, took, only is None)
+        if wanted.done:  # who asks for a look wants Placement compared, too
+            self._tell()
 
     def _publish(self, found: Discovery, at: float, took: float, full: bool) -> None:
         settings = self._settings()
@@ -219,7 +221,9 @@ class LookLoop(Loop):
         self._facts.seen = after
         self._facts.published.set()
         news.log(before, after)
-        self._tell()
+        # Most looks find what the last one found; to report that would cost each host a request a minute.
+        if before is None or before.view != after.view:
+            self._tell()
 
     def _failed(self, error: LookFailed, wanted: _Wanted, took: float) -> None:
         """Keeps what is known: unknown is not gone; looks at everything again soon."""

@@ -12,6 +12,7 @@ from typing import ClassVar, Final
 from oslo_service import service
 
 from devagent.errors import DevagentError
+from devagent.privileged import prctl
 from devagent.service.beats import Beats
 
 LOG = logging.getLogger(__name__)
@@ -25,6 +26,8 @@ class Loop(service.ServiceBase, metaclass=abc.ABCMeta):  # type: ignore[misc]
 
     name: ClassVar[str]
     limit: float = 120.0
+    holds: ClassVar[bool] = True
+    """Whether it may hold something when the agent ends; who only listens is not waited for."""
 
     def __init__(self, beats: Beats) -> None:
         self._beats = beats
@@ -60,7 +63,7 @@ class Loop(service.ServiceBase, metaclass=abc.ABCMeta):  # type: ignore[misc]
 
     def wait(self, timeout: float | None = None) -> None:
         """Waits until it has ended."""
-        if self._thread.is_alive():
+        if self.holds and self._thread.is_alive():
             self._thread.join(timeout)
         self._beats.dismiss(self.name)
 
@@ -69,6 +72,7 @@ class Loop(service.ServiceBase, metaclass=abc.ABCMeta):  # type: ignore[misc]
         self.wake()
 
     def _run(self) -> None:
+        prctl.name(f"devagent-{self.name}")  # for top -H
         while not self.stopping.is_set():
             try:
                 self.turn()

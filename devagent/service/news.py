@@ -55,9 +55,10 @@ def _problems(before: Seen | None, after: Seen) -> None:
 
 
 def _given(device: Device) -> str:
-    if device.decision.managed:
-        return f"given ({device.decision.reason})"
-    return f"not given: {device.decision.reason}"
+    decision = device.decision
+    if decision.managed and decision.total:
+        return f"given ({decision.reason})"
+    return f"not given: {decision.reason}"
 
 
 def _name(device: Device) -> str:

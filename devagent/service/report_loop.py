@@ -98,13 +98,15 @@ class ReportLoop(Loop):
             self._wake.wait(min(due, _TICK))
         self._wake.clear()
         self.beat(self._facts.reported.error)
-        seen = self._facts.seen
-        if seen is None or self.stopping.is_set():
+        if self.stopping.is_set():
+            return
+        if self._facts.seen is None:
             self._wake.wait(_TICK)
             return
         if time.monotonic() >= self._next or (self._changed and not self._failures):
+            # In this order: what is seen from now on asks for another report.
             self._changed = False
-            self._report(seen)
+            self._report(self._facts.seen)
 
     def _report(self, seen: Seen) -> None:
         began, settings = time.monotonic(), self._settings()

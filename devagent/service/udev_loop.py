@@ -15,13 +15,14 @@ from devagent.sources.udev import Changes
 
 LOG = logging.getLogger(__name__)
 
-_TICK: Final = 1.0
+_TICK: Final = 5.0
 
 
 class UdevLoop(Loop):
     """Tells `hear` what happened; `open_changes` begins to listen, and may be asked again after a failure."""
 
     name: ClassVar[str] = "udev"
+    holds: ClassVar[bool] = False
     limit = 60.0
 
     def __init__(self, beats: Beats, open_changes: Callable[[], Changes], hear: Callable[[Happened], None]) -> None:
@@ -35,7 +36,7 @@ class UdevLoop(Loop):
         self._changes = None
 
     def turn(self) -> None:
-        """Waits for one burst, a second at most."""
+        """Waits for one burst, some seconds at most."""
         if self._changes is None:
             self._changes = self._open()
             self._hear(Happened(everything=True))

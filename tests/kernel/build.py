@@ -63,7 +63,7 @@ def build(say: Say) -> Lab:
         image = _step(
             cache,
             "image",
-            (modules, *sorted(SCRIPTS.glob("guest/*init"))),
+            (modules, *sorted(SCRIPTS.glob("guest/*init")), SCRIPTS / "guest/lab.service"),
             {"PACKAGES": packages, "MODULES": modules},
             say,
         )

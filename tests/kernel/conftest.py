@@ -9,16 +9,20 @@ import re
 import shutil
 import sys
 import tempfile
+import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from _pytest.runner import runtestprotocol
+from functional.cloud import Cloud
+from functional.placement_process import processes
 
 from .build import Impossible, Lab, build, cache_folder
+from .daemon import UNIT, Daemon
 from .guest import Guest
-from .machine import GuestFault
+from .machine import GuestFault, Kind
 from .payload import REPOSITORY, payload
 
 KEPT = REPOSITORY / "build/kernel"
@@ -34,25 +38,25 @@ class Guests:
 
     def __init__(self, lab: Lab, disk: Path, folder: Path, say: Callable[[str], None]) -> None:
         self._lab, self._disk, self._folder, self._say = lab, disk, folder, say
-        self._running: dict[bool, Guest] = {}
+        self._running: dict[Kind, Guest] = {}
         self._boots = 0
         self.current: tuple[Guest, float] | None = None
 
-    def get(self, *, iommu: bool) -> Guest:
-        """Gives the guest with or without an IOMMU; boots twice before it gives up."""
-        if iommu not in self._running:
+    def get(self, kind: Kind) -> Guest:
+        """Gives the guest of a kind; boots twice before it gives up."""
+        if kind not in self._running:
             try:
-                self._running[iommu] = self._boot(iommu)
+                self._running[kind] = self._boot(kind)
             except GuestFault as fault:
                 self._say(f"booting once more: {fault}")
-                self._running[iommu] = self._boot(iommu)
-        guest = self._running[iommu]
+                self._running[kind] = self._boot(kind)
+        guest = self._running[kind]
         self.current = (guest, guest.timeline.now)
         return guest
 
     def drop(self, guest: Guest) -> None:
         """Ends a guest; the next who wants one like it gets a new one."""
-        self._running = {iommu: each for iommu, each in self._running.items() if each is not guest}
+        self._running = {kind: each for kind, each in self._running.items() if each is not guest}
         guest.machine.kill()
 
     def close(self) -> None:
@@ -60,12 +64,13 @@ class Guests:
         for guest in self._running.values():
             guest.close()
 
-    def _boot(self, iommu: bool) -> Guest:
+    def _boot(self, kind: Kind) -> Guest:
         self._boots += 1
         folder = self._folder / str(self._boots)
         folder.mkdir()
-        guest = Guest(self._lab, self._disk, folder, iommu=iommu)
-        self._say(f"a guest {'with' if iommu else 'without'} an IOMMU is up after {guest.booted:.1f} s")
+        guest = Guest(self._lab, self._disk, folder, kind)
+        first = ", where systemd is the first process," if kind.systemd else ""
+        self._say(f"a guest {'with' if kind.iommu else 'without'} an IOMMU{first} is up after {guest.booted:.1f} s")
         return guest
 
 
@@ -103,17 +108,38 @@ def guests(pytestconfig: pytest.Config) -> Iterator[Guests]:
 @pytest.fixture
 def guest(guests: Guests) -> Iterator[Guest]:
     """Gives the guest with two NUMA nodes and an IOMMU, as it was after its boot."""
-    yield from _lent(guests, iommu=True)
+    yield from _lent(guests, Kind())
 
 
 @pytest.fixture
 def guest_without_iommu(guests: Guests) -> Iterator[Guest]:
     """Gives the same guest, booted without an IOMMU."""
-    yield from _lent(guests, iommu=False)
+    yield from _lent(guests, Kind(iommu=False))
 
 
-def _lent(guests: Guests, *, iommu: bool) -> Iterator[Guest]:
-    guest = guests.get(iommu=iommu)
+@pytest.fixture(scope="session")
+def placement() -> Iterator[str]:
+    """Runs a Placement on this machine and gives its URL."""
+    with tempfile.TemporaryDirectory() as folder, processes(f"sqlite:///{folder}/placement.db") as (url,):
+        yield url
+
+
+@pytest.fixture
+def daemon(guests: Guests, placement: str) -> Iterator[Daemon]:
+    """Gives the daemon, not started, in the guest where systemd is the first process; its compute node is there."""
+    cloud = Cloud(placement, str(uuid.uuid4()), f"guest-{uuid.uuid4().hex[:8]}.example.org")
+    cloud.create(cloud.name, None, cloud.root)
+    port = int(placement.rpartition(":")[2])
+    lent = _lent(guests, Kind(systemd=True, placement=port))
+    running = Daemon(next(lent), cloud)
+    running.install()
+    yield running
+    running.tidy()
+    next(lent, None)
+
+
+def _lent(guests: Guests, kind: Kind) -> Iterator[Guest]:
+    guest = guests.get(kind)
     yield guest
     try:
         guest.tidy()
@@ -163,8 +189,10 @@ def _keep(item: pytest.Item, report: pytest.TestReport, guest: Guest, start: flo
     texts = {
         "timeline": guest.timeline.since(start),
         "console": guest.machine.console.read_text(errors="replace"),
-        "dmesg": _dmesg(guest),
+        "dmesg": _said(guest, "dmesg"),
     }
+    if guest.kind.systemd:
+        texts["journal"] = _said(guest, "journalctl", "-o", "short-monotonic", "--no-pager", "-u", UNIT)
     (folder / "timeline.whole").write_text(guest.timeline.since())
     for name, text in texts.items():
         (folder / name).write_text(text)
@@ -174,10 +202,10 @@ def _keep(item: pytest.Item, report: pytest.TestReport, guest: Guest, start: flo
     report.sections.append(("guest's logs", str(folder)))
 
 
-def _dmesg(guest: Guest) -> str:
+def _said(guest: Guest, *command: str) -> str:
     if not guest.machine.alive:
         return "(the guest is gone)"
     try:
-        return guest.run("dmesg", timeout=20).out
+        return guest.run(*command, timeout=20).out
     except Exception as error:
         return f"(cannot be had: {error})"

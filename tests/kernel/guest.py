@@ -19,7 +19,7 @@ from typing import Any, Final
 from .build import Lab
 from .cards import DRIVERS, Card
 from .channel import PATIENCE_S, Channel
-from .machine import LAB_PORTS, GuestFault, Machine
+from .machine import LAB_PORTS, GuestFault, Kind, Machine
 from .timeline import Timeline
 
 PCI: Final = "/sys/bus/pci/devices"
@@ -71,9 +71,10 @@ class Process:
 class Guest:
     """One guest from boot to power-off. Raises GuestFault wherever the guest or QEMU fails as such."""
 
-    def __init__(self, lab: Lab, payload: Path, folder: Path, *, iommu: bool = True) -> None:
+    def __init__(self, lab: Lab, payload: Path, folder: Path, kind: Kind) -> None:
+        self.kind = kind
         self.timeline = Timeline()
-        self.machine = Machine(lab, payload, folder, iommu=iommu)
+        self.machine = Machine(lab, payload, folder, kind)
         try:
             self.channel = Channel(self.machine, self.timeline)
             self.channel.hello(_BOOT_S)

@@ -10,6 +10,7 @@ import socket
 import subprocess
 import threading
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
@@ -29,11 +30,28 @@ _KERNEL: Final = (
 _CONNECT_S: Final = 20
 
 
+PLACEMENT: Final = "http://10.0.2.100:8778"
+"""Where a guest whose kind has a Placement reaches it."""
+
+
+@dataclass(frozen=True)
+class Kind:
+    """What distinguishes one guest from another.
+
+    With `systemd` that is the first process, as on a real host. `placement` is the port on this machine to which the
+    guest gets through, and to nothing else.
+    """
+
+    iommu: bool = True
+    systemd: bool = False
+    placement: int | None = None
+
+
 class GuestFault(Exception):
     """QEMU or the guest died or hangs: says nothing about what is tested."""
 
 
-def hardware(*, iommu: bool) -> list[str]:
+def hardware(kind: Kind) -> list[str]:
     """Gives QEMU's options for the machine: two NUMA nodes with a root bus each, SR-IOV PFs, displays, empty ports."""
     numa = ["-smp", "2,sockets=2,cores=1,threads=1", "-m", "1024"]
     for node in (0, 1):
@@ -41,7 +59,7 @@ def hardware(*, iommu: bool) -> list[str]:
         numa += ["-numa", f"node,nodeid={node},cpus={node},memdev=m{node}"]
     devices = [
         # The IOMMU first: it covers what comes after it.
-        *(["intel-iommu,intremap=on,caching-mode=on"] if iommu else []),
+        *(["intel-iommu,intremap=on,caching-mode=on"] if kind.iommu else []),
         "pxb-pcie,id=pxb0,bus=pcie.0,bus_nr=0x40,numa_node=0",
         "pxb-pcie,id=pxb1,bus=pcie.0,bus_nr=0x80,numa_node=1",
         "pcie-root-port,id=rp0,bus=pxb0,chassis=10,slot=10,bus-reserve=2",
@@ -63,10 +81,12 @@ def hardware(*, iommu: bool) -> list[str]:
         "virtio-gpu-pci,bus=rp2,romfile=",
         "VGA,bus=pcie.0,addr=0x10,romfile=",
     ]
+    # A process for each connection: QEMU's own forwarding to an address makes a single one, at its start.
+    forward = f",guestfwd=tcp:10.0.2.100:8778-cmd:/bin/busybox nc 127.0.0.1 {kind.placement}" if kind.placement else ""
     return [
         *("-machine", "q35,sata=off,smbus=off,i8042=off,vmport=off", "-cpu", "qemu64", "-vga", "none", *numa),
         *(word for device in devices for word in ("-device", device)),
-        *("-netdev", "user,id=n0,restrict=on"),
+        *("-netdev", f"user,id=n0,restrict=on{forward}"),
     ]
 
 
@@ -82,15 +102,15 @@ def _filesystem(path: Path) -> Path:
 class Machine:
     """One QEMU, from its start to its end; everything that it writes lies in `folder`."""
 
-    def __init__(self, lab: Lab, payload: Path, folder: Path, *, iommu: bool) -> None:
+    def __init__(self, lab: Lab, payload: Path, folder: Path, kind: Kind) -> None:
         self.console = folder / "console.log"
         # One thread for both CPUs: as fast, since the guest mostly sleeps, and without the races of many.
         command: list[str | Path] = [lab.qemu, "-accel", "tcg,thread=single,tb-size=256"]
         for firmware in lab.firmware:
             command += ["-L", firmware]
-        command += hardware(iommu=iommu)
+        command += hardware(kind)
         command += ["-kernel", lab.kernel, "-initrd", lab.initramfs]
-        command += ["-append", _KERNEL + (" intel_iommu=on" if iommu else "")]
+        command += ["-append", _KERNEL + " intel_iommu=on" * kind.iommu + " lab.systemd" * kind.systemd]
         for nr, (disk, how) in enumerate(((lab.disk, "snapshot=on,cache=unsafe"), (payload, "readonly=on"))):
             command += ["-drive", f"file={disk},format=raw,if=none,id=d{nr},{how}"]
             command += ["-device", f"virtio-blk-pci,drive=d{nr},bus=pcie.0,addr={4 + nr}"]

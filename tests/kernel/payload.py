@@ -26,6 +26,7 @@ def payload(cache: Path, folder: Path, say: Say) -> Path:
     shutil.copytree(_dependencies(cache, say), stage / "lib", symlinks=True)
     shutil.copytree(REPOSITORY / "devagent", stage / "lib/devagent", ignore=_NO_CODE)
     _metadata(stage / "lib")
+    shutil.copytree(REPOSITORY / "etc", stage / "etc")
     for name in ("agent.py", "command.py", "hold.py"):
         shutil.copy(SCRIPTS / "guest" / name, stage)
     command = stage / "bin/devagent"

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from .build import build, cache_folder
 from .guest import Guest
+from .machine import Kind
 from .payload import payload
 
 LEAVE = b"\x1d"
@@ -26,9 +27,10 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="devagent-kernel-") as name:
         folder = Path(name)
         lab = build(_say)
-        guest = Guest(lab, payload(cache_folder(), folder, _say), folder, iommu="--no-iommu" not in sys.argv)
+        kind = Kind(iommu="--no-iommu" not in sys.argv, systemd="--systemd" in sys.argv)
+        guest = Guest(lab, payload(cache_folder(), folder, _say), folder, kind)
         try:
-            command = [word for word in sys.argv[1:] if word != "--no-iommu"]
+            command = [word for word in sys.argv[1:] if word not in ("--no-iommu", "--systemd")]
             if command:
                 ran = guest.run(*command, check=False)
                 sys.stdout.write(ran.out)

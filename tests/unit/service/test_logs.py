@@ -239,6 +239,21 @@ def test_a_second_setup_replaces_the_first_and_leaves_no_file_open(tmp_path: Pat
         assert agent(script, config, tmp_path, journal=journal).stdout == "0 1\n"
 
 
+def test_a_reload_changes_the_level_and_loses_nothing_that_other_threads_say_meanwhile(tmp_path: Path) -> None:
+    script = (
+        "import threading\n"
+        "stop = threading.Event()\nsaid = 0\n"
+        "def say():\n    global said\n    while not stop.is_set():\n        LOG.info('said'); said += 1\n"
+        "talker = threading.Thread(target=say); talker.start()\n"
+        "for _ in range(200): logs.setup(c)\n"
+        "stop.set(); talker.join()\n"
+        "c.set_override('debug', True); logs.setup(c); LOG.debug('more'); print(said)"
+    )
+    ran = agent(script, "", tmp_path)
+    assert ran.stderr.count(" said\n") == int(ran.stdout)
+    assert ran.stderr.endswith(" DEBUG devagent.test: more\n")
+
+
 def test_no_secret_is_logged_by_those_who_talk_to_keystone(tmp_path: Path) -> None:
     """Even with everything at its loudest."""
     with serving(error(500)) as nowhere, keystone.serving(keystone.Keystone(nowhere)) as identity:

@@ -1,0 +1,148 @@
+# SPDX-FileCopyrightText: The devagent authors
+# SPDX-License-Identifier: Apache-2.0
+"""The daemon in a guest where systemd is the first process: installed as docs/running.md says, in its sandbox."""
+
+from __future__ import annotations
+
+import json
+import textwrap
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Final
+
+from functional.cloud import Cloud
+
+from .guest import Guest, eventually
+from .machine import PLACEMENT
+
+UNIT: Final = "devagent.service"
+START_S: Final = 240
+"""Python's imports take an emulated CPU its time."""
+_INSTALLED: Final = f"/usr/lib/systemd/system/{UNIT}"
+_DROP_IN: Final = f"/run/systemd/system/{UNIT}.d/test.conf"
+_CONFIG: Final = "/etc/devagent/devagent.conf"
+_POLICY: Final = "/etc/devagent/devices.yaml"
+
+_INSTALL: Final = f"""
+set -e
+printf '#!/bin/sh\\nPYTHONPATH=/opt/devagent/lib exec python3 -m devagent "$@"\\n' > /usr/bin/devagent
+chmod 755 /usr/bin/devagent
+cd /opt/devagent/etc/systemd
+install -m 644 devagent.service {_INSTALLED}
+install -m 644 -D devagent.sysusers /usr/lib/sysusers.d/devagent.conf
+install -m 644 -D devagent.tmpfiles /usr/lib/tmpfiles.d/devagent.conf
+systemd-sysusers devagent.conf
+mkdir -p /etc/devagent
+ip addr add 10.0.2.15/24 dev eth0
+ip link set eth0 up
+systemctl is-system-running --wait
+"""
+_TIDY: Final = f"""
+systemctl kill --signal=SIGKILL {UNIT} 2>/dev/null
+systemctl stop {UNIT}
+systemctl reset-failed {UNIT} 2>/dev/null
+rm -rf /var/lib/devagent/* /etc/devagent/* {_DROP_IN}
+systemctl daemon-reload
+"""
+
+
+@dataclass(frozen=True)
+class Daemon:
+    """The daemon, and the compute node that it reports to a real Placement on the host of the test."""
+
+    guest: Guest
+    cloud: Cloud
+
+    def install(self) -> None:
+        """Puts everything in its place, once per guest."""
+        if self.guest.run("test", "-e", _INSTALLED, check=False).code:
+            self.guest.run("sh", "-c", _INSTALL, timeout=180)
+
+    def tidy(self) -> None:
+        """Ends the daemon and forgets what it knew."""
+        self.guest.run("sh", "-c", _TIDY, check=False, timeout=180)
+
+    def configure(self, policy: str, options: str = "") -> None:
+        """Writes configuration and policy; no full look comes by itself, so that what happens comes from events."""
+        self.guest.put(_POLICY, f"schema_version: 1\nrules:\n{textwrap.indent(textwrap.dedent(policy), '  ')}")
+        text = f"""
+            [DEFAULT]
+            host = {self.cloud.name}
+            debug = true
+            [placement]
+            auth_type = admin_token
+            endpoint = {PLACEMENT}
+            token = admin
+            [inventory]
+            scan_interval = 86400
+            """
+        self.guest.put(_CONFIG, textwrap.dedent(text) + textwrap.dedent(options))
+        self.guest.run("systemd-tmpfiles", "--create", "devagent.conf")
+
+    def drop_in(self, text: str) -> None:
+        """Changes the unit, as an administrator does."""
+        self.guest.run("mkdir", "-p", _DROP_IN.rpartition("/")[0])
+        self.guest.put(_DROP_IN, text)
+        self.systemctl("daemon-reload")
+
+    def start(self) -> None:
+        """Starts it and waits until it is ready."""
+        self.systemctl("start", UNIT)
+
+    def systemctl(self, *arguments: str) -> None:
+        """Runs systemctl, and shows the journal if that fails."""
+        ran = self.guest.run("systemctl", *arguments, check=False, timeout=START_S)
+        assert ran.code == 0, f"{ran.err}\n{self.journal()}"
+
+    def show(self, name: str) -> str:
+        """Gives a property of the unit."""
+        return self.guest.run("systemctl", "show", "--value", "-p", name, UNIT).out.strip()
+
+    def journal(self, *matches: str) -> str:
+        """Gives what it said, one message per line."""
+        return self.guest.run("journalctl", "-o", "cat", "--no-pager", "-u", UNIT, *matches).out
+
+    def ask(self, path: str, method: str = "GET", body: object = None) -> Any:
+        """Calls its API, over its socket."""
+        status, text = self.guest.call(_ask, method, path, json.dumps(body) if body is not None else "")
+        assert status < 300, f"{method} {path}: {status} {text}"
+        return json.loads(text) if text else None
+
+    def status(self) -> dict[str, Any]:
+        """Gives its status document."""
+        document: dict[str, Any] = self.ask("/v1/status")
+        return document
+
+    def provider(self, address: str) -> dict[str, Any]:
+        """Gives what Placement has of a device, waiting until that is something."""
+        name = f"devagent:{self.cloud.name}:{address}"
+        self.until(lambda: bool(self.cloud.tree().get(name, {}).get("inventories")), f"an inventory of {address}")
+        return self.cloud.tree()[name]
+
+    def reported(self) -> dict[str, Any]:
+        """Gives what is said of the first report, waiting until it was made."""
+        self.until(lambda: self.status()["report"]["state"] == "current", "Placement is current")
+        report: dict[str, Any] = self.status()["report"]
+        return report
+
+    def until(self, condition: Callable[[], bool], what: str, timeout: float = 120) -> None:
+        """Waits until something is so; shows the journal if it never is."""
+        try:
+            eventually(condition, timeout)
+        except AssertionError:
+            raise AssertionError(f"not so: {what}\n{self.journal()}") from None
+
+
+def _ask(method: str, path: str, body: str) -> tuple[int, str]:
+    """Runs in the guest."""
+    import http.client  # noqa: PLC0415 - there nothing of this module is imported
+    import socket  # noqa: PLC0415
+
+    connection = http.client.HTTPConnection("localhost", timeout=50)
+    connection.sock = socket.socket(socket.AF_UNIX)
+    connection.sock.connect("/run/devagent/devagent.sock")
+    connection.request(method, path, body or None, {"Content-Type": "application/json"} if body else {})
+    answer = connection.getresponse()
+    text = answer.read().decode()
+    connection.close()
+    return answer.status, text
