@@ -102,7 +102,7 @@ DRIVERS = (None, "vfio-pci", "nvidia", "amdgpu", "mlx5_core")
 
 
 def change(host: ChangingHost, kind: str, one: int, other: int) -> set[str]:
-    """Changes the host and gives the addresses of which the kernel tells, or one of many that it does."""
+    """Changes the host and gives the addresses of which the kernel tells."""
     there, away, pfs = host.there(), host.away(), host.pfs()
     if kind == "unplug" and there:
         host.unplug(address := there[one % len(there)])
@@ -112,8 +112,7 @@ def change(host: ChangingHost, kind: str, one: int, other: int) -> set[str]:
         return {address}
     if kind == "fewer" and pfs:
         pf = pfs[one % len(pfs)]
-        removed = host.remove_vfs(pf, other % len(host.vfs(pf)))
-        return {removed[other % len(removed)]} if removed else set()
+        return set(host.remove_vfs(pf, other % len(host.vfs(pf))))
     if kind == "more" and away:
         for address in away:
             host.plug(address)
