@@ -76,6 +76,7 @@ class Agent:
 
     def run(self) -> int:
         """Starts, serves and stops; gives the exit code. Raises StateError or ConfigurationError at the start."""
+        client.from_conf(self._settings.conf)
         state = StateFile(self._settings.state_path)
         with state.locked():
             self._tell("looks at the host")
@@ -95,7 +96,8 @@ class Agent:
 
     def _start(self, parts: Parts) -> None:
         parts.preparations.start()
-        for loop in parts.loops:
+        # The API first, though it ends first too: what is wrong with its socket is known before a device is touched.
+        for loop in (parts.loops[-1], *parts.loops[:-1]):
             loop.start()
 
     def _serve(self, parts: Parts) -> int:

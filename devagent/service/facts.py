@@ -74,6 +74,7 @@ class Facts:
 
     seen: Seen | None = None
     look_error: str | None = None
+    state_error: str | None = None
     reported: Reported = field(default_factory=Reported)
     held: frozenset[str] | None = None
     prepared: Callable[[], frozenset[str] | None] = frozenset

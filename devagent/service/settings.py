@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from devagent import conf as configuration
+from devagent.errors import ConfigurationError
 from devagent.inventory import policy_file
 from devagent.inventory.build import Nest
 from devagent.inventory.default_policy import DEFAULT
@@ -54,6 +55,9 @@ def read(files: Sequence[str] = (), dirs: Sequence[str] = (), policy: str | None
     Raises ConfigurationError or PolicyError; nothing of what was in force is touched then.
     """
     conf = configuration.load(files, dirs, strict=True)
+    for option, path in (("[DEFAULT] state_path", conf.state_path), ("[api] unix_socket", conf.api.unix_socket)):
+        if not Path(path).is_absolute():
+            raise ConfigurationError(f"configuration: {option}: {path!r} is no absolute path")
     return Settings(
         conf=conf,
         files=tuple(map(str, configuration.files(files, dirs))),
