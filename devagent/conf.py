@@ -164,6 +164,49 @@ HEALTH_OPTS: Final = (
         help="Whether /dev/kmsg is followed for XIDs. Without it they are not seen.",
     ),
 )
+PREPARE_OPTS: Final = (
+    cfg.IntOpt(
+        "deadline",
+        default=240,
+        min=1,
+        max=_HOUR,
+        mutable=True,
+        help="Seconds within which the devices of a consumer are ready, or everything is undone. Keep it below what "
+        "Nova waits for an accelerator ([compute]/arq_binding_timeout, 300).",
+    ),
+    cfg.IntOpt(
+        "workers",
+        default=16,
+        min=1,
+        max=256,
+        help="How many consumers are prepared at the same time; as many again are released.",
+    ),
+    cfg.IntOpt(
+        "expires_in",
+        default=0,
+        min=0,
+        max=30 * _DAY,
+        mutable=True,
+        help="Seconds after which what was prepared, and no virtual machine has used, is released again, where the "
+        "request does not say. 0: never.",
+    ),
+    cfg.BoolOpt(
+        "check_allocations",
+        default=True,
+        mutable=True,
+        help="Whether a consumer must hold in Placement what is prepared for it, and loses it here when it no longer "
+        "does. Switch it off only where nobody allocates in Placement.",
+    ),
+    cfg.IntOpt(
+        "tombstone",
+        default=0,
+        min=0,
+        max=_DAY,
+        mutable=True,
+        help="Seconds after a release in which the same consumer is not prepared again, so that a request that comes "
+        "late does not bring back what was released.",
+    ),
+)
 API_OPTS: Final = (
     cfg.StrOpt(
         "unix_socket",
@@ -199,6 +242,7 @@ def list_opts() -> list[tuple[str, list[cfg.Opt]]]:
         (DEFAULT, list(DEFAULT_OPTS)),
         ("inventory", list(INVENTORY_OPTS)),
         ("health", list(HEALTH_OPTS)),
+        ("prepare", list(PREPARE_OPTS)),
         ("api", list(API_OPTS)),
     ]
 

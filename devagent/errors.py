@@ -10,6 +10,9 @@
     ├── StateError               the state directory is in use by another devagent
     ├── NoSuchDevice             nothing on this host has the id or address that was asked for
     ├── NotReady                 the agent does not know yet; ask again
+    ├── NoSuchPreparation        the agent knows nothing of that consumer
+    ├── NotPrepared              devices are not made ready, or not given back, and why
+    ├── PreparedOtherwise        the consumer is being prepared with another request
     ├── ListenError              the API's socket cannot be opened
     ├── AgentError               the agent did not do what a command asked
     │   ├── AgentUnreachable         nothing answers on its socket
@@ -111,6 +114,36 @@ class NoSuchDevice(DevagentError):
 
 class NotReady(DevagentError):
     """The agent does not know yet, for example before its first look; the same call can be made again."""
+
+
+class NoSuchPreparation(DevagentError):
+    """Nothing has been asked for in that consumer's name, or all of it was given back."""
+
+    def __init__(self, consumer: str) -> None:
+        super().__init__(f"{consumer}: nothing is prepared for that consumer (`devagent preparations` lists them)")
+        self.consumer = consumer
+
+
+class NotPrepared(DevagentError):
+    """Devices are not made ready, or not given back.
+
+    `kind` is `retry` (ask again later), `permanent` (this host cannot) or `invalid` (the request is wrong); `address`
+    is the device that it is about, if it is one, `holders` who has it: of each the consumer, or process and command.
+    """
+
+    def __init__(
+        self, kind: str, reason: str, address: str | None = None, holders: tuple[dict[str, str | int | None], ...] = ()
+    ) -> None:
+        super().__init__(reason)
+        self.kind, self.address, self.holders = kind, address, holders
+
+
+class PreparedOtherwise(DevagentError):
+    """The consumer has been prepared, or is being prepared, with another request."""
+
+    def __init__(self, consumer: str) -> None:
+        super().__init__(f"{consumer} has been prepared with another request: release it first")
+        self.consumer = consumer
 
 
 class ListenError(DevagentError):

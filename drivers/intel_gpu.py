@@ -72,9 +72,9 @@ class IntelGpu(Driver):
         return function.vendor_id == "8086" and function.class_code.startswith("03")
 
     def claim(self, function: Function) -> Claim:
-        """Offers the GPU as a whole, and its VFs where the kernel driver makes it a PF."""
-        model = MODELS.get(function.device_id)
-        offers, refusals = {Mode.WHOLE: "PGPU"}, {}
+        """Offers the GPU as a whole, and its VFs or mediated devices where the kernel driver makes some."""
+        model, mdev = MODELS.get(function.device_id), mdev_facts(function.attributes)
+        offers, refusals = {Mode.WHOLE: "PGPU"} | ({Mode.MDEV: "VGPU"} if mdev and mdev.types else {}), {}
         if _NO_SRIOV.fullmatch(function.device_id):
             refusals[Mode.VF] = "no kernel driver makes VFs of a Max (Ponte Vecchio) GPU"
         elif function.sriov is not None:
@@ -89,7 +89,7 @@ class IntelGpu(Driver):
             refusals=refusals,
             traits=frozenset({custom("MODEL", model)}) if model else frozenset(),
             gpu=GpuFacts(memory_mib=_memory_mib(function.attributes)),
-            mdev=mdev_facts(function.attributes),
+            mdev=mdev,
             facts=tuple(_facts(function)),
             health=_health(function.attributes),
         )

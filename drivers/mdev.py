@@ -25,11 +25,13 @@ class Mdev(Driver):
         return function.mdev_parent and not function.class_code.startswith("02")
 
     def claim(self, function: Function) -> Claim:
-        """Offers the function as a whole while no mediated device needs it, and its VFs where it is a PF."""
+        """Offers mediated devices, the function as a whole while none needs it, and its VFs where it is a PF."""
         is_gpu = function.class_code.startswith("03")
         facts = mdev_facts(function.attributes)
         count = len(facts.devices) if facts else 0
         offers = {} if count else {Mode.WHOLE: "PGPU" if is_gpu else pci_class(function.vendor_id, function.device_id)}
+        if facts and facts.types:
+            offers[Mode.MDEV] = "VGPU"
         if function.sriov is not None:
             offers[Mode.VF] = pci_class(function.vendor_id, function.sriov.vf_device_id or function.device_id)
         return Claim(

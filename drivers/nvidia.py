@@ -114,7 +114,7 @@ class Nvidia(Driver):
         return function.vendor_id == "10de" and function.class_code.startswith("03")
 
     def claim(self, function: Function) -> Claim:
-        """Offers the GPU as a whole unless it is divided; its VFs carry vGPUs and are nothing to give by themselves."""
+        """Offers the GPU as a whole unless it is divided, and vGPUs, which its VFs carry since Ampere."""
         nvml = function.nvml
         told = nvml.facts if nvml else GpuFacts()
         mdev = mdev_facts(function.attributes)
@@ -128,7 +128,7 @@ class Nvidia(Driver):
             kind=Kind.GPU,
             vendor=vendor_name(function.vendor_id),
             model=MODELS.get(function.device_id) or name or f"GPU [{function.device_id}]",
-            offers={} if divided else {Mode.WHOLE: "PGPU"},
+            offers=_offers(gpu, divided),
             refusals=refusals | ({Mode.WHOLE: divided} if divided else {}),
             traits=frozenset(_traits(function.device_id, gpu)),
             gpu=gpu,
@@ -137,6 +137,15 @@ class Nvidia(Driver):
             facts=tuple(_facts(gpu, nvml)),
             health=_health(nvml) if nvml else None,
         )
+
+
+def _offers(gpu: GpuFacts, divided: str | None) -> dict[Mode, str]:
+    """Gives the ways that are open now: before its VFs exist, nothing tells by which framework it makes vGPUs."""
+    offers = {} if divided else {Mode.WHOLE: "PGPU"}
+    framework = gpu.vgpu.framework if gpu.vgpu else None
+    if framework is not None:
+        offers[Mode.VGPU if framework == "vfio" else Mode.MDEV] = "VGPU"
+    return offers
 
 
 def _divided(gpu: GpuFacts) -> str | None:

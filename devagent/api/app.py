@@ -21,11 +21,18 @@ from webob import Request
 from devagent.api import handlers, request, versions
 from devagent.api.backend import Backend
 from devagent.api.caller import Caller
-from devagent.api.faults import Code, Fault
+from devagent.api.faults import Code, Fault, of_preparation
 from devagent.api.handlers import Answer, Call
 from devagent.api.operations import OPERATIONS, Operation, Who
 from devagent.api.routing import Routes, check_version
-from devagent.errors import DevagentError, NoSuchDevice, NotReady
+from devagent.errors import (
+    DevagentError,
+    NoSuchDevice,
+    NoSuchPreparation,
+    NotPrepared,
+    NotReady,
+    PreparedOtherwise,
+)
 
 LOG: Final = logging.getLogger(__name__)
 CALLER: Final = "devagent.caller"
@@ -76,6 +83,8 @@ class Application:
         self._counted(environ.get(_OPERATION, "none"), answer.status)
         _log(asked, environ[CALLER], answer, len(body), request_id, time.monotonic() - began)
         usual = {"Content-Type": answer.media, "Content-Length": str(len(body)), "Cache-Control": "no-store"}
+        if answer.status == HTTPStatus.NO_CONTENT:  # RFC 9110: it has neither
+            usual = {"Cache-Control": "no-store"}
         status = f"{answer.status} {HTTPStatus(answer.status).phrase}"
         start_response(status, [*{**usual, **headers, **answer.headers}.items()])
         return [] if asked.method == "HEAD" else [body]
@@ -90,7 +99,7 @@ class Application:
             headers["Vary"] = versions.HEADER
             check_version(operation, version)
         if operation.who is Who.OPERATOR and not caller.operator:
-            detail = f"{caller} may look, but not change anything: that is for root and the group of the agent's socket"
+            detail = f"{caller} may look, but not do this: that is for root and the group of the agent's socket"
             raise Fault(403, Code.FORBIDDEN, detail)
         body = request.body(operation, asked, content)
         handler: Callable[[Call, Backend], Answer] = getattr(handlers, operation.handler)
@@ -126,6 +135,12 @@ def _fault(error: Exception, request_id: str) -> Fault:
         return error
     if isinstance(error, NoSuchDevice):
         return Fault(404, Code.NO_DEVICE, str(error))
+    if isinstance(error, NoSuchPreparation):
+        return Fault(404, Code.NO_PREPARATION, str(error))
+    if isinstance(error, PreparedOtherwise):
+        return Fault(409, Code.PREPARED_OTHERWISE, str(error))
+    if isinstance(error, NotPrepared):
+        return of_preparation(error)
     if isinstance(error, NotReady):
         return Fault(503, Code.NOT_READY, str(error), headers={"Retry-After": "1"})
     if isinstance(error, DevagentError):

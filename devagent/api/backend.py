@@ -49,6 +49,29 @@ class Backend(Protocol):
         """
         ...
 
+    def prepare(self, consumer: str, body: Document, wait_s: float) -> tuple[Document, int]:
+        """Makes the devices of a consumer ready, whose UUID is in lower case.
+
+        `body` is schemas/preparations.schema.json#request, the answer #preparation with 200, or 202 if `wait_s` seconds
+        were not enough. Raises errors.NotPrepared, errors.PreparedOtherwise.
+        """
+        ...
+
+    def unprepare(self, consumer: str, wait_s: float) -> tuple[Document | None, int]:
+        """Makes sure that a consumer has no device: nothing and 204, or what is left after `wait_s` seconds and 202.
+
+        Raises errors.NotPrepared.
+        """
+        ...
+
+    def preparation(self, consumer: str) -> Document:
+        """Gives the devices of one consumer. Raises errors.NoSuchPreparation, errors.NotPrepared."""
+        ...
+
+    def preparations(self) -> Document:
+        """Gives all of them: schemas/preparations.schema.json. Raises errors.NotPrepared."""
+        ...
+
     def checks(self) -> Sequence[tuple[str, bool, str | None]]:
         """Gives what decides whether the agent works: the name of each check, whether it is well, and why not."""
         ...

@@ -32,17 +32,17 @@ class Client:
         """Reads."""
         return self._call("GET", path)
 
-    def put(self, path: str, body: Document) -> Document:
-        """Sets."""
-        return self._call("PUT", path, body)
+    def put(self, path: str, body: Document, *, wait: int | None = None) -> Document:
+        """Sets; with `wait` it gives up to that many seconds to what may take long."""
+        return self._call("PUT", path, body, _patience(wait), wait or 0)
 
-    def delete(self, path: str) -> Document:
-        """Ends."""
-        return self._call("DELETE", path)
+    def delete(self, path: str, *, wait: int | None = None) -> Document:
+        """Ends; with `wait` it gives up to that many seconds to what may take long. Empty where nothing is left."""
+        return self._call("DELETE", path, None, _patience(wait), wait or 0)
 
     def post(self, path: str, *, wait: int) -> Document:
         """Starts something, and waits up to that many seconds for its end."""
-        return self._call("POST", path, headers={"Prefer": f"wait={wait}"}, wait=wait)
+        return self._call("POST", path, headers=_patience(wait), wait=wait)
 
     def _call(
         self,
@@ -74,6 +74,10 @@ class Client:
             connection.close()
 
 
+def _patience(wait: int | None) -> Mapping[str, str]:
+    return {} if wait is None else {"Prefer": f"wait={wait}"}
+
+
 class _Connection(http.client.HTTPConnection):
     def __init__(self, path: str, timeout: float) -> None:
         super().__init__("localhost", timeout=timeout)
@@ -87,6 +91,8 @@ class _Connection(http.client.HTTPConnection):
 
 def _document(response: http.client.HTTPResponse, content: bytes) -> Document:
     """Gives what the agent answered. Raises AgentRefused for an error, ValueError for what no agent answers."""
+    if response.status == http.client.NO_CONTENT:
+        return {}
     found = json.loads(content)
     if not isinstance(found, dict):
         raise ValueError

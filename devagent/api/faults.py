@@ -9,6 +9,8 @@ from collections.abc import Mapping
 from http import HTTPStatus
 from typing import Any
 
+from devagent.errors import NotPrepared
+
 
 class Code(enum.StrEnum):
     """What programs may rely on. Do not change the strings."""
@@ -24,6 +26,11 @@ class Code(enum.StrEnum):
     VERSION_UNKNOWN = "devagent.version.unknown"
     FORBIDDEN = "devagent.forbidden"
     NO_DEVICE = "devagent.device.unknown"
+    NO_PREPARATION = "devagent.preparation.unknown"
+    PREPARED_OTHERWISE = "devagent.preparation.other_request"
+    PREPARE_RETRY = "devagent.preparation.retry"
+    PREPARE_PERMANENT = "devagent.preparation.permanent"
+    PREPARE_INVALID = "devagent.preparation.invalid"
     NOT_READY = "devagent.not_ready"
     UNAVAILABLE = "devagent.unavailable"
     FAILED = "devagent.failed"
@@ -40,6 +47,14 @@ _BY_STATUS: Mapping[int, Code] = {
 }
 
 
+# What can be done about it: ask again, go to another host, ask for something else.
+_BY_KIND: Mapping[str, tuple[int, Code]] = {
+    "retry": (503, Code.PREPARE_RETRY),
+    "permanent": (422, Code.PREPARE_PERMANENT),
+    "invalid": (400, Code.PREPARE_INVALID),
+}
+
+
 class Fault(Exception):
     """A call that is answered with an error: `detail` says what is wrong and what would be right."""
 
@@ -50,7 +65,7 @@ class Fault(Exception):
         detail: str,
         *,
         headers: Mapping[str, str] | None = None,
-        more: Mapping[str, str] | None = None,
+        more: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__(detail)
         self.status, self.code, self.detail = status, code, detail
@@ -67,6 +82,14 @@ class Fault(Exception):
             **self.more,
         }
         return {"errors": [error]}
+
+
+def of_preparation(error: NotPrepared) -> Fault:
+    """Gives the fault of a refused preparation, with what its caller can do about it and who holds the device."""
+    status, code = _BY_KIND[error.kind]
+    headers = {"Retry-After": "5"} if status == HTTPStatus.SERVICE_UNAVAILABLE else {}
+    more = {"type": error.kind, "address": error.address, "holders": list(error.holders)}
+    return Fault(status, code, str(error), headers=headers, more=more)
 
 
 def of_status(status: int, detail: str) -> Fault:

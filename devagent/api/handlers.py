@@ -4,17 +4,22 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from http import HTTPStatus
+from typing import Any, Final
 
 from devagent.api import openapi as description
 from devagent.api.backend import Backend
 from devagent.api.caller import Caller
+from devagent.api.faults import Code, Fault
 from devagent.api.operations import JSON, METRICS, TEXT
 from devagent.api.target import full
 from devagent.api.versions import MAXIMUM, MINIMUM, text
 from devagent.errors import NoSuchDevice
+
+_UUID: Final = re.compile("[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.ASCII | re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,6 +117,44 @@ def set_health(call: Call, backend: Backend) -> Answer:
 def clear_health(call: Call, backend: Backend) -> Answer:
     """Ends an override."""
     return Answer(backend.clear_health(call.target, str(call.caller)))
+
+
+def preparations(call: Call, backend: Backend) -> Answer:  # noqa: ARG001 - as the others
+    """Gives whose devices are ready, on their way, or refused."""
+    return Answer(backend.preparations())
+
+
+def preparation(call: Call, backend: Backend) -> Answer:
+    """Gives the devices of one consumer. Raises NoSuchPreparation."""
+    return Answer(backend.preparation(_consumer(call)))
+
+
+def prepare(call: Call, backend: Backend) -> Answer:
+    """Makes a consumer's devices ready; 202 if that takes longer than the caller waits."""
+    consumer = _consumer(call)
+    found, status = backend.prepare(consumer, call.body, call.wait)
+    return Answer(found, status, headers=_later(consumer) if status == HTTPStatus.ACCEPTED else {})
+
+
+def unprepare(call: Call, backend: Backend) -> Answer:
+    """Makes sure that a consumer has no device: 204, or 202 if that takes longer than the caller waits."""
+    consumer = _consumer(call)
+    found, status = backend.unprepare(consumer, call.wait)
+    if found is None:
+        return Answer(b"", status)
+    return Answer(found, status, headers=_later(consumer))
+
+
+def _later(consumer: str) -> dict[str, str]:
+    return {"Location": f"/v1/preparations/{consumer}", "Retry-After": "1"}
+
+
+def _consumer(call: Call) -> str:
+    """Gives the consumer that the path names. Raises Fault."""
+    named = call.arguments["consumer"]
+    if not _UUID.fullmatch(named):
+        raise Fault(400, Code.INVALID, f"{named[:80]!r} is no consumer: expected is a UUID, as in Placement")
+    return named.lower()
 
 
 def rescan(call: Call, backend: Backend) -> Answer:

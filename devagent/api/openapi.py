@@ -18,7 +18,10 @@ from devagent.api.operations import JSON, OPERATIONS, Operation, Who
 
 _ARGUMENTS: Final = re.compile(r"\{(\w+)\}")
 _COMPONENTS: Final = "#/components/schemas/"
-_DEVICE: Final = "the id of a device, or its PCI address, for example 0000:3b:00.0"
+_SAID: Final = {
+    "device": "the id of a device, or its PCI address, for example 0000:3b:00.0",
+    "consumer": "the UUID of a consumer in Placement: of a virtual machine",
+}
 
 
 def document() -> dict[str, Any]:
@@ -59,7 +62,7 @@ def _operation(operation: Operation) -> dict[str, Any]:
 
 def _parameters(operation: Operation) -> list[dict[str, Any]]:
     found = [
-        {"name": name, "in": "path", "required": True, "description": _DEVICE, "schema": {"type": "string"}}
+        {"name": name, "in": "path", "required": True, "description": _SAID[name], "schema": {"type": "string"}}
         for name in _ARGUMENTS.findall(operation.path)
     ]
     if operation.versioned:
@@ -75,7 +78,11 @@ def _header(name: str, description: str) -> dict[str, Any]:
 
 def _responses(operation: Operation) -> dict[str, Any]:
     content = _content(operation.response, operation.media)
-    found = {"200": {"description": "done", "content": content}}
+    found: dict[str, Any] = {"200": {"description": "done", "content": content}}
+    if operation.handler == "unprepare":
+        found = {"204": {"description": "nothing is prepared"}}
+    if operation.handler == "prepare":
+        found["409"] = {"description": "prepared with another body", "content": _content("errors", (JSON,))}
     if operation.waits:
         found["202"] = {"description": "not done yet; it goes on", "content": content}
     if operation.handler == "healthcheck":

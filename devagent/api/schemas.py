@@ -18,7 +18,7 @@ from jsonschema.exceptions import ValidationError, best_match
 
 Schema = Mapping[str, Any]
 
-_FILES: Final = ("discover", "health", "providers", "status")
+_FILES: Final = ("discover", "health", "preparations", "providers", "status")
 _TEXT: Final = {"type": "string"}
 _YEAR: Final = 366 * 24 * 3600
 _SHOWN: Final = 80
@@ -108,6 +108,9 @@ _SMALL: Final[Mapping[str, Schema]] = {
                         "request_id": _TEXT,
                         "min_version": _TEXT,
                         "max_version": _TEXT,
+                        "type": {"enum": ["retry", "permanent", "invalid"]},
+                        "address": {"type": ["string", "null"]},
+                        "holders": {"type": "array", "items": {"type": "object"}},
                     },
                 },
             }

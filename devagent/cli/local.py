@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: The devagent authors
 # SPDX-License-Identifier: Apache-2.0
-"""What `status`, `health` and `rescan` begin with: the agent of this host, found by its socket."""
+"""What the commands that talk to the agent begin with: the agent of this host, found by its socket."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import argparse
 from contextlib import suppress
 from pathlib import Path
 from typing import Final
+from urllib.parse import quote
 
 from devagent.api.client import SOCKET, Client
 
@@ -22,6 +23,11 @@ def agent(args: argparse.Namespace) -> Client:
     Raises ConfigurationError.
     """
     return Client(args.socket or _configured(args) or SOCKET)
+
+
+def consumer_path(consumer: str) -> str:
+    """Gives where the API has the preparation of a consumer."""
+    return f"/v1/preparations/{quote(consumer.strip(), safe='', errors='surrogateescape')}"
 
 
 def _configured(args: argparse.Namespace) -> str | None:

@@ -233,6 +233,41 @@ def _agent_commands(commands: Any) -> None:
     _agent_arguments(rescan)
     rescan.add_argument("--wait", type=_seconds, default=60, metavar="S", help="seconds to wait for it (default: 60)")
 
+    _prepare_commands(commands)
+
+
+def _prepare_commands(commands: Any) -> None:
+    prepare = commands.add_parser("prepare", help="make devices ready for a consumer, and wait for it")
+    _consumer_argument(prepare)
+    prepare.add_argument("provider", nargs="?", metavar="PROVIDER", help="the UUID of a resource provider")
+    prepare.add_argument("resources", nargs="*", metavar="CLASS[=AMOUNT]", help="what the consumer has of it")
+    prepare.add_argument("--address", metavar="ADDRESS", help="this function and no other")
+    prepare.add_argument(
+        "--property", action="append", default=[], metavar="NAME=VALUE", help="what it becomes: vlan=120, mdev_type=..."
+    )
+    prepare.add_argument("--project", metavar="ID", help="the consumer's project")
+    prepare.add_argument(
+        "--expires-in",
+        type=_duration,
+        metavar="TIME",
+        help="90s, 30m, 2h, 7d: released then, unless a virtual machine has used it (default: as configured)",
+    )
+    prepare.add_argument("--file", metavar="FILE", help="all of the request as JSON; - reads standard input")
+    _output_argument(prepare)
+    unprepare = commands.add_parser("unprepare", help="release all devices of a consumer, and wait for it")
+    _consumer_argument(unprepare)
+    for each in (prepare, unprepare):
+        each.add_argument("--wait", type=_seconds, default=60, metavar="S", help="seconds to wait (default: 60)")
+    shown = commands.add_parser("preparations", help="whose devices are ready, on their way, or refused")
+    _consumer_argument(shown, nargs="?")
+    _output_argument(shown)
+    for each in (prepare, unprepare, shown):
+        _agent_arguments(each)
+
+
+def _consumer_argument(parser: argparse.ArgumentParser, nargs: str | None = None) -> None:
+    parser.add_argument("consumer", nargs=nargs, metavar="CONSUMER", help="its UUID in Placement")
+
 
 def _look_arguments(parser: argparse.ArgumentParser) -> None:
     _root_argument(parser)

@@ -114,12 +114,13 @@ class _Builder:
         return uid
 
     def _put(self, uid: str, name: str, parent: str, device: Device) -> None:
-        decision = device.decision
-        inventories = {}
-        if decision.resource_class is not None and decision.total > 0:
-            # Closed, it stays with those who have it, and nobody new gets any: not of a PF's VFs either.
-            closed = decision.total if device.health.state.is_fenced else 0
-            inventories[decision.resource_class] = Inventory(decision.total, closed, max_unit=decision.total)
+        # Closed, it stays with those who have it, and nobody new gets any: not of a PF's VFs either.
+        fenced = device.health.state.is_fenced
+        inventories = {
+            each.resource_class: Inventory(each.total, each.total if fenced else each.closed, max_unit=each.total)
+            for each in device.decision.given
+            if each.total > 0
+        }
         self.providers[uid] = Provider(
             uid, self.name(name), parent, inventories, _traits(device), undetermined=_undetermined(device)
         )
@@ -160,9 +161,10 @@ def _traits(device: Device) -> frozenset[str]:
         *claim.traits,
         *device.decision.traits,
     }
-    # What is reset between two consumers is what they were given.
-    given = "virtfn0/reset_method" if device.decision.mode is Mode.VF else "reset_method"
-    methods = function.attributes.get(given, "").split()
+    # What is reset between two consumers is what they were given; what is made for one is not reset, but ends.
+    mode = device.decision.mode
+    given = "virtfn0/reset_method" if mode is Mode.VF else "reset_method"
+    methods = () if mode is not None and mode.is_made else function.attributes.get(given, "").split()
     traits.update(custom("RESET", method) for method in methods if method in _RESETS)
     if device.health.reasons and device.health.state in SICK:
         traits.add(SICK[device.health.state])

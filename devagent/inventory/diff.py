@@ -7,8 +7,12 @@ from __future__ import annotations
 import enum
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from typing import Final
 
+from devagent.inventory.build import SICK
 from devagent.model.provider import Inventory, Provider, ProviderTree
+
+_SICK: Final = frozenset(SICK.values())
 
 
 class Action(enum.StrEnum):
@@ -105,7 +109,9 @@ def compare(wanted: Provider, actual: Provider | None) -> Change | None:
     if actual is None:
         return Change(Action.CREATE, None, replace(wanted, undetermined=frozenset()))
     parent = actual.parent if "parent" in wanted.undetermined else wanted.parent
-    traits = actual.traits if "traits" in wanted.undetermined else wanted.traits
+    # How the device is, is known in any case: it is often the reason why nothing else is.
+    kept = (actual.traits - _SICK) | (wanted.traits & _SICK)
+    traits = kept if "traits" in wanted.undetermined else wanted.traits
     after = replace(wanted, parent=parent, traits=traits, generation=actual.generation, undetermined=frozenset())
     change = Change(Action.UPDATE, actual, after)
     return change if change.moves or change.sets_traits or change.sets_inventories else None

@@ -62,7 +62,7 @@ def explain(device: Device, policy: Policy) -> Explanation:
     tried = _tried(device, policy)
     claim, decision = device.claim, device.decision
     vetoed = not decision.managed and decision.mode is not None
-    given = f"{decision.resource_class} {decision.total}: {decision.reason}"
+    given = f"{', '.join(f'{each.resource_class} {each.total}' for each in decision.given)}: {decision.reason}"
     return Explanation(
         address=device.address,
         tried=tried,

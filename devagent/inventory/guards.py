@@ -62,6 +62,19 @@ def veto_vfs(function: Function, around: Surroundings) -> str | None:
     return around.nova.device(function)
 
 
+def veto_parts(function: Function, around: Surroundings) -> str | None:
+    """Says why no mediated devices or vGPUs must be made of `function` or its VFs."""
+    return _host_use(function.address, around) or _nova(function, around)
+
+
+def veto_class(resource_class: str, around: Surroundings) -> str | None:
+    """Says why a class must not be reported: Nova takes any provider of VGPU for one of its own parents."""
+    enabled = around.snapshot.nova.mdev_types
+    if resource_class != "VGPU" or not enabled:
+        return None
+    return f"VGPU is Nova's on this host, whose enabled_mdev_types has {enabled[0][0]}: name a class CUSTOM_..."
+
+
 def veto_vf(vf: VirtualFunction, around: Surroundings) -> str | None:
     """Says why one VF must not be given."""
     reason = _host_use(vf.address, around) or _nova_vf(vf, around) or _no_iommu(vf.iommu_group, around)

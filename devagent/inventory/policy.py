@@ -8,15 +8,14 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from fnmatch import fnmatchcase
 
-from devagent.inventory import guards, health, identity
+from devagent.inventory import divided, guards, health, identity, vgpus
 from devagent.inventory.guards import Surroundings
 from devagent.model.claim import Claim, Kind, Mode
 from devagent.model.custom import pci_class
 from devagent.model.device import Decision, Device
 from devagent.model.identity import Identity
-from devagent.model.pci import Function, VirtualFunction
+from devagent.model.pci import Function
 from devagent.model.policy import Match, Policy, Rule
-from devagent.model.ranges import format_ranges
 from devagent.model.snapshot import Snapshot
 from devagent.model.vendors import vendor_name
 
@@ -118,7 +117,7 @@ def _any_fits(texts: tuple[str, ...], patterns: tuple[str, ...]) -> bool:
 
 def _device(function: Function, claim: Claim, rule: Rule | None, settled: Identity, around: Surroundings) -> Device:
     use, users = around.snapshot.host_use, around.snapshot.users
-    vfs = _vfs(function)
+    vfs = function.sriov.vfs if function.sriov else ()
     return Device(
         function=function,
         claim=claim,
@@ -152,6 +151,9 @@ def _decide(function: Function, claim: Claim, rule: Rule | None, around: Surroun
         return Decision(False, "no rule matches")
     if rule.mode is None:
         return Decision(False, f"rule {rule.name} ignores it", rule.name)
+    if rule.mode.is_made and (missing := vgpus.unread(function)):
+        reason = f"unknown: {', '.join(missing)} could not be read; what was reported of it stays"
+        return Decision(False, reason, rule.name, unknown=True)
     resource_class = rule.resource_class or claim.offers.get(rule.mode)
     if rule.mode not in claim.offers or resource_class is None:
         return Decision(False, _not_offered(claim, rule.mode), rule.name)
@@ -160,12 +162,17 @@ def _decide(function: Function, claim: Claim, rule: Rule | None, around: Surroun
         return Decision(False, reason, rule.name, unknown=True)
     if rule.mode is Mode.WHOLE:
         return _whole(function, rule, resource_class, around)
-    return _by_vfs(function, rule, resource_class, around)
+    if rule.mode is Mode.VF:
+        return divided.by_vfs(function, rule, resource_class, around)
+    return divided.by_types(function, claim, rule, around)
 
 
 def _not_offered(claim: Claim, mode: Mode) -> str:
     if mode in claim.refusals:
         return claim.refusals[mode]
+    if mode.is_made and claim.kind is Kind.GPU:
+        what = "mediated devices" if mode is Mode.MDEV else "vGPUs on VFs"
+        return f"makes no {what} now: its vGPU driver must be loaded and, since NVIDIA's Ampere, its VFs be made"
     offered = " or ".join(claim.offers) or "nothing"
     return f"driver {claim.driver} offers {offered}, not {mode}"
 
@@ -175,30 +182,3 @@ def _whole(function: Function, rule: Rule, resource_class: str, around: Surround
     if veto is not None:
         return Decision(False, veto, rule.name, rule.mode)
     return Decision(True, "given whole", rule.name, rule.mode, resource_class, 1, rule.placement_traits)
-
-
-def _by_vfs(function: Function, rule: Rule, resource_class: str, around: Surroundings) -> Decision:
-    veto = guards.veto_vfs(function, around)
-    if veto is not None:
-        return Decision(False, veto, rule.name, rule.mode)
-    vfs = _vfs(function)
-    chosen = [vf for vf in vfs if rule.vf_indexes is None or vf.index in rule.vf_indexes]
-    vetoes = {vf.index: reason for vf in chosen if (reason := guards.veto_vf(vf, around)) is not None}
-    total = len(chosen) - len(vetoes)
-    reasons = [f"{total} of {len(vfs)} VFs given" if vfs else "no VFs exist"]
-    if rule.vf_count is not None and rule.vf_count != len(vfs):
-        reasons.append(f"the rule wants {rule.vf_count} (the agent makes them)")
-    reasons += _grouped(vetoes)
-    return Decision(True, "; ".join(reasons), rule.name, rule.mode, resource_class, total, rule.placement_traits)
-
-
-def _grouped(vetoes: Mapping[int, str]) -> list[str]:
-    """Says each reason once, with the VFs that it is about: 64 VFs in one group make one line, not 64."""
-    by_reason: dict[str, list[int]] = {}
-    for index, reason in vetoes.items():
-        by_reason.setdefault(reason, []).append(index)
-    return [f"VF {format_ranges(indexes)} {reason}" for reason, indexes in by_reason.items()]
-
-
-def _vfs(function: Function) -> tuple[VirtualFunction, ...]:
-    return function.sriov.vfs if function.sriov else ()

@@ -15,9 +15,8 @@ from jsonschema import Draft202012Validator
 from jsonschema.exceptions import ValidationError
 
 from devagent.errors import ConfigurationError, PolicyError
-from devagent.model.claim import Kind, Mode
-from devagent.model.policy import Match, Policy, Rule
-from devagent.model.ranges import parse_ranges
+from devagent.inventory.policy_rule import mistakes, rule
+from devagent.model.policy import Policy, Rule
 
 Path = Sequence[str | int]
 
@@ -47,11 +46,10 @@ def parse(text: str, origin: str) -> Policy:
         raise PolicyError(origin, _line(root, path), _key(path), problem)
     rules = []
     for number, raw in enumerate(document["rules"]):
-        try:
-            rules.append(_rule(raw))
-        except ValueError as problem:
-            path = ("rules", number, "vf_indexes")
-            raise PolicyError(origin, _line(root, path), _key(path), str(problem)) from None
+        for place, problem in mistakes(raw):
+            path = ("rules", number, *place)
+            raise PolicyError(origin, _line(root, path), _key(path), problem)
+        rules.append(rule(raw))
     _check_names(rules, root, origin)
     return Policy(tuple(rules), origin)
 
@@ -155,40 +153,8 @@ def _short(text: str) -> str:
 
 def _check_names(rules: Sequence[Rule], root: yaml.Node | None, origin: str) -> None:
     seen: set[str] = set()
-    for number, rule in enumerate(rules):
-        if rule.name in seen:
+    for number, each in enumerate(rules):
+        if each.name in seen:
             path = ("rules", number, "name")
-            raise PolicyError(origin, _line(root, path), _key(path), f"{rule.name!r} is the name of a rule above")
-        seen.add(rule.name)
-
-
-def _rule(raw: dict[str, Any]) -> Rule:
-    match = raw["match"]
-    return Rule(
-        name=raw["name"],
-        match=Match(
-            kind=tuple(map(Kind, _many(match.get("kind")))),
-            vendor=_many(match.get("vendor")),
-            device=_many(match.get("device")),
-            class_code=_many(match.get("class")),
-            address=_many(match.get("address")),
-            slot=_many(match.get("slot")),
-            serial=_many(match.get("serial")),
-            driver=_many(match.get("driver")),
-            interface=_many(match.get("interface")),
-            numa_node=_many(match.get("numa_node")),
-            vfs=match.get("has_vfs"),
-        ),
-        mode=None if raw["mode"] == "ignore" else Mode(raw["mode"]),
-        resource_class=raw.get("resource_class"),
-        traits=frozenset(raw.get("traits", ())),
-        vf_indexes=parse_ranges(raw["vf_indexes"]) if "vf_indexes" in raw else None,
-        vf_count=int(raw["vf_count"]) if "vf_count" in raw else None,
-        physical_network=raw.get("physical_network"),
-    )
-
-
-def _many(value: Any) -> tuple[Any, ...]:
-    if value is None:
-        return ()
-    return tuple(value) if isinstance(value, list) else (value,)
+            raise PolicyError(origin, _line(root, path), _key(path), f"{each.name!r} is the name of a rule above")
+        seen.add(each.name)

@@ -30,6 +30,13 @@ class Mode(enum.StrEnum):
 
     WHOLE = "whole"
     VF = "vf"
+    MDEV = "mdev"
+    VGPU = "vgpu"
+
+    @property
+    def is_made(self) -> bool:
+        """Whether what is given is made when a consumer comes: mediated devices, NVIDIA's vGPUs on VFs."""
+        return self in (Mode.MDEV, Mode.VGPU)
 
 
 @dataclass(frozen=True, slots=True)

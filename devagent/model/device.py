@@ -14,10 +14,21 @@ from devagent.model.user import User
 
 
 @dataclass(frozen=True, slots=True)
+class Share:
+    """What a device has of one resource class; of the `total`, so many are `closed`, since what else exists forbids."""
+
+    resource_class: str
+    total: int
+    closed: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class Decision:
     """What the policy and the guards decided, with the reason in words.
 
     `total` is how many consumers the device can have: 1 for a whole device, else the number of VFs given.
+    Of a device of which parts are made, `shares` has every class, and `resource_class` the one with most.
+    `vf_vetoes` says by index why a VF that the rule gives stays with the host.
     `unknown`: too little could be read to decide, so what is reported of the device stays as it is.
     """
 
@@ -29,6 +40,15 @@ class Decision:
     total: int = 0
     traits: frozenset[str] = frozenset()
     unknown: bool = False
+    shares: tuple[Share, ...] = ()
+    vf_vetoes: tuple[tuple[int, str], ...] = ()
+
+    @property
+    def given(self) -> tuple[Share, ...]:
+        """What is given by class, one class or several."""
+        if self.shares or self.resource_class is None:
+            return self.shares
+        return (Share(self.resource_class, self.total),)
 
 
 @dataclass(frozen=True, slots=True)

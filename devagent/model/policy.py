@@ -33,12 +33,28 @@ class Match:
 
 
 @dataclass(frozen=True, slots=True)
+class Prepare:
+    """What is done to a device between two consumers, in the words of devices.yaml.
+
+    `driver` is the VFIO driver to give it with, None for what the kernel offers; `keep`: it stays on that. `reset` is
+    never, possible or required; `scrub` names what is wiped, `blank` the digest of the image that wipes an FPGA.
+    """
+
+    driver: str | None = None
+    keep: bool = False
+    reset: str = "possible"
+    scrub: str | None = None
+    blank: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Rule:
     """One rule; a `mode` of None means: leave the device alone.
 
     `resource_class` None takes the driver's; `vf_indexes` None gives every VF; `vf_count` is how many
     VFs the operator wants to exist. `physical_network` is the network, by Neutron's name, that a NIC's
-    ports are on.
+    ports are on. `types` names by resource class what is made for modes mdev and vgpu; None: the
+    consumer says.
     """
 
     name: str
@@ -49,6 +65,8 @@ class Rule:
     vf_indexes: frozenset[int] | None = None
     vf_count: int | None = None
     physical_network: str | None = None
+    types: tuple[tuple[str, str | None], ...] = ()
+    prepare: Prepare = Prepare()
 
     @property
     def placement_traits(self) -> frozenset[str]:

@@ -15,8 +15,9 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, NoReturn
 
-from devagent.errors import DevagentError
+from devagent.errors import VerbFailed
 from devagent.privileged import prctl
+from devagent.privileged.refused import as_json
 from devagent.privileged.request import Request
 
 Service = Callable[[socket.socket], None]
@@ -103,8 +104,8 @@ def carry_out(do: Callable[[], Mapping[str, Any]], connection: socket.socket) ->
     """Carries out a verb and sends its result, or why there is none, whatever the verb does."""
     try:
         answer(connection, {"result": do()})
-    except DevagentError as error:
-        answer(connection, {"failed": str(error)})
+    except VerbFailed as error:
+        answer(connection, as_json(error))
     except Exception as error:  # a fault of ours: the caller must know, and the log tells where
         complain()
         answer(connection, {"failed": f"{type(error).__name__}: {error}"})

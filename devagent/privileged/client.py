@@ -19,6 +19,7 @@ from typing import Any, Final
 from devagent.errors import VerbFailed, VerbStuck
 from devagent.privileged import process
 from devagent.privileged.child import Service, complain
+from devagent.privileged.refused import from_json
 
 _ANSWER_SIZE: Final = 1 << 18
 _SEND_S: Final = 5.0
@@ -48,8 +49,8 @@ class Privileged:
     def call(self, verb: str, deadline_s: float, **arguments: Any) -> dict[str, Any]:
         """Has a verb carried out within so many seconds, and gives its result.
 
-        Raises VerbFailed if it was refused, did not work or was killed at its deadline; VerbStuck if even that
-        did not end it.
+        Raises VerbRefused if it was refused, VerbFailed if it did not work or was killed at its deadline, VerbStuck
+        if even that did not end it.
         """
         with self._ask(verb, {"verb": verb, "arguments": arguments, "deadline_s": deadline_s}) as connection:
             connection.settimeout(deadline_s + _MARGIN_S)
@@ -63,7 +64,7 @@ class Privileged:
         if "stuck" in said:
             raise VerbStuck(verb, said["stuck"], said["pid"])
         if "failed" in said:
-            raise VerbFailed(verb, said["failed"])
+            raise from_json(verb, said)
         result: dict[str, Any] = said["result"]
         return result
 

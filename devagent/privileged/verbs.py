@@ -4,13 +4,19 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
 from devagent.model.pci import is_address
+from devagent.privileged.binding import bind
+from devagent.privileged.mdevs import create_mdev, remove_mdev
+from devagent.privileged.resetting import METHODS, reset
+from devagent.privileged.vf_attributes import set_vf_attributes, vf_attributes
 from devagent.privileged.vf_count import set_vf_count
+from devagent.privileged.vgpu_type import set_vgpu_type, vgpu_type
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,13 +41,38 @@ class Verb:
     arguments: Mapping[str, Callable[[object], bool]] = field(default_factory=dict)
 
 
+Check = Callable[[object], bool]
+
+
 def _address(value: object) -> bool:
     return isinstance(value, str) and is_address(value)
 
 
-def _count(value: object) -> bool:
-    return type(value) is int and 0 <= value <= 0xFFFF  # as wide as NumVFs in the SR-IOV capability
+def _number(largest: int) -> Check:
+    return lambda value: type(value) is int and 0 <= value <= largest
 
+
+def _text(pattern: str) -> Check:
+    """Takes only what the whole pattern fits; none of them fits a slash, or begins with a dot."""
+    wanted = re.compile(pattern, re.ASCII)
+    return lambda value: isinstance(value, str) and wanted.fullmatch(value) is not None
+
+
+def _or_none(check: Check) -> Check:
+    return lambda value: value is None or check(value)
+
+
+_COUNT: Final = _number(0xFFFF)  # as wide as NumVFs in the SR-IOV capability
+_DRIVER: Final = _text("[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
+_UUID: Final = _text("[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+_MDEV: Final = {"address": _address, "type": _text("[A-Za-z0-9][A-Za-z0-9_.-]{0,127}"), "uuid": _UUID}
+_VF: Final = {"address": _address, "index": _COUNT}
+_VALUES: Final = {
+    "mac": _or_none(_text("[0-9a-f]{2}(:[0-9a-f]{2}){5}")),
+    "vlan": _or_none(_number(4094)),
+    "trust": _or_none(_number(1)),
+    "rate": _or_none(_number(0xFFFFFFFF)),
+}
 
 _TABLE: Final = (
     Verb("ping", "does nothing, in a child of its own as every verb", lambda _: {}),
@@ -51,7 +82,55 @@ _TABLE: Final = (
         "set_vf_count",
         "makes or removes the VFs of a PF",
         lambda world, address, count: set_vf_count(world.root, address, count),
-        {"address": _address, "count": _count},
+        {"address": _address, "count": _COUNT},
+    ),
+    Verb(
+        "bind",
+        "binds a function to a driver, or with None to none",
+        lambda world, address, driver: bind(world.root, address, driver),
+        {"address": _address, "driver": _or_none(_DRIVER)},
+    ),
+    Verb(
+        "reset",
+        "resets a function, by a method or with None as the kernel prefers",
+        lambda world, address, method: reset(world.root, address, method),
+        {"address": _address, "method": _or_none(lambda value: value in METHODS)},
+    ),
+    Verb(
+        "create_mdev",
+        "makes a mediated device",
+        lambda world, **arguments: create_mdev(world.root, **arguments),
+        _MDEV,
+    ),
+    Verb(
+        "remove_mdev",
+        "removes a mediated device",
+        lambda world, **arguments: remove_mdev(world.root, **arguments),
+        _MDEV,
+    ),
+    Verb(
+        "vgpu_type",
+        "says which vGPU an NVIDIA VF carries",
+        lambda world, address: vgpu_type(world.root, address),
+        {"address": _address},
+    ),
+    Verb(
+        "set_vgpu_type",
+        "makes an NVIDIA VF carry a vGPU, or with 0 none",
+        lambda world, **arguments: set_vgpu_type(world.root, **arguments),
+        {"address": _address, "type": _number(999_999_999)},
+    ),
+    Verb(
+        "vf_attributes",
+        "says MAC, VLAN, trust and rate of a NIC's VF",
+        lambda world, address, index: vf_attributes(world.root, address, index),
+        _VF,
+    ),
+    Verb(
+        "set_vf_attributes",
+        "sets those of MAC, VLAN, trust and rate that are not None, of a NIC's VF",
+        lambda world, **arguments: set_vf_attributes(world.root, **arguments),
+        _VF | _VALUES,
     ),
 )
 

@@ -10,6 +10,7 @@ import signal
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 from typing import Final
 
 from oslo_service import service
@@ -37,6 +38,7 @@ _FIXED: Final = {
     "socket": "[api] unix_socket",
     "socket_group": "[api] unix_socket_group",
     "threads": "[api] threads",
+    "prepare_workers": "[prepare] workers",
     "kernel_log": "[health] kernel_log",
 }
 
@@ -44,7 +46,8 @@ _FIXED: Final = {
 class Agent:
     """Runs until a signal ends it; `read` reads the configuration anew.
 
-    `machine` tells the host that this runs on from a captured one; `kernel_log` opens its log, if it is to be read.
+    `root` is where the tree of the host begins, / for the one this runs on; `kernel_log` opens its log, if it is to
+    be read.
     """
 
     def __init__(
@@ -53,11 +56,11 @@ class Agent:
         settings: Settings,
         read: Callable[[], Settings],
         *,
-        machine: bool,
+        root: Path,
         kernel_log: Opened | None,
     ) -> None:
         self._privileged, self._settings, self._read = privileged, settings, read
-        self._machine, self._kernel_log = machine, kernel_log
+        self._root, self._kernel_log = root, kernel_log
         self._signals: queue.SimpleQueue[int] = queue.SimpleQueue()
         self.facts, self.beats = Facts(), Beats()
         self.started = self.loaded = time.time()
@@ -73,10 +76,11 @@ class Agent:
 
     def run(self) -> int:
         """Starts, serves and stops; gives the exit code. Raises StateError or ConfigurationError at the start."""
+        client.from_conf(self._settings.conf)
         state = StateFile(self._settings.state_path)
         with state.locked():
             self._tell("looks at the host")
-            parts = build(self, state, self._privileged, machine=self._machine, kernel_log=self._kernel_log)
+            parts = build(self, state, self._privileged, root=self._root, kernel_log=self._kernel_log)
             self._handle_signals()
             LOG.info(
                 "devagent %s starts: configuration %s, policy %s",
@@ -91,7 +95,9 @@ class Agent:
             return code
 
     def _start(self, parts: Parts) -> None:
-        for loop in parts.loops:
+        parts.preparations.start()
+        # The API first, though it ends first too: what is wrong with its socket is known before a device is touched.
+        for loop in (parts.loops[-1], *parts.loops[:-1]):
             loop.start()
 
     def _serve(self, parts: Parts) -> int:
@@ -161,7 +167,7 @@ class Agent:
         end = time.monotonic() + _STOP_S
         for loop in reversed(parts.loops):
             loop.wait(max(0.0, end - time.monotonic()))
-        parts.close()
+        parts.close(self._settings.drain_timeout)
         LOG.info("stopped")
 
     def _tell(self, headline: str) -> None:

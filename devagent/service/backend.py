@@ -21,6 +21,7 @@ from devagent.service.facts import Facts
 from devagent.service.health_book import HealthBook
 from devagent.service.look_loop import LookLoop
 from devagent.service.metrics import Metrics
+from devagent.service.preparations import Preparations
 from devagent.service.status import Self
 from devagent.view import Look
 
@@ -34,6 +35,7 @@ class ServiceBackend:
     looks: LookLoop
     book: HealthBook
     counters: Metrics
+    ready: Preparations
     own: Callable[[], Self]
 
     def devices(self) -> Document:
@@ -79,6 +81,22 @@ class ServiceBackend:
             return {"done": False}
         scan = self.status()["scan"]
         return {"done": True, "devices": scan["devices"], "problems": scan["problems"]}
+
+    def prepare(self, consumer: str, body: Document, wait_s: float) -> tuple[Document, int]:
+        """Makes the devices of a consumer ready. Raises NotPrepared, PreparedOtherwise."""
+        return self.ready.put(consumer, body, wait_s)
+
+    def unprepare(self, consumer: str, wait_s: float) -> tuple[Document | None, int]:
+        """Makes sure that a consumer has no device. Raises NotPrepared."""
+        return self.ready.delete(consumer, wait_s)
+
+    def preparation(self, consumer: str) -> Document:
+        """Gives the devices of one consumer. Raises NoSuchPreparation, NotPrepared."""
+        return self.ready.get(consumer)
+
+    def preparations(self) -> Document:
+        """Gives the devices of all consumers. Raises NotPrepared."""
+        return self.ready.list()
 
     def checks(self) -> list[tuple[str, bool, str | None]]:
         """Tells whether each loop makes progress, and whether the host can be looked at."""

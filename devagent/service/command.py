@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import logging
 import os
+import signal
 import sys
 from collections.abc import Callable
 from functools import partial
@@ -30,6 +31,8 @@ def run(args: argparse.Namespace) -> int:
     """
     if not Path(args.root).exists():
         raise RootError(f"--root {args.root}: there is no such directory or archive")
+    # Until there is a handler: it would end the process, which systemd takes for a clean end.
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
     helper = privileged.start({"look": partial(looking.serve, root=args.root)}, root=args.root)
     try:
         from devagent.service import settings
@@ -43,7 +46,7 @@ def run(args: argparse.Namespace) -> int:
         from devagent.service.agent import Agent
 
         logs.setup(in_force.conf)
-        code = Agent(helper, in_force, read, machine=machine, kernel_log=kernel_log).run()
+        code = Agent(helper, in_force, read, root=Path(args.root), kernel_log=kernel_log).run()
     finally:
         helper.stop()
     # Nothing is left to be done: an idle thread of some library must not hold up the end.

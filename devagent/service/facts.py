@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
 from devagent.model.device import Device
@@ -69,15 +69,26 @@ class Facts:
     """What is known now. Each attribute has one loop that replaces it; everybody reads.
 
     `held` are the addresses of devices that consumers have allocated in Placement; None until that is known.
+    `prepared` gives the addresses of functions that are, or are being made, ready for consumers; None for unknown.
     """
 
     seen: Seen | None = None
     look_error: str | None = None
+    state_error: str | None = None
     reported: Reported = field(default_factory=Reported)
     held: frozenset[str] | None = None
+    prepared: Callable[[], frozenset[str] | None] = frozenset
     unexplained: tuple[tuple[str, str], ...] = ()
     published: threading.Event = field(default_factory=threading.Event)
 
     def reconciled(self, held: frozenset[str], unexplained: tuple[tuple[str, str], ...]) -> None:
         """Takes what the reconciler found."""
         self.held, self.unexplained = held, unexplained
+
+    def holdings(self, devices: Iterable[Device]) -> frozenset[str] | None:
+        """Gives the addresses of those of `devices` that somebody has, wholly or in part; None until that is known."""
+        prepared = self.prepared()
+        if self.held is None or prepared is None:
+            return None
+        ready = (each.address for each in devices if prepared & {each.address, *(vf.address for vf in each.vfs)})
+        return self.held.union(ready)

@@ -11,7 +11,7 @@ from devagent.inventory.build import device_uuid, root_uuid
 from devagent.model.device import Device
 from devagent.model.health import Condition, Override
 from devagent.service.facts import Facts, Seen
-from devagent.service.status import when
+from devagent.service.status import since, when
 
 SCHEMA_VERSION: Final = 1
 
@@ -34,7 +34,7 @@ def _device(device: Device, seen: Seen, root: str) -> dict[str, Any]:
         "model": f"{device.claim.vendor} {device.claim.model}",
         "state": device.health.state,
         "reasons": list(device.health.reasons),
-        "since": when(known.since),
+        "since": when(since(known)),
         "clean_checks": known.clean,
         "flaps": len(known.flaps),
         "evidence": [{"at": when(each.at), "text": str(each)} for each in known.evidence],

@@ -26,6 +26,7 @@ class HealthBook:
         self._kept = condition_file.load(str(settings().state_path))
         self._saved = self._kept
         self._resumed = False
+        self.problem: str | None = None
 
     @property
     def current(self) -> Book:
@@ -77,6 +78,11 @@ class HealthBook:
 
     def _keep(self, kept: Kept) -> None:
         self._kept = kept
-        if kept != self._saved:
-            condition_file.save(str(self._settings().state_path), kept)
-            self._saved = kept
+        if kept == self._saved:
+            return
+        # What could not be saved is tried again with the next look, though nothing changes until then.
+        path = self._settings().state_path
+        if condition_file.save(str(path), kept):
+            self._saved, self.problem = kept, None
+        else:
+            self.problem = f"{path} cannot be written: after a restart, health is judged anew, without what was set"

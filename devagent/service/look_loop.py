@@ -37,6 +37,7 @@ _TICK: Final = 5.0
 _CONFIGURE_S: Final = 60.0
 """How long the first report waits for what is being configured; later ones go without it."""
 _RETRY: Final = 5.0
+_MARGIN_S: Final = 120.0
 
 
 @dataclass(slots=True)
@@ -80,7 +81,7 @@ class LookLoop(Loop):
         self._publishing = threading.Lock()
         self._found: Discovery | None = None
         # A look that hangs is given up after look_timeout; only then is the loop itself in trouble.
-        self.limit = settings().look_timeout + 120.0
+        self.limit = settings().look_timeout + _MARGIN_S
 
     def hear(self, happened: Happened) -> None:
         """Takes what the kernel said."""
@@ -125,7 +126,9 @@ class LookLoop(Loop):
             self._condition.notify_all()
 
     def reset(self) -> None:
-        """Looks at everything anew, with the policy as it is now."""
+        """Looks at everything anew, with the policy and the time limit as they are now."""
+        self.limit = self._settings().look_timeout + _MARGIN_S
+        self._beats.expect(self.name, self.limit)
         self._configurer.forgive()
         self.want(everything=True)
 
@@ -135,6 +138,7 @@ class LookLoop(Loop):
         self.beat(self._facts.look_error)
         if wanted is None or self.stopping.is_set():
             return
+        self._judge_at_once(wanted)
         only = None if wanted.everything else frozenset(wanted.addresses | self._monitored(wanted))
         began, at = time.monotonic(), time.time()
         try:
@@ -144,11 +148,28 @@ class LookLoop(Loop):
         except LookFailed as error:
             self._failed(error, wanted, time.monotonic() - began)
             return
+        except Exception:
+            self._want_again(wanted)
+            raise
         took = time.monotonic() - began
         self._metrics.looked("full" if only is None else "partial", took, ok=True)
         self._take(found, at, took, only, wanted)
         for done in wanted.done:
             done.set()
+
+    def _judge_at_once(self, wanted: _Wanted) -> None:
+        """Judges by the last look what happened to devices that it knows: one that is broken may hang the next look."""
+        with self._publishing:
+            found, seen = self._found, self._facts.seen
+            if not wanted.occurrences or found is None or seen is None:
+                return
+            if not {_where(each) for each in wanted.occurrences} <= {device.address for device in found.devices}:
+                return
+            self._book.follow(
+                found, wanted.occurrences, time.time(), checked=frozenset(), log_position=wanted.log_position
+            )
+            wanted.occurrences, wanted.log_position = [], None
+            self._publish(found, seen.at, seen.took, seen.full)
 
     def _await(self) -> _Wanted | None:
         with self._condition:
@@ -156,8 +177,9 @@ class LookLoop(Loop):
             due = min(self._next_full, self._next_check) - now
             self._condition.wait_for(lambda: self._wanted.anything or self.stopping.is_set(), min(max(due, 0), _TICK))
             now = time.monotonic()
-            self._wanted.everything |= now >= self._next_full
-            self._wanted.check |= now >= self._next_check
+            full = now >= self._next_full
+            self._wanted.everything |= full
+            self._wanted.check |= full or now >= self._next_check
             if not self._wanted.anything:
                 return None
             wanted, self._wanted = self._wanted, _Wanted(everything=False)
@@ -165,8 +187,7 @@ class LookLoop(Loop):
             if wanted.everything:
                 # Not to the second: ten thousand hosts that were switched on together would look together for ever.
                 self._next_full = now + settings.scan_interval * random.uniform(0.9, 1.1)  # noqa: S311 - spreads load
-            if wanted.everything or wanted.check:
-                wanted.check = True
+            if wanted.check:
                 self._next_check = now + settings.health_interval
             return wanted
 
@@ -182,7 +203,7 @@ class LookLoop(Loop):
     def _configure_first(self, found: Discovery) -> Discovery:
         """Lets what the policy asks for come into being before anything is reported for the first time."""
         settings = self._settings()
-        self._configurer.advance(found.devices, settings.policy, self._facts.held)
+        self._configurer.advance(found.devices, settings.policy, self._facts.holdings(found.devices))
         made = self._configurer.running
         end = time.monotonic() + _CONFIGURE_S
         while not self._configurer.wait(1.0) and time.monotonic() < end and not self.stopping.is_set():
@@ -204,14 +225,14 @@ class LookLoop(Loop):
         with self._publishing:
             self._book.follow(found, wanted.occurrences, at, checked=checked, log_position=wanted.log_position)
             self._found = found
-            self._facts.look_error = None
+            self._facts.look_error, self._facts.state_error = None, self._book.problem
             self._publish(found, at, took, only is None)
         if wanted.done:  # who asks for a look wants Placement compared, too
             self._tell()
 
     def _publish(self, found: Discovery, at: float, took: float, full: bool) -> None:
         settings = self._settings()
-        refused = self._configurer.advance(found.devices, settings.policy, self._facts.held)
+        refused = self._configurer.advance(found.devices, settings.policy, self._facts.holdings(found.devices))
         configuring, stuck, book = self._configurer.running, self._configurer.stuck, self._book.current
         devices = condition.settled(found.devices, book, time.time())
         devices = tuple(_withheld(each, configuring, stuck) for each in devices)
@@ -232,13 +253,17 @@ class LookLoop(Loop):
             LOG.error("a look at the host failed; what is known of it stays: %s", error)
         self._facts.look_error = str(error)
         self._beats.beat(self.name, str(error), failed=True)
+        self.stopping.wait(_RETRY)
+        self._want_again(wanted)
+
+    def _want_again(self, wanted: _Wanted) -> None:
+        """Asks anew, and for everything, after a look that came to nothing: what happened before it still counts."""
         with self._condition:
+            self._wanted.everything = True
             self._wanted.occurrences[:0] = wanted.occurrences
             if self._wanted.log_position is None:
                 self._wanted.log_position = wanted.log_position
             self._wanted.done.extend(wanted.done)
-        self.stopping.wait(_RETRY)
-        self.want(everything=True)
 
 
 def _where(occurrence: Occurrence) -> str | None:

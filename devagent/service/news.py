@@ -43,7 +43,9 @@ def _health(earlier: Health, device: Device) -> None:
         return
     fenced = "; no new virtual machine gets it" if health.state.is_fenced else ""
     level = logging.ERROR if health.state.is_fenced else logging.WARNING
-    _say(level, device, f"is {health.state} (was {earlier.state}){fenced}: {'; '.join(health.reasons)}")
+    now = "is still" if health.state is earlier.state else "is"
+    was = "" if health.state is earlier.state else f" (was {earlier.state})"
+    _say(level, device, f"{now} {health.state}{was}{fenced}: {'; '.join(health.reasons)}")
 
 
 def _problems(before: Seen | None, after: Seen) -> None:

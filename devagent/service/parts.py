@@ -6,7 +6,9 @@ from __future__ import annotations
 
 import os
 import socket
+from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from devagent.api.app import Application
@@ -15,22 +17,32 @@ from devagent.inventory.reconcile import Scene
 from devagent.model.policy import Policy
 from devagent.placement import client
 from devagent.placement.state import StateFile
+from devagent.prepare.executor import Executor
 from devagent.privileged.client import Privileged
+from devagent.service.allocations import Allocations
 from devagent.service.api_loop import ApiLoop
 from devagent.service.backend import ServiceBackend
 from devagent.service.configurer import Configurer
 from devagent.service.facts import Facts
 from devagent.service.health_book import HealthBook
+from devagent.service.journal_keeper import JournalKeeper
 from devagent.service.log_loop import LogLoop, Opened
 from devagent.service.look_loop import LookLoop
 from devagent.service.looker import Looker
 from devagent.service.loop import Loop
+from devagent.service.machine import PrivilegedMachine
 from devagent.service.metrics import Metrics
+from devagent.service.noting import NotingMachine
+from devagent.service.preparations import Preparations
+from devagent.service.prepare_loop import PrepareLoop
+from devagent.service.preparer import Preparer
 from devagent.service.reconcile_loop import ReconcileLoop
 from devagent.service.report_loop import ReportLoop
 from devagent.service.settings import Settings
+from devagent.service.sight import Sight
 from devagent.service.status import Self
 from devagent.service.udev_loop import UdevLoop
+from devagent.service.upkeep import Upkeep
 from devagent.sources import udev
 from devagent.sources.udev import Changes
 
@@ -46,16 +58,19 @@ class Parts:
     """What the agent consists of; the loops in the order in which they start."""
 
     loops: tuple[Loop, ...]
-    looker: Looker
+    lookers: tuple[Looker, ...]
     metrics: Metrics
+    preparations: Preparations
 
-    def close(self) -> None:
-        """Ends what outlives the loops."""
-        self.looker.close()
+    def close(self, drain_s: float) -> None:
+        """Ends what outlives the loops; preparations under way have `drain_s` seconds for that."""
+        self.preparations.close(drain_s)
+        for looker in self.lookers:
+            looker.close()
 
 
-def build(agent: Agent, state: StateFile, privileged: Privileged, *, machine: bool, kernel_log: Opened | None) -> Parts:
-    """Builds everything and starts nothing; `machine`: the host that is looked at is the one this runs on.
+def build(agent: Agent, state: StateFile, privileged: Privileged, *, root: Path, kernel_log: Opened | None) -> Parts:
+    """Builds everything and starts nothing; `root` is where the tree of the host begins, / for the one this runs on.
 
     `kernel_log` opens its log, None if that is not to be read.
 
@@ -72,10 +87,22 @@ def build(agent: Agent, state: StateFile, privileged: Privileged, *, machine: bo
     configurer = Configurer(privileged, lambda address: look.want({address}), metrics)
     look = LookLoop(beats, facts, looker, configurer, book, in_force, metrics, report.kick)
 
-    def own() -> Self:
-        return _own(agent, privileged, looker, configurer)
+    eyes = Looker(privileged, state_path=str(settings.state_path))
 
-    backend = ServiceBackend(facts, beats, look, book, metrics, own)
+    def own() -> Self:
+        return _own(agent, privileged, {"look": looker.pid, "look-prepare": eyes.pid}, configurer)
+
+    allocations = Allocations(lambda new: client.from_conf(new.conf), in_force)
+    machine = NotingMachine(PrivilegedMachine(privileged, root))
+
+    def preparer(executor: Executor) -> Preparer:
+        sight = Sight(eyes, facts, in_force)
+        return Preparer(executor, machine, sight, allocations, facts, in_force)
+
+    keeper = JournalKeeper(settings.state_path, _boot_id(root), machine, preparer)
+    facts.prepared = keeper.held
+    preparations = Preparations(keeper, in_force)
+    backend = ServiceBackend(facts, beats, look, book, metrics, preparations, own)
     server = Server(
         Application(backend, waiting=max(1, settings.threads // 2), counted=metrics.called),
         settings.socket,
@@ -85,16 +112,26 @@ def build(agent: Agent, state: StateFile, privileged: Privileged, *, machine: bo
     return Parts(
         (
             # What listens begins before what looks, so that nothing falls between the two.
-            UdevLoop(beats, lambda: _changes(in_force(), machine=machine), look.hear),
+            UdevLoop(beats, lambda: _changes(in_force(), machine=root == Path("/")), look.hear),
             *([LogLoop(beats, facts, book, look, metrics, kernel_log)] if kernel_log is not None else ()),
             look,
             report,
             ReconcileLoop(beats, lambda: _scene(facts, in_force().policy), report.holding, facts.reconciled, in_force),
+            PrepareLoop(beats, Upkeep(preparations, allocations, facts, in_force)),
             ApiLoop(beats, server, lambda: in_force().drain_timeout),
         ),
-        looker,
+        (looker, eyes),
         metrics,
+        preparations,
     )
+
+
+def _boot_id(root: Path) -> str:
+    """Gives what tells this boot from others; a captured host may have nothing of that, and is never booted."""
+    try:
+        return (root / "proc/sys/kernel/random/boot_id").read_text().strip()
+    except OSError:
+        return ""
 
 
 def _changes(settings: Settings, *, machine: bool) -> Changes:
@@ -112,11 +149,10 @@ def _scene(facts: Facts, policy: Policy) -> Scene | None:
     return Scene(seen.devices, desired, reported.listed, policy)
 
 
-def _own(agent: Agent, privileged: Privileged, looker: Looker, configurer: Configurer) -> Self:
+def _own(agent: Agent, privileged: Privileged, looks: Mapping[str, int | None], configurer: Configurer) -> Self:
     settings = agent.settings
     processes = {"agent": os.getpid(), "privileged": privileged.pid}
-    if looker.pid is not None:
-        processes["look"] = looker.pid
+    processes |= {name: pid for name, pid in looks.items() if pid is not None}
     return Self(
         host=settings.host or socket.gethostname(),
         started=agent.started,

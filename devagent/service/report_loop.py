@@ -36,6 +36,8 @@ _DONE: Final = {
 _TICK: Final = 5.0
 _RETRY: Final = 2.0
 _LONGEST_RETRY: Final = 60.0
+_LONGEST_WAIT: Final = 600.0
+"""Whatever Retry-After says: a proxy's mistake must not end reporting."""
 _WAIT_FOR_ROOT: Final = 10.0
 
 
@@ -106,7 +108,11 @@ class ReportLoop(Loop):
         if time.monotonic() >= self._next or (self._changed and not self._failures):
             # In this order: what is seen from now on asks for another report.
             self._changed = False
-            self._report(self._facts.seen)
+            try:
+                self._report(self._facts.seen)
+            except Exception:
+                self._changed = True
+                raise
 
     def _report(self, seen: Seen) -> None:
         began, settings = time.monotonic(), self._settings()
@@ -200,7 +206,7 @@ class ReportLoop(Loop):
 
     def _backoff(self, asked: float = 0.0) -> float:
         longest = min(_LONGEST_RETRY, _RETRY * 2.0 ** min(self._failures, 10))
-        return max(asked, longest * random.uniform(0.5, 1.0))  # noqa: S311 - spreads load
+        return max(min(asked, _LONGEST_WAIT), longest * random.uniform(0.5, 1.0))  # noqa: S311 - spreads load
 
     def _interval(self, settings: Settings) -> float:
         return settings.report_interval * random.uniform(0.9, 1.1)  # noqa: S311 - spreads load

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from devagent import conf as configuration
+from devagent.errors import ConfigurationError
 from devagent.inventory import policy_file
 from devagent.inventory.build import Nest
 from devagent.inventory.default_policy import DEFAULT
@@ -37,6 +38,11 @@ class Settings:
     flap_window: float
     xids: Mapping[int, str]
     kernel_log: bool
+    prepare_deadline: float
+    prepare_workers: int
+    prepare_expires_in: float
+    check_allocations: bool
+    tombstone: float
     socket: Path
     socket_group: str | None
     threads: int
@@ -49,6 +55,9 @@ def read(files: Sequence[str] = (), dirs: Sequence[str] = (), policy: str | None
     Raises ConfigurationError or PolicyError; nothing of what was in force is touched then.
     """
     conf = configuration.load(files, dirs, strict=True)
+    for option, path in (("[DEFAULT] state_path", conf.state_path), ("[api] unix_socket", conf.api.unix_socket)):
+        if not Path(path).is_absolute():
+            raise ConfigurationError(f"configuration: {option}: {path!r} is no absolute path")
     return Settings(
         conf=conf,
         files=tuple(map(str, configuration.files(files, dirs))),
@@ -67,6 +76,11 @@ def read(files: Sequence[str] = (), dirs: Sequence[str] = (), policy: str | None
         flap_window=conf.health.flap_window,
         xids=conf.health.xids,
         kernel_log=conf.health.kernel_log,
+        prepare_deadline=conf.prepare.deadline,
+        prepare_workers=conf.prepare.workers,
+        prepare_expires_in=conf.prepare.expires_in,
+        check_allocations=conf.prepare.check_allocations,
+        tombstone=conf.prepare.tombstone,
         socket=Path(conf.api.unix_socket),
         socket_group=conf.api.unix_socket_group,
         threads=conf.api.threads,

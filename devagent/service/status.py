@@ -14,6 +14,7 @@ from typing import Any, Final
 import devagent
 from devagent.inventory import condition
 from devagent.model.device import Device
+from devagent.model.health import Condition
 from devagent.model.pci import is_address
 from devagent.service.beats import Pulse
 from devagent.service.facts import Facts, Seen
@@ -94,6 +95,12 @@ def when(seconds: float | None) -> str | None:
     return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
 
 
+def since(known: Condition) -> float:
+    """Gives since when the state that counts has been so: for an operator's word since it was said."""
+    said = [each.at for each in known.evidence if each.subject == "override"]
+    return said[-1] if known.override is not None and said else known.since
+
+
 def _state(facts: Facts, reasons: list[str], own: Self) -> str:
     if own.stopping:
         return "stopping"
@@ -112,6 +119,8 @@ def _reasons(facts: Facts, pulses: tuple[Pulse, ...], own: Self) -> Iterable[str
         yield f"the host cannot be looked at: {facts.look_error}"
     if facts.reported.state in ("waiting", "failed") and facts.reported.error is not None:
         yield f"Placement is not up to date: {facts.reported.error}"
+    if facts.state_error is not None:
+        yield facts.state_error
     if own.error is not None:
         yield f"the configuration in force is older than the file: {own.error}"
     yield from (f"the {pulse.name} loop makes no progress" for pulse in pulses if pulse.late)
@@ -151,7 +160,7 @@ def _fenced(device: Device, seen: Seen) -> dict[str, Any]:
         "model": f"{device.claim.vendor} {device.claim.model}",
         "state": device.health.state,
         "reasons": list(device.health.reasons),
-        "since": when(known.since if known else seen.at),
+        "since": when(since(known) if known else seen.at),
         "override": bool(known and known.override),
     }
 

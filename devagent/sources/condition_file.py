@@ -47,15 +47,15 @@ def load(state_path: str) -> Kept:
     return Kept()
 
 
-def save(state_path: str, kept: Kept) -> None:
-    """Replaces the file in one step, durably, if it would differ. What cannot be saved is a warning."""
+def save(state_path: str, kept: Kept) -> bool:
+    """Replaces the file in one step, durably, if it would differ; false, and a warning, if it cannot be saved."""
     path = Path(state_path) / FILE
     data = _encode(kept)
     temporary = path.with_suffix(".new")
     try:
         before = path.read_bytes() if path.exists() else None
         if before == data:
-            return
+            return True
         if before is not None:
             _keep_if_damaged(path, before)
         path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
@@ -69,6 +69,8 @@ def save(state_path: str, kept: Kept) -> None:
         LOG.warning("%s cannot be written (%s): after a restart, health is judged anew", path, error.strerror)
         with suppress(OSError):
             temporary.unlink(missing_ok=True)
+        return False
+    return True
 
 
 def _keep_if_damaged(path: Path, content: bytes) -> None:

@@ -72,13 +72,15 @@ def scan(
     remembered: tuple[Known, ...] = (),
     earlier: Seen | None = None,
     only: frozenset[str] = frozenset(),
+    users_too: bool = False,
 ) -> Seen:
     """Looks at everything that discovery needs; never raises for what a host may hold.
 
     With what was seen `earlier` it looks `only` at the devices with these addresses, there or gone. `remembered` is
     what earlier looks settled about devices; a look at everything adds it to what the file below `state_path` says.
+    With `users_too` a look at some devices asks anew who has any device open, as one at everything does.
     """
-    taking = _Taking(host, reads, asks)
+    taking = _Taking(host, reads, asks, users_too)
     seen = None if earlier is None else taking.some(earlier, only, remembered)
     return seen or taking.all(state_path, remembered)
 
@@ -90,6 +92,7 @@ class _Taking:
     host: Tree
     reads: pci.Reads
     asks: Asks
+    users_too: bool = False
 
     def all(self, state_path: str, remembered: tuple[Known, ...]) -> Seen:
         """Looks at everything."""
@@ -132,9 +135,13 @@ class _Taking:
         touched = [before.functions[address] for address in again.touched & before.functions.keys()]
         anew = _KFD if any(map(kfd.sees, (*devices.values(), *touched))) else frozenset()
         sees_kfd = bool(anew) and any(map(kfd.sees, _devices(functions).values()))
-        now = look_apart(self.host, [*self._looks(devices), kfd.look(sees_kfd)])
+        looks, whole = [*self._looks(devices), kfd.look(sees_kfd)], anew
+        if self.users_too:
+            problems["processes"], whole = [], anew | {processes.SOURCE}
+            looks.append(processes.look(self.host, problems["processes"]))
+        now = look_apart(self.host, looks)
         gone = self._gone(devices)
-        outcomes = told.merged(earlier.outcomes, now, again.touched, again.gone | gone, anew)
+        outcomes = told.merged(earlier.outcomes, now, again.touched, again.gone | gone, whole)
         functions |= self._told(devices, outcomes, earlier.facts.kernel, problems)
         functions |= told.with_nodes(_devices(functions) if anew else {}, outcomes)
         unknown = (before.unknown - again.touched) | again.unknown

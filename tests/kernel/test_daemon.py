@@ -59,9 +59,10 @@ def test_the_daemon_is_well_and_says_so(daemon: Daemon) -> None:
     assert status["pid"] == int(daemon.show("MainPID"))
     assert daemon.show("StatusText") != ""
     held = {each["name"]: int(_field(daemon, each["pid"], "CapPrm"), 16) for each in status["processes"]}
-    # CAP_DAC_READ_SEARCH, CAP_SYS_PTRACE and CAP_SYSLOG; the privileged process has CAP_DAC_OVERRIDE besides.
+    # CAP_DAC_READ_SEARCH, CAP_SYS_PTRACE and CAP_SYSLOG; the privileged process has CAP_DAC_OVERRIDE and CAP_NET_ADMIN
+    # besides.
     look = 1 << 2 | 1 << 19 | 1 << 34
-    assert held == {"agent": 0, "privileged": look | 1 << 1, "look": look}
+    assert held == {"agent": 0, "privileged": look | 1 << 1 | 1 << 12, "look": look}
     assert {_field(daemon, each["pid"], "Uid") for each in status["processes"]} == {
         daemon.guest.run("id", "-u", "devagent").out.strip()
     }

@@ -102,7 +102,7 @@ DRIVERS = (None, "vfio-pci", "nvidia", "amdgpu", "mlx5_core")
 
 
 def change(host: ChangingHost, kind: str, one: int, other: int) -> set[str]:
-    """Changes the host and gives the addresses of which the kernel tells, or one of many that it does."""
+    """Changes the host and gives the addresses of which the kernel tells."""
     there, away, pfs = host.there(), host.away(), host.pfs()
     if kind == "unplug" and there:
         host.unplug(address := there[one % len(there)])
@@ -112,8 +112,7 @@ def change(host: ChangingHost, kind: str, one: int, other: int) -> set[str]:
         return {address}
     if kind == "fewer" and pfs:
         pf = pfs[one % len(pfs)]
-        removed = host.remove_vfs(pf, other % len(host.vfs(pf)))
-        return {removed[other % len(removed)]} if removed else set()
+        return set(host.remove_vfs(pf, other % len(host.vfs(pf))))
     if kind == "more" and away:
         for address in away:
             host.plug(address)
@@ -426,6 +425,22 @@ def test_who_uses_a_device_is_as_it_was_until_it_is_gone(tmp_path: Path) -> None
         assert used(look("0000:3b:00.0")) == {"0000:3c:00.0": before["0000:3c:00.0"]}
         host.plug("0000:3b:00.0")
         assert used(look("0000:3b:00.0"))["0000:3b:00.0"] == ()
+
+
+def test_who_sees_every_function_sees_anew_who_uses_any(tmp_path: Path) -> None:
+    host = ChangingHost(generate(described(port(GPU), port(GPU)), tmp_path / "h"), tmp_path)
+    numbers = {each: (host.place(each) / "iommu_group").readlink().name for each in host.there()}
+    write(host.top, process(71, f"/dev/vfio/{numbers['0000:3b:00.0']}"))
+    with looking(tree := Directory(host.top)) as look:
+        look(every=True)
+        (host.top / "proc/71/fd/3").unlink()
+        write(host.top, process(72, f"/dev/vfio/{numbers['0000:3c:00.0']}"))
+        found = look("0000:3b:00.0", every=True)
+        assert [[user.pid for user in used(found)[address]] for address in ("0000:3b:00.0", "0000:3c:00.0")] == [
+            [],
+            [72],
+        ]
+        assert replace(found, known=()) == replace(discover(tree, REGISTRY, DEFAULT, every=True), known=())
 
 
 def test_what_was_found_of_the_host_is_not_found_again_and_again(tmp_path: Path) -> None:

@@ -44,7 +44,9 @@ def headline(seen: Look) -> str:
 def given(device: Device) -> str:
     """Gives `PGPU 1` for a device that is given, nothing for one that is not."""
     decision = device.decision
-    return f"{decision.resource_class} {decision.total}" if decision.managed else ""
+    if not decision.managed:
+        return ""
+    return ", ".join(f"{each.resource_class} {each.total}" for each in decision.given)
 
 
 def vf_count(device: Device) -> str:

@@ -20,7 +20,7 @@ from webob import Request
 from devagent.api.app import CALLER, Application
 from devagent.api.caller import Caller
 from devagent.api.server import Server
-from devagent.errors import DevagentError, NoSuchDevice, NotReady
+from devagent.errors import DevagentError, NoSuchDevice, NoSuchPreparation, NotReady, PreparedOtherwise
 
 Document = dict[str, Any]
 
@@ -38,6 +38,7 @@ class Agent:
     def __init__(self, found: Document | None = None, now: Document | None = None) -> None:
         self.found, self.now = found, now or {}
         self.overrides: dict[str, Document] = {}
+        self.prepared: dict[str, Document] = {}
         self.looked, self.asked = threading.Event(), threading.Semaphore(0)
         self.waits: list[float] = []
         self.broken: BaseException | None = None
@@ -91,6 +92,29 @@ class Agent:
         self.asked.release()
         return {"done": True, **SCAN} if self.looked.wait(wait_s) else {"done": False}
 
+    def prepare(self, consumer: str, body: Document, wait_s: float) -> tuple[Document, int]:
+        self._fail()
+        self.waits.append(wait_s)
+        made = self.prepared.setdefault(consumer, {"asked": body, **_preparation(consumer)})
+        if made["asked"] != body:
+            raise PreparedOtherwise(consumer)
+        found = {key: value for key, value in made.items() if key != "asked"}
+        return (found, 200) if wait_s else ({**found, "state": "preparing"}, 202)
+
+    def unprepare(self, consumer: str, wait_s: float) -> tuple[Document | None, int]:
+        self._fail()
+        left = self.prepared.pop(consumer, None)
+        return (None, 204) if wait_s or left is None else ({**_preparation(consumer), "state": "releasing"}, 202)
+
+    def preparation(self, consumer: str) -> Document:
+        if consumer not in self.prepared:
+            raise NoSuchPreparation(consumer)
+        return _preparation(consumer)
+
+    def preparations(self) -> Document:
+        self._fail()
+        return {"schema_version": 1, "preparations": [_preparation(each) for each in sorted(self.prepared)]}
+
     def checks(self) -> Sequence[tuple[str, bool, str | None]]:
         return [("report", True, None), *self.failing]
 
@@ -125,6 +149,12 @@ class Agent:
             "evidence": [],
             "override": override,
         }
+
+
+def _preparation(consumer: str) -> Document:
+    empty: Document = {"groups": [], "handles": [], "steps": [], "timings": {}}
+    times = {"created": AT, "deadline": AT, "expires": None}
+    return {"consumer": consumer, "project_id": None, "state": "prepared", **empty, **times, "error": None}
 
 
 class Failed(DevagentError):

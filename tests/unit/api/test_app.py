@@ -238,8 +238,10 @@ def test_who_only_may_look_changes_nothing(app: Application, agent: Agent) -> No
     assert ask(app, "GET", "/v1/health", caller=GUEST).status_int == 200
 
 
-def test_only_what_reads_is_for_anybody() -> None:
-    assert {(each.method, each.who) for each in OPERATIONS} == {
+def test_only_what_reads_is_for_anybody_and_who_has_which_device_is_for_operators() -> None:
+    others = [each for each in OPERATIONS if "preparations" not in each.path]
+    assert {each.who for each in OPERATIONS if each not in others} == {"operator"}
+    assert {(each.method, each.who) for each in others} == {
         ("GET", "any"),
         ("PUT", "operator"),
         ("DELETE", "operator"),

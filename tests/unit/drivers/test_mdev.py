@@ -21,7 +21,7 @@ PARENT: dict[str, Any] = {"id": "abcd:0001", "class": "088000", "driver": "x"}
 def test_a_parent_tells_its_types_and_may_be_given_whole(tmp_path: Path) -> None:
     (device,) = look_at(tmp_path, port(PARENT | {"mdev": {"types": TYPES}})).values()
     assert (device.claim.driver, device.claim.kind, device.claim.model) == ("mdev", Kind.OTHER, "mdev parent [0001]")
-    assert device.claim.offers == {Mode.WHOLE: "CUSTOM_PCI_ABCD_0001"}
+    assert device.claim.offers == {Mode.WHOLE: "CUSTOM_PCI_ABCD_0001", Mode.MDEV: "VGPU"}
     assert device.claim.mdev is not None
     assert [(each.id, each.name, each.available) for each in device.claim.mdev.types] == [("x-1", "X1", 1)]
     assert not device.decision.managed
@@ -32,7 +32,7 @@ def test_a_parent_with_devices_is_not_given_whole(tmp_path: Path) -> None:
     assert device.claim.mdev is not None
     assert device.claim.mdev.devices == ((UUID, "x-1"),)
     assert (device.claim.offers, device.claim.refusals) == (
-        {},
+        {Mode.MDEV: "VGPU"},
         {Mode.WHOLE: "it carries mediated devices (1 exist)"},
     )
 
@@ -45,7 +45,7 @@ def test_vfs_can_be_the_parents(tmp_path: Path) -> None:
     assert device.claim.mdev is not None
     assert [each.available for each in device.claim.mdev.types] == [2]
     assert device.claim.mdev.devices == ((UUID, "x-1"),)
-    assert device.claim.offers == {Mode.VF: "CUSTOM_PCI_ABCD_0001"}
+    assert device.claim.offers == {Mode.VF: "CUSTOM_PCI_ABCD_0001", Mode.MDEV: "VGPU"}
 
 
 def test_a_display_is_a_gpu() -> None:

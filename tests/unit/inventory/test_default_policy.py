@@ -25,7 +25,14 @@ def test_the_examples_in_the_shipped_file_are_right() -> None:
     commented = SAMPLE.read_text(encoding="utf-8").partition("# More of what a rule can say:\n")[2]
     examples = "".join(line[1:] + "\n" for line in commented.splitlines())
     found = policy_file.parse(f"schema_version: 1\nrules:\n{examples}", "devices.yaml")
-    assert [rule.name for rule in found.rules] == ["a100", "tenant-network"]
+    assert [rule.name for rule in found.rules] == [
+        "a100",
+        "tenant-network",
+        "scratch-disks",
+        "t4",
+        "l40s",
+        "l4",
+    ]
 
 
 @pytest.mark.parametrize("kind", [Kind.GPU, Kind.FPGA, Kind.ACCELERATOR])

@@ -180,3 +180,12 @@ def test_a_device_that_only_got_the_address_of_one_that_is_gone_does_not_take_ov
         (Action.UPDATE, neighbour.uuid),
         (Action.RETIRE, pulled.uuid),
     ]
+
+
+def test_a_sick_device_says_so_though_nothing_else_of_its_traits_is_known() -> None:
+    there = provider(1, traits=frozenset({"CUSTOM_DEVAGENT", "CUSTOM_MODEL_A", "CUSTOM_DEVAGENT_SUSPECT"}))
+    wanted = provider(
+        1, traits=frozenset({"CUSTOM_DEVAGENT", "CUSTOM_DEVAGENT_LOST"}), undetermined=frozenset({"traits"})
+    )
+    (change,) = diff(ProviderTree(ROOT, (wanted,)), placement(there))
+    assert change.after.traits == {"CUSTOM_DEVAGENT", "CUSTOM_MODEL_A", "CUSTOM_DEVAGENT_LOST"}

@@ -9,13 +9,15 @@ import pytest
 from devagent.errors import PolicyError
 from devagent.inventory.policy_file import parse
 from devagent.model.claim import Kind, Mode
-from devagent.model.policy import Match, Rule
+from devagent.model.policy import Match, Prepare, Rule
 
 HEAD = "schema_version: 1\nrules:\n"
 RULE = HEAD + "  - name: a\n    match: {}\n    mode: whole\n"
 IDS = 'four lower-case hex digits, or a list of such, each in quotes: "10de"'
 PATTERN = 'a shell pattern, or a list of such: "0000:3b:*"'
-RULE_KEYS = "name, match, mode, resource_class, traits, vf_indexes, vf_count, physical_network"
+RULE_KEYS = "name, match, mode, resource_class, traits, vf_indexes, vf_count, physical_network, types, prepare"
+VGPU = RULE.replace("whole", "vgpu") + '    types: {CUSTOM_A: "NVIDIA L40S-8Q"}\n'
+BLANK = "sha256:" + "0a" * 32
 NETWORK = "a physical network's name as Neutron has it, 64 characters at most, without blanks"
 
 
@@ -73,8 +75,19 @@ rules:
     assert policy.origin == "here"
 
 
+def test_a_rule_says_what_is_made_of_a_device_and_how_it_is_cleaned() -> None:
+    types = '    types: {CUSTOM_T4_8Q: "GRID T4-8Q", VGPU: null}\n'
+    made = parse(RULE.replace("whole", "mdev") + types, "p").rules[0]
+    assert (made.mode, made.types) == (Mode.MDEV, (("CUSTOM_T4_8Q", "GRID T4-8Q"), ("VGPU", None)))
+    assert parse(VGPU, "p").rules[0].mode is Mode.VGPU
+    prepare = "    prepare: {driver: mlx5_vfio_pci, keep: true, reset: required, scrub: fpga-blank, blank: %s}\n"
+    assert parse(RULE + prepare % BLANK, "p").rules[0].prepare == Prepare(
+        "mlx5_vfio_pci", True, "required", "fpga-blank", BLANK
+    )
+
+
 @pytest.mark.parametrize(("word", "mode"), [("whole", Mode.WHOLE), ("vf", Mode.VF), ("ignore", None)])
-def test_the_modes_are_whole_vf_and_ignore(word: str, mode: Mode | None) -> None:
+def test_the_modes_that_need_nothing_else_are_whole_vf_and_ignore(word: str, mode: Mode | None) -> None:
     assert parse(RULE.replace("whole", word), "p").rules[0].mode is mode
 
 
@@ -105,7 +118,47 @@ def test_an_unquoted_id_that_yaml_leaves_alone_is_right() -> None:
         (HEAD + "  - name: a\n    mode: vf\n", 3, "rules[0]", "match is missing"),
         (HEAD + "  - a\n", 3, "rules[0]", "is 'a'; expected is a mapping with name, match and mode"),
         (RULE + "    Mode: vf\n", 6, "rules[0].Mode", f"is no key that is known here; known are {RULE_KEYS}"),
-        (RULE.replace("whole", "vgpu"), 5, "rules[0].mode", "is 'vgpu'; expected is whole, vf or ignore"),
+        (RULE.replace("whole", "mig"), 5, "rules[0].mode", "is 'mig'; expected is whole, vf, mdev, vgpu or ignore"),
+        # What is made of a device.
+        (RULE.replace("whole", "vgpu"), 3, "rules[0]", "types is missing, which says what mode vgpu makes"),
+        (RULE.replace("whole", "mdev"), 3, "rules[0]", "types is missing, which says what mode mdev makes"),
+        (RULE + "    types: {VGPU: x}\n", 6, "rules[0].types", "goes with mode mdev or vgpu"),
+        (RULE + "    types: {}\n", 6, "rules[0].types", "is {}; expected is a mapping of resource classes to types"),
+        (RULE + "    types: {PGPU: x}\n", 6, "rules[0].types", "is 'PGPU'; expected is VGPU or CUSTOM_ followed"),
+        (RULE + "    types: {5: x}\n", 6, "rules[0].types", "is 5; expected is VGPU or CUSTOM_ followed"),
+        (RULE + "    types: {VGPU: 558}\n", 6, "rules[0].types.VGPU", "is 558; expected is a type's name or id"),
+        (RULE + "    types: {VGPU: ''}\n", 6, "rules[0].types.VGPU", "is ''; expected is a type's name or id"),
+        (
+            VGPU.replace('8Q"', '8Q", CUSTOM_B: NVIDIA L40S-8Q'),
+            6,
+            "rules[0].types.CUSTOM_B",
+            "is the same as that of CUSTOM_A",
+        ),
+        (VGPU + "    resource_class: CUSTOM_A\n", 7, "rules[0].resource_class", "whose classes stand in types"),
+        (VGPU + "    vf_count: 4\n", 7, "rules[0].vf_count", "devagent makes no VFs for vGPUs"),
+        (VGPU + "    prepare: {reset: never}\n", 7, "rules[0].prepare", "has no use with mode vgpu"),
+        # How it is cleaned.
+        (RULE + "    prepare: {}\n", 6, "rules[0].prepare", "is {}; expected is a mapping with driver, keep, reset"),
+        (RULE + "    prepare: {wipe: true}\n", 6, "rules[0].prepare.wipe", "is no key that is known here"),
+        (RULE + "    prepare: {driver: nvidia}\n", 6, "rules[0].prepare.driver", "is 'nvidia'; expected is a VFIO"),
+        (RULE + "    prepare: {driver: ../vfio}\n", 6, "rules[0].prepare.driver", "is '../vfio'; expected is a VFIO"),
+        (RULE + "    prepare: {keep: always}\n", 6, "rules[0].prepare.keep", "is 'always'; expected is true or false"),
+        (
+            RULE + "    prepare: {reset: maybe}\n",
+            6,
+            "rules[0].prepare.reset",
+            "is 'maybe'; expected is never, possible",
+        ),
+        (RULE + "    prepare: {scrub: shred}\n", 6, "rules[0].prepare.scrub", "is 'shred'; expected is nvme-format"),
+        (RULE + "    prepare: {scrub: fpga-blank}\n", 6, "rules[0].prepare.scrub", "needs blank, the digest"),
+        (RULE + f"    prepare: {{blank: '{BLANK}'}}\n", 6, "rules[0].prepare.blank", "goes with scrub: fpga-blank"),
+        (RULE + "    prepare: {blank: 'md5:0a'}\n", 6, "rules[0].prepare.blank", "is 'md5:0a'; expected is sha256:"),
+        (
+            RULE.replace("whole", "ignore") + "    prepare: {keep: true}\n",
+            6,
+            "rules[0].prepare",
+            "goes with mode whole or vf",
+        ),
         (RULE.replace("name: a", "name: 5"), 3, "rules[0].name", "is 5; expected is a name of letters, digits"),
         (RULE.replace("name: a", "name: a b"), 3, "rules[0].name", "is 'a b'; expected is a name of letters, digits"),
         (RULE + "    resource_class: VGPU\n", 6, "rules[0].resource_class", "is 'VGPU'; expected is PGPU, FPGA, SRIOV"),

@@ -12,7 +12,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from devagent.model.pci import is_address
 from devagent.privileged.request import Refused, parse
 from devagent.privileged.verbs import VERBS
 
@@ -50,6 +49,57 @@ def test_what_is_no_count(count: Any) -> None:
     assert "as count" in refusal(GOOD | {"arguments": {"address": "0000:3b:00.0", "count": count}})
 
 
+UUID = "4b20d080-1b54-4048-85b3-a6a62d165c01"
+FUNCTION = {"address": "0000:3b:00.1"}
+MDEV = FUNCTION | {"type": "nvidia-558", "uuid": UUID}
+VALUES: dict[str, Any] = {"mac": "fa:16:3e:0b:7c:01", "vlan": 120, "trust": 1, "rate": 2500}
+NOTHING = dict.fromkeys(VALUES)
+
+FITTING: list[tuple[str, dict[str, Any]]] = [
+    ("bind", {"driver": "vfio-pci"}),
+    ("bind", {"driver": "4xxx"}),
+    ("bind", {"driver": None}),
+    ("reset", {"method": "flr"}),
+    ("reset", {"method": None}),
+    ("create_mdev", {"type": "i915-GVTg_V5_4", "uuid": UUID}),
+    ("remove_mdev", {"type": "nvidia-558", "uuid": UUID}),
+    ("vgpu_type", {}),
+    ("set_vgpu_type", {"type": 1155}),
+    ("vf_attributes", {"index": 3}),
+    ("set_vf_attributes", {"index": 3, **VALUES}),
+    ("set_vf_attributes", {"index": 3, **NOTHING}),
+]
+
+
+@pytest.mark.parametrize(("verb", "arguments"), FITTING, ids=lambda value: str(value)[:30])
+def test_what_the_verbs_of_a_plan_take(verb: str, arguments: dict[str, Any]) -> None:
+    raw = {"verb": verb, "arguments": FUNCTION | arguments, "deadline_s": 30}
+    assert parse(json.dumps(raw).encode(), ()).arguments == FUNCTION | arguments
+
+
+@pytest.mark.parametrize(
+    ("verb", "arguments", "value"),
+    [
+        *(("bind", {"driver": 0}, value) for value in ("", ".", "..", "../x", "a/b", "a b", "vfio-pci\n", 1, "x" * 65)),
+        *(("reset", {"method": 0}, value) for value in ("", "flr bus", "default", 1, ["flr"])),
+        *(("create_mdev", MDEV | {"type": 0}, value) for value in (None, "", "..", "../create", "a/b", "a\n")),
+        *(("remove_mdev", MDEV | {"uuid": 0}, value) for value in (None, "", "..", UUID.upper(), UUID + "\n", "../x")),
+        *(("set_vgpu_type", {"type": 0}, value) for value in (None, -1, "1155", 1.0, True, 10**9)),
+        *(("vf_attributes", {"index": 0}, value) for value in (None, -1, 65536, "3")),
+        *(("set_vf_attributes", {"index": 3, **NOTHING, "mac": 0}, value) for value in ("", "fa:16:3e:0b:7c", "FA")),
+        *(("set_vf_attributes", {"index": 3, **NOTHING, "vlan": 0}, value) for value in (-1, 4095, "5", True)),
+        *(("set_vf_attributes", {"index": 3, **NOTHING, "trust": 0}, value) for value in (2, True, "true")),
+        *(("set_vf_attributes", {"index": 3, **NOTHING, "rate": 0}, value) for value in (-1, 2**32, "1")),
+    ],
+    ids=lambda value: str(value)[:20],
+)  # fmt: skip
+def test_what_they_do_not_take(verb: str, arguments: dict[str, Any], value: Any) -> None:
+    name = next((name for name in arguments if arguments[name] == 0 and type(arguments[name]) is int), "")
+    text = refusal(GOOD | {"verb": verb, "arguments": FUNCTION | arguments | {name: value}})
+    assert text.startswith(f"{verb} does not take ")
+    assert text.endswith(f" as {name}")
+
+
 @pytest.mark.parametrize("deadline", [0, -1, 3601, "1", None, True, float("inf"), float("nan")])
 def test_what_is_no_deadline(deadline: Any) -> None:
     assert "deadline_s is not" in refusal(GOOD | {"deadline_s": deadline})
@@ -75,6 +125,7 @@ def test_what_is_no_request_at_all(data: bytes) -> None:
 
 _LEAVES = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20)
 _LEAVES |= st.sampled_from(["0000:3b:00.0", "10000:01:00.0", 8, "set_vf_count", "ping"])
+_NAMES = sorted({name for verb in VERBS.values() for name in verb.arguments} | {"more"})
 _ANY = st.recursive(_LEAVES, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner))
 
 
@@ -82,7 +133,7 @@ _ANY = st.recursive(_LEAVES, lambda inner: st.lists(inner, max_size=3) | st.dict
     st.fixed_dictionaries(
         {
             "verb": st.sampled_from([*VERBS, "other"]) | _ANY,
-            "arguments": st.fixed_dictionaries({}, optional={"address": _ANY, "count": _ANY, "more": _ANY}) | _ANY,
+            "arguments": st.fixed_dictionaries({}, optional=dict.fromkeys(_NAMES, _ANY)) | _ANY,
             "deadline_s": st.floats() | _ANY,
         }
     )
@@ -94,12 +145,9 @@ def test_whatever_comes_is_refused_or_fits_the_patterns(raw: Any) -> None:
         assert request.name in VERBS
         assert request.deadline_s is not None
         assert 0 < request.deadline_s <= 3600
-        if request.name == "set_vf_count":
-            assert request.arguments.keys() == {"address", "count"}
-            assert is_address(request.arguments["address"])
-            assert 0 <= request.arguments["count"] <= 65535
-        else:
-            assert request.arguments == {}
+        checks = VERBS[request.name].arguments
+        assert request.arguments.keys() == checks.keys()
+        assert all(check(request.arguments[name]) for name, check in checks.items())
 
 
 @given(st.binary(max_size=200))

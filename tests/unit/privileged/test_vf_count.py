@@ -122,7 +122,7 @@ def test_sriov_numvfs_is_never_read(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert modes == [os.O_WRONLY]
 
 
-@pytest.mark.parametrize("node", ["/dev/vfio/101", "/dev/vfio/devices/vfio7"])
+@pytest.mark.parametrize("node", ["/dev/vfio/101", "/dev/vfio/noiommu-101", "/dev/vfio/devices/vfio7"])
 def test_a_vf_that_a_process_has_open_is_not_removed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, node: str
 ) -> None:

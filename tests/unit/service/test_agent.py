@@ -53,7 +53,7 @@ class Scene:
     def __init__(self, read: Callable[[], Settings]) -> None:
         self.privileged = SimpleNamespace(alive=True)
         settings: Any = SimpleNamespace(files=(), policy=DEFAULT, **dict.fromkeys(module._FIXED))
-        self.agent = Agent(self.privileged, settings, read, machine=False, kernel_log=None)  # type: ignore[arg-type]
+        self.agent = Agent(self.privileged, settings, read, root=Path("/host"), kernel_log=None)  # type: ignore[arg-type]
         self.reset, self.reloads = 0, list[bool]()
         loop = SimpleNamespace(reset=self._reset)
         metrics = SimpleNamespace(reloaded=lambda ok: self.reloads.append(ok))

@@ -146,16 +146,42 @@ def test_a_look_that_fails_keeps_what_is_known_and_is_made_again_at_everything(s
     assert scene.facts.look_error is None
 
 
-def test_what_happened_before_a_look_that_failed_is_judged_by_the_next(scene: Scene) -> None:
+def test_an_xid_closes_its_gpu_before_a_look_at_it_that_may_hang(scene: Scene) -> None:
+    scene.turn()
+    scene.eyes.error = "the look process hangs"
+    scene.loop.want(occurrences=[Xid(GPU, 79, "off the bus", 5.0)], log_position=7)
+    scene.turn()
+    assert scene.gpu.health.state.is_fenced
+    assert scene.book.log_position == 7
+    evidence = scene.book.current
+    scene.eyes.error = None
+    scene.turn()
+    assert scene.gpu.health.state.is_fenced
+    assert scene.book.current == evidence
+
+
+def test_what_happened_to_a_device_that_is_not_known_yet_is_judged_by_the_look_that_finds_it(scene: Scene) -> None:
+    scene.eyes.devices = ()
     scene.turn()
     scene.eyes.error = "the look process hangs"
     scene.loop.want(occurrences=[Xid(GPU, 79, "off the bus", 5.0)], log_position=7)
     scene.turn()
     assert scene.book.log_position is None
-    scene.eyes.error = None
+    scene.eyes.error, scene.eyes.devices = None, (WELL,)
     scene.turn()
     assert scene.gpu.health.state.is_fenced
     assert scene.book.log_position == 7
+
+
+def test_a_look_that_fails_in_an_unexpected_way_is_made_again(scene: Scene) -> None:
+    scene.turn()
+    scene.eyes.look = lambda *_, **__: 1 / 0  # type: ignore[assignment]
+    scene.loop.hear(Happened(frozenset({GPU}), events=1))
+    with pytest.raises(ZeroDivisionError):
+        scene.turn()
+    del scene.eyes.look
+    scene.turn()
+    assert scene.eyes.asked == [None, None]
 
 
 def test_an_event_makes_a_device_worse_at_once_but_never_well_any_sooner(scene: Scene) -> None:
@@ -167,8 +193,10 @@ def test_an_event_makes_a_device_worse_at_once_but_never_well_any_sooner(scene: 
     for _ in range(5):
         scene.loop.hear(Happened(frozenset({GPU}), events=1))
         assert scene.turn().gpu.health.state is State.UNHEALTHY
+    scene.loop.want(everything=True)
+    assert scene.turn().gpu.health.state is State.UNHEALTHY
     for expected in (State.UNHEALTHY, State.HEALTHY):  # clean_checks = 2
-        scene.loop.want(everything=True)
+        scene.loop._next_check = 0.0
         assert scene.turn().gpu.health.state is expected
 
 

@@ -13,7 +13,7 @@ import pytest
 from devagent.inventory.default_policy import DEFAULT
 from devagent.model.claim import Kind, Mode
 from devagent.model.gpu import GpuFacts, MigFacts, MigProfile, NvmlGpu
-from devagent.model.policy import Match, Policy, Rule
+from devagent.model.policy import Match, Policy, Prepare, Rule
 from devagent.sources.typed import decode
 
 GPU = NvmlGpu(
@@ -54,6 +54,8 @@ def test_a_policy_travels_as_json() -> None:
     rules = (
         Rule("a", match, Mode.VF, traits=frozenset({"CUSTOM_B", "CUSTOM_A"}), vf_indexes=frozenset({3, 1}), vf_count=4),
         Rule("b", Match(), None, physical_network="physnet1"),
+        Rule("c", Match(), Mode.VGPU, types=(("CUSTOM_A", "NVIDIA L40S-8Q"), ("VGPU", None))),
+        Rule("d", Match(), Mode.WHOLE, prepare=Prepare("vfio-pci", True, "required", "nvme-format")),
     )
     for policy in (Policy(rules, "/etc/devices.yaml"), Policy((), ""), DEFAULT):
         assert decode(Policy, json.loads(json.dumps(asdict(policy), default=sorted))) == policy

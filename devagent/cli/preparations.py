@@ -1,0 +1,25 @@
+# SPDX-FileCopyrightText: The devagent authors
+# SPDX-License-Identifier: Apache-2.0
+"""`devagent preparations`: whose devices are ready, on their way, or refused."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+
+from devagent.cli.local import agent, consumer_path
+from devagent.cli.render import preparations
+
+
+def run(args: argparse.Namespace) -> int:
+    """Shows all of them, or one with its steps."""
+    client = agent(args)
+    if args.consumer:
+        document = client.get(consumer_path(args.consumer))
+        show = preparations.detail
+    else:
+        document = client.get("/v1/preparations")
+        show = preparations.render
+    print(json.dumps(document, indent=2) if args.output == "json" else show(document, time.time()))
+    return 0

@@ -1,0 +1,62 @@
+# SPDX-FileCopyrightText: The devagent authors
+# SPDX-License-Identifier: Apache-2.0
+"""`devagent preparations` for people: a table of all, or all that is known of one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any, Final
+
+from devagent.cli.render.grid import draw
+from devagent.cli.render.printable import printable
+from devagent.cli.render.times import since
+
+Document = Mapping[str, Any]
+
+HEADINGS: Final = ("Consumer", "State", "For", "Devices", "Why")
+NOTHING: Final = "Nothing is prepared for anybody."
+
+
+def render(document: Document, now: float) -> str:
+    """Gives the preparations as a table; `now` is the epoch time from which it is seen."""
+    rows = [
+        (
+            each["consumer"],
+            each["state"],
+            since(each["created"], now),
+            printable(", ".join(map(_handle, each["handles"]))),
+            printable(each["error"]["reason"] if each["error"] else ""),
+        )
+        for each in document["preparations"]
+    ]
+    return "\n".join(draw(HEADINGS, rows)) if rows else NOTHING
+
+
+def detail(document: Document, now: float) -> str:
+    """Gives all that is known of one preparation."""
+    return "\n".join(map(printable, _details(document, now)))
+
+
+def _details(document: Document, now: float) -> Iterator[str]:
+    yield f"{document['consumer']}  {document['state']}, asked for {since(document['created'], now)} ago"
+    for group in document["groups"]:
+        resources = ", ".join(f"{amount} {name}" for name, amount in sorted(group["resources"].items()))
+        yield f"  asked for: {resources} of resource provider {group['provider']}"
+    for handle in document["handles"]:
+        yield f"  has: {handle['resource_class']} {_handle(handle)}"
+    for step in document["steps"]:
+        arguments = " ".join(f"{name}={value}" for name, value in sorted(step["arguments"].items()))
+        yield f"  {'done' if step['done'] else 'to do'}: {step['verb']} {step['target']} {arguments}".rstrip()
+    if document["expires"]:
+        yield f"  released if no virtual machine uses it by {document['expires']}"
+    if document["timings"]:
+        timings = sorted(document["timings"].items(), key=lambda each: -each[1])
+        yield f"  took: {', '.join(f'{name} {seconds:.3f} s' for name, seconds in timings)}"
+    if document["error"]:
+        yield f"  {document['error']['type']}: {document['error']['reason']}"
+
+
+def _handle(handle: Document) -> str:
+    if handle["type"] == "PCI":
+        return str(handle["address"])
+    return f"{handle['uuid']} ({handle['mdev_type']} of {handle['parent']})"

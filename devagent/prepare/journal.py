@@ -1,0 +1,274 @@
+# SPDX-FileCopyrightText: The devagent authors
+# SPDX-License-Identifier: Apache-2.0
+"""What was promised to whom and how far it is: written before anything is done, and read after a crash.
+
+    begin ── intend, did ── intend, did ── finish ── releasing ── released ── released ── forget
+               └── undone ──┘ failed                                                        └── a tombstone, for a while
+
+Each of these is durable when it returns. A step that is intended and not done may or may not have happened.
+
+`trusted` is False after a damaged journal was set aside, until an operator says otherwise (see database.py). Then there
+may be consumers with devices, and changes of the machine, that nothing in here tells of. So the agent gives only what
+is provably free (proof.py), and leaves alone whatever it cannot explain: it neither releases nor removes it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Final
+
+from devagent.errors import DevagentError
+from devagent.model.handle import MdevHandle
+from devagent.model.plan import Arguments, Plan
+from devagent.model.preparation import Holdings, Preparation, Refusal, State
+from devagent.prepare.database import Database, Taken, Transaction
+from devagent.prepare.encoding import decode, encode, text
+
+MIGRATIONS: Final = (
+    """
+    CREATE TABLE preparations (consumer TEXT PRIMARY KEY NOT NULL, state TEXT NOT NULL, boot_id TEXT NOT NULL,
+                               created REAL NOT NULL, document TEXT NOT NULL, sum INTEGER NOT NULL) STRICT;
+    CREATE TABLE steps (consumer TEXT NOT NULL, releasing INTEGER NOT NULL, number INTEGER NOT NULL,
+                        done INTEGER NOT NULL, found TEXT NOT NULL, sum INTEGER NOT NULL,
+                        PRIMARY KEY (consumer, releasing, number)) STRICT;
+    CREATE TABLE holdings (key TEXT PRIMARY KEY NOT NULL, consumer TEXT NOT NULL, parent TEXT,
+                           sum INTEGER NOT NULL) STRICT;
+    CREATE INDEX holdings_by_consumer ON holdings (consumer);
+    CREATE TABLE released (address TEXT PRIMARY KEY NOT NULL, at REAL NOT NULL, sum INTEGER NOT NULL) STRICT;
+    CREATE TABLE tombstones (consumer TEXT PRIMARY KEY NOT NULL, until REAL NOT NULL, sum INTEGER NOT NULL) STRICT
+    """,
+)
+
+_FAILURES_KEPT: Final = 86400.0
+"""For how many seconds a preparation that failed and left nothing behind can be looked at."""
+
+
+class Held(DevagentError):
+    """Another consumer has the device; `key` is its address or UUID."""
+
+    def __init__(self, key: str) -> None:
+        super().__init__(f"{key}: another consumer has it")
+        self.key = key
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A preparation with the plan by which it is released, once that has begun, and its steps done."""
+
+    preparation: Preparation
+    release: Plan | None = None
+    released: frozenset[int] = frozenset()
+
+    @property
+    def given(self) -> bool:
+        """Whether the consumer has had the devices, so that only a release makes them anybody else's."""
+        return bool(self.preparation.handles)
+
+    @property
+    def unfinished(self) -> bool:
+        """Whether something is left to be done or undone, other than what the consumer asks for."""
+        state = self.preparation.state
+        return state in (State.PREPARING, State.RELEASING) or (state is State.FAILED and bool(self.preparation.found))
+
+
+class Journal:
+    """The journal at `path`, written during the boot `boot_id`. Every call may raise JournalError."""
+
+    def __init__(self, path: Path, boot_id: str) -> None:
+        self.boot_id = boot_id
+        self._database = Database(path, MIGRATIONS)
+
+    @property
+    def trusted(self) -> bool:
+        """Whether it tells of everybody who has a device."""
+        return self._database.trusted
+
+    def trust(self) -> None:
+        """Ends the mistrust: somebody has made sure that nobody has a device that is not in here."""
+        self._database.trust()
+
+    def close(self) -> None:
+        """Closes the file."""
+        self._database.close()
+
+    def begin(self, preparation: Preparation) -> None:
+        """Promises a plan's devices to a consumer who has none. Raises Held if another one has one of them."""
+        with self._database.transaction() as transaction:
+            now = preparation.created
+            transaction.delete("tombstones", "until <= ?", now)
+            transaction.delete(
+                "preparations",
+                "(consumer = ? OR created < ?) AND state = 'failed' AND consumer NOT IN (SELECT consumer FROM steps) "
+                "AND consumer NOT IN (SELECT consumer FROM holdings)",
+                preparation.consumer, now - _FAILURES_KEPT,
+            )  # fmt: skip
+            self._write(transaction, Entry(preparation), new=True)
+            for handle in preparation.plan.handles:
+                parent = handle.parent if isinstance(handle, MdevHandle) else None
+                try:
+                    transaction.add("holdings", handle.key, preparation.consumer, parent)
+                except Taken:
+                    raise Held(handle.key) from None
+
+    def intend(self, consumer: str, number: int, found: Arguments) -> None:
+        """Says that a step is about to be done, and what it finds: what there is to bring back."""
+        with self._database.transaction() as transaction:
+            transaction.put("steps", consumer, 0, number, 0, text(dict(found)))
+
+    def did(self, consumer: str, number: int, found: Arguments) -> None:
+        """Says that a step was done and verified."""
+        with self._database.transaction() as transaction:
+            transaction.put("steps", consumer, 0, number, 1, text(dict(found)))
+
+    def undone(self, consumer: str, number: int) -> None:
+        """Says that what the step found is back."""
+        with self._database.transaction() as transaction:
+            transaction.delete("steps", "consumer = ? AND releasing = 0 AND number = ?", consumer, number)
+
+    def finish(self, consumer: str, timings: Mapping[str, float]) -> None:
+        """Says that the plan's handles are true; `timings` are seconds by phase."""
+        with self._database.transaction() as transaction:
+            entry = self._known(transaction, consumer)
+            preparation = entry.preparation
+            changed = replace(
+                preparation, state=State.PREPARED, handles=preparation.plan.handles, timings=timings, error=None
+            )
+            self._write(transaction, replace(entry, preparation=changed))
+
+    def failed(self, consumer: str, error: Refusal) -> None:
+        """Says that a preparation has failed; one with steps to take back, or once given, holds its devices on."""
+        with self._database.transaction() as transaction:
+            entry = self._known(transaction, consumer)
+            preparation = replace(entry.preparation, state=State.FAILED, error=error)
+            self._write(transaction, replace(entry, preparation=preparation))
+            if not entry.given and not preparation.found:
+                transaction.delete("holdings", "consumer = ?", consumer)
+
+    def again(self, consumer: str, deadline: float, kept: frozenset[int]) -> None:
+        """Starts a preparation that was given once anew, with the same plan; only the steps of `kept` count as done."""
+        with self._database.transaction() as transaction:
+            entry = self._known(transaction, consumer)
+            self._forget_steps(transaction, entry, kept)
+            changed = replace(
+                entry.preparation, state=State.PREPARING, boot_id=self.boot_id, deadline=deadline, timings={}
+            )
+            self._write(transaction, Entry(changed))
+
+    def rebooted(self, consumer: str, kept: frozenset[int]) -> None:
+        """Forgets the steps of an earlier boot but those of `kept`, whose effect a boot does not end."""
+        with self._database.transaction() as transaction:
+            entry = self._known(transaction, consumer)
+            self._forget_steps(transaction, entry, kept)
+            self._write(transaction, replace(entry, preparation=replace(entry.preparation, boot_id=self.boot_id)))
+
+    def releasing(self, consumer: str, plan: Plan) -> None:
+        """Begins to bring the devices back by a plan; from now on the handles are not true."""
+        with self._database.transaction() as transaction:
+            entry = self._known(transaction, consumer)
+            transaction.delete("steps", "consumer = ? AND releasing = 1", consumer)
+            preparation = replace(entry.preparation, state=State.RELEASING, boot_id=self.boot_id, error=None)
+            self._write(transaction, Entry(preparation, plan))
+
+    def released(self, consumer: str, number: int) -> None:
+        """Says that a step of the release was done and verified."""
+        with self._database.transaction() as transaction:
+            transaction.put("steps", consumer, 1, number, 1, "{}")
+
+    def blocked(self, consumer: str, error: Refusal) -> None:
+        """Says why a release does not go on."""
+        with self._database.transaction() as transaction:
+            entry = self._known(transaction, consumer)
+            self._write(transaction, replace(entry, preparation=replace(entry.preparation, error=error)))
+
+    def lasts(self, consumer: str) -> None:
+        """Says that a virtual machine has used the devices: they do not expire any more."""
+        with self._database.transaction() as transaction:
+            if transaction.rows("SELECT 1 FROM preparations WHERE consumer = ?", consumer):
+                entry = self._known(transaction, consumer)
+                self._write(transaction, replace(entry, preparation=replace(entry.preparation, expires=None)))
+
+    def forget(self, consumer: str, now: float, until: float) -> None:
+        """Ends it: the devices are free. Until `until` (epoch seconds) a late retry cannot begin it again."""
+        with self._database.transaction() as transaction:
+            for (address,) in transaction.rows(
+                "SELECT coalesce(parent, key) FROM holdings WHERE consumer = ?", consumer
+            ):
+                transaction.put("released", address, float(now))
+            for table in ("preparations", "steps", "holdings"):
+                transaction.delete(table, "consumer = ?", consumer)
+            transaction.delete("tombstones", "until <= ?", now)
+            if until > now:
+                transaction.put("tombstones", consumer, float(until))
+
+    def get(self, consumer: str) -> Entry | None:
+        """Gives what is known of a consumer."""
+        return next(iter(self._entries("consumer = ?", consumer)), None)
+
+    def entries(self) -> tuple[Entry, ...]:
+        """Gives everything, in the order of the consumers."""
+        return self._entries("TRUE")
+
+    def unfinished(self) -> tuple[str, ...]:
+        """Gives the consumers whose devices are neither ready nor free."""
+        rows = self._database.rows(
+            "SELECT consumer FROM preparations WHERE state IN ('preparing', 'releasing') "
+            "OR (state = 'failed' AND consumer IN (SELECT consumer FROM steps)) ORDER BY consumer"
+        )
+        return tuple(consumer for (consumer,) in rows)
+
+    def tombstone(self, consumer: str, now: float) -> float | None:
+        """Gives until when (epoch seconds) a consumer cannot begin, None if it can."""
+        rows = self._database.rows("SELECT until FROM tombstones WHERE consumer = ? AND until > ?", consumer, now)
+        return float(rows[0][0]) if rows else None
+
+    def holdings(self) -> Holdings:
+        """Gives who has what."""
+        rows = self._database.rows("SELECT key, consumer, parent FROM holdings ORDER BY key")
+        failed = self._entries("state IN ('failed', 'releasing') AND consumer IN (SELECT consumer FROM holdings)")
+        errors = [entry.preparation.error for entry in failed]
+        return Holdings(
+            consumers={key: consumer for key, consumer, _ in rows},
+            parents={key: parent for key, _, parent in rows if parent is not None},
+            released=dict(self._database.rows("SELECT address, at FROM released ORDER BY address")),
+            stuck={error.address: error.reason for error in errors if error is not None and error.address},
+        )
+
+    def _entries(self, condition: str, *parameters: str) -> tuple[Entry, ...]:
+        rows = self._database.rows(
+            f"SELECT consumer, state, boot_id, document FROM preparations WHERE {condition} ORDER BY consumer",  # noqa: S608
+            *parameters,
+        )
+        return tuple(_entry(row, self._database.rows(_STEPS, row[0])) for row in rows)
+
+    def _known(self, transaction: Transaction, consumer: str) -> Entry:
+        (row,) = transaction.rows(
+            "SELECT consumer, state, boot_id, document FROM preparations WHERE consumer = ?", consumer
+        )
+        return _entry(row, transaction.rows(_STEPS, consumer))
+
+    @staticmethod
+    def _forget_steps(transaction: Transaction, entry: Entry, kept: frozenset[int]) -> None:
+        consumer = entry.preparation.consumer
+        for number in entry.preparation.found.keys() - kept:
+            transaction.delete("steps", "consumer = ? AND releasing = 0 AND number = ?", consumer, number)
+
+    @staticmethod
+    def _write(transaction: Transaction, entry: Entry, *, new: bool = False) -> None:
+        preparation = entry.preparation
+        write = transaction.add if new else transaction.put
+        write(
+            "preparations", preparation.consumer, preparation.state.value, preparation.boot_id,
+            float(preparation.created), encode(preparation, entry.release),
+        )  # fmt: skip
+
+
+_STEPS: Final = "SELECT releasing, number, done, found FROM steps WHERE consumer = ?"
+
+
+def _entry(row: tuple[str, str, str, str], steps: list[tuple[int, int, int, str]]) -> Entry:
+    consumer, state, boot_id, document = row
+    begun = ((number, bool(done), found) for releasing, number, done, found in steps if not releasing)
+    preparation, release = decode(consumer, State(state), boot_id, document, begun)
+    return Entry(preparation, release, frozenset(number for releasing, number, *_ in steps if releasing))

@@ -1,0 +1,67 @@
+# SPDX-FileCopyrightText: The devagent authors
+# SPDX-License-Identifier: Apache-2.0
+"""How the policy wants one device to be given and taken back."""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from devagent.model.claim import Mode
+
+
+class Way(enum.StrEnum):
+    """What a consumer gets of a device: all of it, a VF, a mediated device, or an NVIDIA vGPU."""
+
+    WHOLE = "whole"
+    VF = "vf"
+    MDEV = "mdev"
+    VGPU = "vgpu"
+
+    @classmethod
+    def of(cls, mode: Mode | None) -> Way:
+        """Gives the way that a rule's mode stands for; without one the device is given whole."""
+        return cls(mode.value) if mode is not None else cls.WHOLE
+
+
+class Reset(enum.StrEnum):
+    """Whether a function is reset between two consumers; `required`: one that cannot be is not given at all."""
+
+    NEVER = "never"
+    POSSIBLE = "possible"
+    REQUIRED = "required"
+
+
+class Scrub(enum.StrEnum):
+    """What is wiped between two consumers besides a reset, and how; the device's own driver does it."""
+
+    NVME_FORMAT = "nvme-format"
+    NVME_SANITIZE = "nvme-sanitize"
+    GPU_RESET = "gpu-reset"
+    FPGA_BLANK = "fpga-blank"
+
+
+@dataclass(frozen=True, slots=True)
+class Treatment:
+    """How one device is treated.
+
+    `driver` is the VFIO driver to give it with, None for what the kernel offers. `keep`: between two
+    consumers it stays on that driver. `types` names, by resource class, the type of mediated device or
+    vGPU that the class stands for; None leaves the choice to the consumer. `vf_indexes`
+    None gives every VF. `blank` is the digest of the image that wipes an FPGA.
+    """
+
+    way: Way
+    driver: str | None = None
+    keep: bool = False
+    reset: Reset = Reset.POSSIBLE
+    scrub: Scrub | None = None
+    blank: str | None = None
+    types: Mapping[str, str | None] = field(default_factory=dict)
+    vf_indexes: frozenset[int] | None = None
+
+    def __post_init__(self) -> None:
+        """Raises ValueError for a wipe without the image that it needs, or an image without a use."""
+        if (self.scrub is Scrub.FPGA_BLANK) != (self.blank is not None):
+            raise ValueError("the digest of a blank image goes with scrub fpga-blank, and it with the digest")

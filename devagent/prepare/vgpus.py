@@ -1,0 +1,213 @@
+# SPDX-FileCopyrightText: The devagent authors
+# SPDX-License-Identifier: Apache-2.0
+"""Plans parts of a device that are made when asked for: mediated devices and NVIDIA's vGPUs, with MIG below them."""
+
+from __future__ import annotations
+
+import re
+import uuid
+from collections.abc import Iterable
+from typing import Final
+
+from devagent.model.claim import MdevType
+from devagent.model.gpu import GpuFacts, MigProfile, VgpuFacts, VgpuType
+from devagent.model.handle import Handle, MdevHandle, PciHandle
+from devagent.model.plan import Step
+from devagent.model.preparation import Holder, Refusal
+from devagent.prepare.functions import Ask, Desk, choose, group_obstacle, parts
+from devagent.prepare.refused import Refused, invalid, permanent, retry
+from devagent.prepare.view import Part
+
+NAMES: Final = ("vgpu_type", "mdev_type", "mig_profile")
+
+_NAMESPACE: Final = uuid.UUID("0d1c4be5-6f0a-5b0e-a8a5-2f1f3c7be0d4")
+_ROW: Final = re.compile(r"\s*([0-9]{1,9})\s*:\s*\S.*")
+_PROFILE: Final = re.compile(r"([0-9])g\.([0-9]{1,3})gb(\+me)?")
+
+_Types = tuple[VgpuType, ...] | tuple[MdevType, ...]
+
+
+def vgpus(desk: Desk, ask: Ask, resource_class: str, count: int, consumer: str) -> tuple[list[Step], list[Handle]]:
+    """Gives steps and handles for `count` parts of a device; raises Refused where they cannot be made."""
+    profile = _profile(desk, ask, count)
+    gpu = ask.device.claim.gpu or GpuFacts()
+    numbered = gpu.vgpu if gpu.vgpu and gpu.vgpu.framework == "vfio" else None
+    if numbered is None and ask.device.claim.mdev is None:
+        reason = f"{ask.device.address} carries no virtual devices now: an NVIDIA GPU needs its VFs first"
+        raise Refused(permanent(reason, ask.device.address))
+    instances = [_mig_step(ask, profile) for _ in range(count)] if profile else []
+    if numbered is not None:
+        steps, handles = _by_number(desk, ask, resource_class, count, numbered, profile)
+    else:
+        steps, handles = _mdevs(desk, ask, resource_class, count, consumer, profile)
+    return [*instances, *steps], handles
+
+
+def _by_number(
+    desk: Desk, ask: Ask, resource_class: str, count: int, facts: VgpuFacts, profile: MigProfile | None
+) -> tuple[list[Step], list[Handle]]:
+    """Plans vGPUs on VFs that stay with NVIDIA's driver, which is their VFIO driver too."""
+    wanted = _type(ask, resource_class, facts.types, profile)
+    if profile is None:  # of a GPU instance that is yet to be made, nothing is available yet
+        _room(desk, ask, wanted, count)
+    found = choose(desk, ask, count, lambda part: _vf_obstacle(desk, ask, part, wanted, fresh=profile is not None))
+    steps = [Step("set_vgpu_type", part.address, {"type": int(wanted.id)}, {"type": 0}) for part in found]
+    return steps, [PciHandle(ask.group.provider, resource_class, part.address) for part in found]
+
+
+def _vf_obstacle(desk: Desk, ask: Ask, part: Part, wanted: VgpuType | MdevType, *, fresh: bool) -> Refusal | None:
+    files = ask.device.function.attributes
+    current = files.get(f"virtfn{part.index}/nvidia/current_vgpu_type")
+    if current is None:
+        return permanent(f"{part.address} does not say which vGPU it carries", part.address)
+    if current != "0":
+        return retry(f"{part.address} carries a vGPU of type {current} that no consumer holds", part.address)
+    rows = map(_ROW.fullmatch, files.get(f"virtfn{part.index}/nvidia/creatable_vgpu_types", "").splitlines())
+    if not fresh and wanted.id not in {row[1] for row in rows if row}:
+        return retry(f"{part.address} has no room for a vGPU {wanted.name} now", part.address, _neighbours(desk, ask))
+    return group_obstacle(desk.view, ask.device, part)
+
+
+def _mdevs(
+    desk: Desk, ask: Ask, resource_class: str, count: int, consumer: str, profile: MigProfile | None
+) -> tuple[list[Step], list[Handle]]:
+    """Plans mediated devices: on VFs one each, on a function that is a parent itself as many as it makes."""
+    facts = ask.device.claim.mdev
+    wanted = _type(ask, resource_class, facts.types if facts else (), profile)
+    if profile is None:
+        _room(desk, ask, wanted, count)
+    itself = any(part.index is None for part in parts(ask.device, ask.treatment.way))
+    each = count if itself else 1
+    found = choose(
+        desk, ask, count // each, lambda part: _parent_obstacle(desk, ask, part, wanted, profile), shared=itself
+    )
+    handles: list[Handle] = [
+        MdevHandle(ask.group.provider, resource_class, _uuid(desk, consumer), part.address, wanted.id)
+        for part in found
+        for _ in range(each)
+    ]
+    steps = []
+    for handle in handles:
+        arguments = {"type": wanted.id, "uuid": handle.key}
+        steps.append(Step("create_mdev", handle.function, arguments, arguments))
+    return steps, handles
+
+
+def _parent_obstacle(
+    desk: Desk, ask: Ask, part: Part, wanted: VgpuType | MdevType, profile: MigProfile | None
+) -> Refusal | None:
+    """Says why one VF cannot become the parent of a mediated device of this type now."""
+    if part.index is None or profile is not None:
+        return None
+    folder = f"virtfn{part.index}/mdev_supported_types/{wanted.id}"
+    if ask.device.function.attributes.get(f"{folder}/available_instances") in ("0", None):
+        reason = f"{part.address} has no room for a {wanted.name} now"
+        return retry(reason, part.address, _neighbours(desk, ask))
+    return None
+
+
+def _room(desk: Desk, ask: Ask, wanted: VgpuType | MdevType, count: int) -> None:
+    """Bounds what is planned by what the device as a whole has room for, less what is promised but not yet made."""
+    address, key = ask.device.address, (ask.device.address, wanted.id)
+    if isinstance(wanted, VgpuType) and wanted.total is not None and count > wanted.total:
+        raise Refused(
+            permanent(f"{address} never has more than {wanted.total} {wanted.name}, {count} asked for", address)
+        )
+    if wanted.available is not None:
+        left = max(0, wanted.available - desk.promised[key] - _unmade(desk, ask))
+        if count > left:
+            reason = f"{address} has room for {left} more {wanted.name}, {count} asked for"
+            raise Refused(retry(reason, address, _neighbours(desk, ask)))
+    desk.promised[key] += count
+
+
+def _unmade(desk: Desk, ask: Ask) -> int:
+    """Counts what consumers hold of the device that the look does not show yet."""
+    device, files = ask.device, ask.device.function.attributes
+    made = {uid for uid, _ in device.claim.mdev.devices} if device.claim.mdev else set()
+    places = (device.address, *(vf.address for vf in device.vfs))
+    mdevs = sum(uid not in made for place in places for uid in desk.mdevs.get(place, ()))
+    bare = (vf for vf in device.vfs if files.get(f"virtfn{vf.index}/nvidia/current_vgpu_type") == "0")
+    return mdevs + sum(vf.address in desk.holdings.consumers for vf in bare)
+
+
+def _neighbours(desk: Desk, ask: Ask) -> Iterable[Holder]:
+    """Gives the consumers that have something of the same device, in a lasting order."""
+    places = (ask.device.address, *(vf.address for vf in ask.device.vfs))
+    keys = (*places, *(uid for place in places for uid in desk.mdevs.get(place, ())))
+    found = {desk.holdings.consumers[key] for key in keys if key in desk.holdings.consumers}
+    return [Holder(consumer) for consumer in sorted(found)]
+
+
+def _type(ask: Ask, resource_class: str, types: _Types, profile: MigProfile | None) -> VgpuType | MdevType:
+    """Gives the type that the class stands for or the consumer names, by name or by the kernel's id."""
+    address, fixed = ask.device.address, ask.treatment.types.get(resource_class)
+    properties = ask.group.properties
+    asked = properties.get("vgpu_type", properties.get("mdev_type"))
+    if fixed is not None and asked is not None and asked != fixed:
+        raise Refused(invalid(f"{resource_class} is {fixed!r}: it cannot be {asked!r}", address))
+    fitting = [each for each in types if profile is None or _is_of(each.name, profile.name, any_series=asked or fixed)]
+    name = asked or fixed
+    found = [each for each in fitting if name in (each.name, each.id)] if name or not profile else fitting
+    if len(found) == 1:
+        return found[0]
+    known = ", ".join(sorted(each.name for each in fitting)) or "none"
+    if name is None:
+        raise Refused(invalid(f"which type of {address} is not said: it has {known}", address))
+    raise Refused(permanent(f"{address} has no type {name!r}: it has {known}", address))
+
+
+def _is_of(name: str, profile: str, *, any_series: object) -> bool:
+    """Tells whether a vGPU's type is of a MIG profile: `NVIDIA H100-1-10C` of `1g.10gb`, its `CME` of `1g.10gb+me`.
+
+    C is the series for computing, taken where no type is asked for; Q, A and B are of the same profile.
+    """
+    match = _PROFILE.fullmatch(profile)
+    if match is None:
+        return False
+    slices, memory, media = match[1], match[2], "ME" if match[3] else ""
+    series = "[A-Z]" if any_series else "C"
+    return re.search(rf"-{slices}-{memory}{series}{media}\Z", name) is not None
+
+
+def _profile(desk: Desk, ask: Ask, count: int) -> MigProfile | None:
+    """Gives the MIG profile that is asked for, of which `count` more fit; None if none is."""
+    name = ask.group.properties.get("mig_profile")
+    if name is None:
+        return None
+    address, mig = ask.device.address, ask.device.claim.gpu.mig if ask.device.claim.gpu else None
+    if mig is None or not mig.enabled or not mig.pending:
+        reason = f"{address} has MIG off: it must be on before the VFs are made (nvidia-smi -i {address} -mig 1)"
+        raise Refused(permanent(reason, address))
+    profile = next((each for each in mig.profiles if each.name == name), None)
+    if profile is None:
+        known = ", ".join(each.name for each in mig.profiles) or "none"
+        raise Refused(permanent(f"mig_profile: {address} has no {name!r}: it has {known}", address))
+    if count > profile.total:
+        raise Refused(
+            permanent(f"{address} never has more than {profile.total} MIG {name}, {count} asked for", address)
+        )
+    left = None if profile.free is None else max(0, profile.free - desk.promised[address, name])
+    if left is not None and count > left:
+        reason = f"{address} has room for {left} more MIG {name}, {count} asked for"
+        raise Refused(retry(reason, address, _neighbours(desk, ask)))
+    desk.promised[address, name] += count
+    return profile
+
+
+def _mig_step(ask: Ask, profile: MigProfile) -> Step:
+    """The driver chooses the placement: which are possible hangs on what else is there at that moment."""
+    arguments = {"profile": profile.name, "placement": None}
+    return Step("create_mig", ask.device.address, arguments, arguments)
+
+
+def _uuid(desk: Desk, consumer: str) -> str:
+    """Makes a UUID that is the same whenever the same consumer asks again, and that nothing on this host has."""
+    known = {uid for card in desk.view.cards.values() if card.claim.mdev for uid, _ in card.claim.mdev.devices}
+    number = 0
+    while (made := str(uuid.uuid5(_NAMESPACE, f"{consumer}/{number}"))) in known | desk.taken | {
+        *desk.holdings.parents
+    }:
+        number += 1
+    desk.taken.add(made)
+    return made

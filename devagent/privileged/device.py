@@ -1,0 +1,114 @@
+# SPDX-FileCopyrightText: The devagent authors
+# SPDX-License-Identifier: Apache-2.0
+"""A PCI function as the verbs see it: its folder in sysfs, its driver, who has it open, and one write to a file.
+
+Whatever is refused says which device it is about, what the kernel's answer means, and whether to try again.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from devagent.model.preparation import Holder, RefusalKind
+from devagent.privileged import users
+from devagent.privileged.refused import PERMANENT, RETRY, VerbRefused
+
+Meanings = Mapping[int, tuple[RefusalKind, str]]
+"""By errno: whether to try again, and what the answer means for an operator."""
+
+_CLOSED: Final = {
+    errno.EACCES: "; the privileged process needs CAP_DAC_OVERRIDE (see devagent.service)",
+    errno.EROFS: "; /sys is mounted read-only, as in a container",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Device:
+    """The function at `address`, to which `verb` is done; `root` is where the host's tree begins."""
+
+    verb: str
+    root: Path
+    address: str
+
+    @property
+    def folder(self) -> Path:
+        """Its folder in sysfs."""
+        return self.root / "sys/bus/pci/devices" / self.address
+
+    def refusal(self, kind: RefusalKind, text: str, holders: tuple[Holder, ...] = ()) -> VerbRefused:
+        """Gives what is to be raised; `text` is about the device."""
+        return VerbRefused(self.verb, f"{self.address}{text}", kind, holders)
+
+    def names(self) -> list[str]:
+        """Gives what is in its folder. Raises VerbRefused if it is not there."""
+        try:
+            return [each.name for each in self.folder.iterdir()]
+        except FileNotFoundError:
+            text = f"{self.address}: there is no such PCI device (any more)"
+            raise VerbRefused(self.verb, text, PERMANENT, gone=True) from None
+
+    def vfs(self) -> list[str]:
+        """Gives its links to VFs (virtfn0, ...). Raises VerbRefused if it is not there."""
+        return [name for name in self.names() if re.fullmatch("virtfn[0-9]+", name)]
+
+    def driver(self) -> str | None:
+        """Gives the driver that it is bound to; following the link waits for no lock."""
+        try:
+            return (self.folder / "driver").readlink().name
+        except OSError:
+            return None
+
+    def write(self, path: Path, text: str, missing: str, meanings: Meanings) -> None:
+        """Writes to a file of sysfs, once. Raises VerbRefused; `missing` says what it means that there is none."""
+        try:
+            fd = os.open(path, os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        except FileNotFoundError:
+            self.names()
+            raise self.refusal(PERMANENT, missing) from None
+        except OSError as error:
+            hint = _CLOSED.get(error.errno or 0, "")
+            raise self.refusal(PERMANENT, f": {path.name} cannot be opened: {said(error)}{hint}") from None
+        try:
+            # One write: a Python file object would do a failing one twice.
+            os.write(fd, text.encode())
+        except OSError as error:
+            self.names()  # it may have been pulled out meanwhile
+            raise self._answered(error, meanings) from None
+        finally:
+            os.close(fd)
+
+    def _answered(self, error: OSError, meanings: Meanings) -> VerbRefused:
+        kind, meaning = meanings.get(error.errno or 0, (RETRY, ""))
+        if meaning:
+            return self.refusal(kind, f": {meaning} ({said(error)})")
+        driver = self.driver()
+        who = f"its driver {driver}" if driver else "the kernel"
+        return self.refusal(kind, f": {who} answered: {said(error)}")
+
+    def nobody_has(self, folders: Iterable[tuple[Path, str]]) -> None:
+        """Raises VerbRefused if a process has one of the functions or mediated devices open.
+
+        Each comes as its folder in sysfs, and how it is called where it is not the device itself.
+        """
+        found = {node: name for folder, name in folders for node in users.nodes(folder)}
+        proc = self.root / "proc"
+        try:
+            for process, node in users.opened(proc) if found else ():
+                if node in found:
+                    what = f": {found[node]} is in use" if found[node] else " is in use"
+                    text = f"{what}: process {process} has {node} open"
+                    raise self.refusal(RETRY, text, (users.holder(proc, process),))
+        except PermissionError:
+            why = ": whether it is in use may not be seen; the privileged process needs CAP_SYS_PTRACE"
+            raise self.refusal(PERMANENT, f"{why} (see devagent.service)") from None
+
+
+def said(error: OSError) -> str:
+    """Gives the kernel's own words for an error."""
+    return (error.strerror or str(error)).lower()

@@ -1,0 +1,140 @@
+# SPDX-FileCopyrightText: The devagent authors
+# SPDX-License-Identifier: Apache-2.0
+"""Opens the journal of preparations, now or as soon as that works, and tells what is in the way meanwhile.
+
+Without a journal nothing is prepared or released: every call here raises NotPrepared, in words. Nothing else of the
+agent needs it.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from devagent.errors import NotPrepared
+from devagent.model.preparation import Refusal, RefusalKind
+from devagent.prepare import recovery
+from devagent.prepare.database import JournalError
+from devagent.prepare.executor import Executor
+from devagent.prepare.journal import Entry, Journal
+from devagent.service.noting import NotingMachine
+from devagent.service.preparation import not_prepared
+from devagent.service.preparer import Preparer
+
+LOG = logging.getLogger(__name__)
+
+FILE: Final = "preparations.db"
+_DAMAGED: Final = (
+    "the journal of preparations was damaged: devices that are not provably free are refused; "
+    "docs/prepare.md says what to do"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class _Open:
+    journal: Journal
+    executor: Executor
+    preparer: Preparer
+
+
+class JournalKeeper:
+    """Keeps one journal; `prepare` makes what prepares around the executor that writes in it."""
+
+    def __init__(
+        self, state_path: Path, boot_id: str, machine: NotingMachine, prepare: Callable[[Executor], Preparer]
+    ) -> None:
+        self._path, self.boot_id, self._machine = state_path / FILE, boot_id, machine
+        self._prepare = prepare
+        self._lock = threading.Lock()
+        self._open: _Open | None = None
+        self._held: frozenset[str] | None = None
+        self._failure = "the journal was not opened yet"
+
+    @property
+    def trouble(self) -> str | None:
+        """What is amiss with the journal, None if nothing is."""
+        if self._open is None:
+            return f"nothing is prepared or released: {self._failure}"
+        return None if self._open.journal.trusted else _DAMAGED
+
+    def open(self) -> bool:
+        """Opens the journal if that is not done yet; tells whether it is open."""
+        with self._lock:
+            if self._open is None:
+                try:
+                    journal = Journal(self._path, self.boot_id)
+                except JournalError as error:
+                    if self._failure != str(error):
+                        LOG.error("nothing is prepared or released: %s", error)
+                    self._failure = str(error)
+                    return False
+                executor = Executor(journal, self._machine)
+                self._open = _Open(journal, executor, self._prepare(executor))
+            return True
+
+    def recover(self) -> None:
+        """Finishes or undoes what an earlier process left."""
+        if self._open is not None:
+            try:
+                recovery.recover(self._open.journal, self._open.executor)
+            except JournalError as error:
+                LOG.error("what was under way when the agent ended is not finished: %s", error)
+
+    @property
+    def preparer(self) -> Preparer:
+        """What prepares and releases. Raises NotPrepared."""
+        return self._opened().preparer
+
+    @property
+    def executor(self) -> Executor:
+        """What carries out. Raises NotPrepared."""
+        return self._opened().executor
+
+    def held(self) -> frozenset[str] | None:
+        """Gives the addresses of functions that consumers have or are getting; None if that was never known."""
+        if self._open is not None:
+            try:
+                holdings = self._open.journal.holdings()
+                self._held = frozenset(holdings.parents.get(key, key) for key in holdings.consumers)
+            except JournalError as error:
+                LOG.warning("who has devices stays as it was last known: %s", error)
+        return self._held
+
+    def get(self, consumer: str) -> Entry | None:
+        """Gives what is known of a consumer. Raises NotPrepared."""
+        with _told():
+            return self._opened().journal.get(consumer)
+
+    def entries(self) -> tuple[Entry, ...]:
+        """Gives everything, in the order of the consumers. Raises NotPrepared."""
+        with _told():
+            return self._opened().journal.entries()
+
+    def lasts(self, consumer: str) -> None:
+        """Notes that a virtual machine has used the devices, so that they do not expire. Raises NotPrepared."""
+        with _told():
+            self._opened().journal.lasts(consumer)
+
+    def close(self) -> None:
+        """Closes the journal."""
+        if self._open is not None:
+            self._open.journal.close()
+
+    def _opened(self) -> _Open:
+        found = self._open
+        if found is None:
+            raise NotPrepared(RefusalKind.RETRY.value, str(self.trouble))
+        return found
+
+
+@contextmanager
+def _told() -> Iterator[None]:
+    try:
+        yield
+    except JournalError as error:
+        raise not_prepared(Refusal(RefusalKind.RETRY, str(error))) from error

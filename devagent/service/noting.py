@@ -1,0 +1,60 @@
+# SPDX-FileCopyrightText: The devagent authors
+# SPDX-License-Identifier: Apache-2.0
+"""A machine that remembers when each of its functions was changed last, so that what was seen before counts no more."""
+
+from __future__ import annotations
+
+import threading
+import time
+from typing import Final
+
+from devagent.model.plan import Arguments, Plan, Step
+from devagent.prepare.machine import Machine
+from devagent.prepare.view import View, functions
+
+_SHARED: Final = ("create_mdev", "set_vgpu_type", "create_mig", "program_fpga")
+"""What one function gets of these hangs on what the others of its device have."""
+
+
+class NotingMachine:
+    """Does the verbs as the machine behind it does."""
+
+    def __init__(self, machine: Machine) -> None:
+        self._machine = machine
+        self._changed: dict[str, float] = {}
+        self._condition = threading.Condition()
+
+    def before(self, step: Step, seconds: float) -> Arguments:
+        """Gives what is there now: see Machine."""
+        return self._machine.before(step, seconds)
+
+    def do(self, step: Step, seconds: float) -> None:
+        """Does the step, and notes that it was done, or may have been."""
+        try:
+            self._machine.do(step, seconds)
+        finally:
+            with self._condition:
+                self._changed[step.target] = time.monotonic()
+                self._condition.notify_all()
+
+    def check(self, step: Step, seconds: float) -> bool:
+        """Tells whether the machine is as the step makes it: see Machine."""
+        return self._machine.check(step, seconds)
+
+    def outdated(self, plan: Plan, view: View, began: float) -> bool:
+        """Tells whether something that a plan rests on was changed after the look behind `view` had begun."""
+        touched = {step.target for step in plan.steps}
+        for handle in plan.handles:
+            _, part = view.parts[handle.function]
+            members = view.groups.get(part.iommu_group, ()) if part.iommu_group is not None else ()
+            touched.update([handle.function, *(each.address for each in members)])
+        for step in plan.steps:
+            if step.verb in _SHARED and step.target in view.parts:
+                touched.update(part.address for part in functions(view.parts[step.target][0]))
+        with self._condition:
+            return any(self._changed.get(address, 0.0) >= began for address in touched)
+
+    def wait(self, seconds: float) -> None:
+        """Waits until something was changed, and no longer than `seconds`."""
+        with self._condition:
+            self._condition.wait(max(0.0, seconds))

@@ -1,0 +1,271 @@
+# SPDX-FileCopyrightText: The devagent authors
+# SPDX-License-Identifier: Apache-2.0
+"""The preparations of this host as the API has them: what is asked for is done by workers, whoever waits for it.
+
+    put ──> a job of this consumer ──> Preparer ──> journal: preparing ── prepared
+    delete ──> its job is cancelled, a release takes its place ──> releasing ── gone
+
+The journal is the truth. What never came into it, since its turn has not come or it was refused, is kept here for who
+asks.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Mapping
+from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
+from concurrent.futures import wait as wait_for
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from devagent.errors import NoSuchPreparation, PreparedOtherwise
+from devagent.model.preparation import Preparation, Refusal, RefusalKind, State
+from devagent.prepare.executor import OtherRequest, Request
+from devagent.prepare.journal import Entry
+from devagent.prepare.runs import RELEASED
+from devagent.service import preparation
+from devagent.service.journal_keeper import JournalKeeper
+from devagent.service.settings import Settings
+
+LOG = logging.getLogger(__name__)
+
+Document = dict[str, Any]
+
+_AT_MOST: Final = 1024
+_KEPT: Final = 256
+"""So many refusals are kept for who asks about them later."""
+_RECOVERY_S: Final = 20.0
+"""So long the start waits for what was left half done; what takes longer is finished while others are served."""
+_STOPPING: Final = Refusal(RefusalKind.RETRY, "the agent is stopping: ask again when it is back")
+_FULL: Final = Refusal(RefusalKind.RETRY, f"{_AT_MOST} consumers are waiting already")
+
+
+@dataclass(slots=True)
+class _Job:
+    """A request while it is worked at; `until` is in seconds of time.monotonic, all else in epoch seconds."""
+
+    request: Request
+    created: float
+    deadline: float
+    until: float
+    cancelled: threading.Event = field(default_factory=threading.Event)
+    future: Future[Preparation | Refusal] = field(default_factory=Future)
+
+    def document(self, error: Refusal | None = None) -> Document:
+        """Gives it as the API's answer has it."""
+        return preparation.waiting(self.request, self.created, self.deadline, error)
+
+
+class Preparations:
+    """Serves any number of callers at once. Each call may raise NotPrepared, as while there is no journal."""
+
+    def __init__(self, keeper: JournalKeeper, settings: Callable[[], Settings]) -> None:
+        self.keeper, self._settings = keeper, settings
+        workers = settings().prepare_workers
+        self._preparing = ThreadPoolExecutor(workers, thread_name_prefix="prepare")
+        self._releasing = ThreadPoolExecutor(workers, thread_name_prefix="release")
+        self._lock = threading.Lock()
+        self._jobs: dict[str, _Job] = {}
+        self._releases: dict[str, Future[Refusal | None]] = {}
+        self._refused: dict[str, tuple[_Job, Refusal]] = {}
+        self._obstacles: dict[str, Refusal] = {}
+        self._stopping = False
+
+    def start(self) -> None:
+        """Opens the journal and finishes or undoes what an earlier process left, before anybody is served."""
+        if self.keeper.open():
+            thread = threading.Thread(target=self.keeper.recover, name="recovery", daemon=True)
+            thread.start()
+            thread.join(_RECOVERY_S)
+
+    def put(self, consumer: str, body: Mapping[str, Any], wait_s: float) -> tuple[Document, int]:
+        """Prepares a consumer; gives what there is of it after `wait_s` seconds at most: 200 it is ready, 202 not yet.
+
+        Raises PreparedOtherwise.
+        """
+        settings, now = self._settings(), time.time()
+        job = self._job(preparation.request(consumer, body, now, settings.prepare_expires_in), now)
+        try:
+            answer = job.future.result(wait_s)
+        except TimeoutError:
+            return self._found(consumer) or job.document(), 202
+        except CancelledError:
+            answer = RELEASED
+        except OtherRequest:
+            raise PreparedOtherwise(consumer) from None
+        if isinstance(answer, Refusal):
+            raise preparation.not_prepared(answer)
+        return self._document(Entry(answer)), 200
+
+    def get(self, consumer: str) -> Document:
+        """Gives what there is of a consumer. Raises NoSuchPreparation."""
+        found = self._found(consumer)
+        if found is None:
+            raise NoSuchPreparation(consumer)
+        return found
+
+    def list(self) -> Document:
+        """Gives all that there are, in the order of the consumers."""
+        with self._lock:
+            consumers = {*self._jobs, *self._refused}
+        consumers.update(entry.preparation.consumer for entry in self.keeper.entries())
+        found = filter(None, map(self._found, sorted(consumers)))
+        return {"schema_version": 1, "preparations": list(found)}
+
+    def delete(self, consumer: str, wait_s: float) -> tuple[Document | None, int]:
+        """Makes sure that nothing is prepared for a consumer: 204 nothing is, 202 with what is left after `wait_s`."""
+        future = self.release(consumer, self._settings().prepare_deadline)
+        try:
+            refusal = future.result(wait_s)
+        except TimeoutError:
+            left = self._found(consumer)
+            return left, 204 if left is None else 202
+        except CancelledError:
+            refusal = _STOPPING
+        if refusal is not None:
+            raise preparation.not_prepared(refusal)
+        return None, 204
+
+    def release(self, consumer: str, seconds: float) -> Future[Refusal | None]:
+        """Has a consumer released within `seconds`; who asks while that is under way gets the same."""
+        return self._submit(consumer, self._release, time.monotonic() + seconds)
+
+    def recover(self, consumer: str) -> None:
+        """Has what was left half done of a consumer finished or undone."""
+        self._submit(consumer, self._recover)
+
+    def is_at_work(self, consumer: str) -> bool:
+        """Tells whether somebody prepares or releases this consumer now."""
+        with self._lock:
+            return consumer in self._jobs or consumer in self._releases
+
+    def close(self, seconds: float) -> bool:
+        """Begins nothing any more, and gives what is under way `seconds` to end; tells whether it has.
+
+        What has not goes on when the agent is back: the journal has it.
+        """
+        self._stopping = True
+        for pool in (self._preparing, self._releasing):
+            pool.shutdown(wait=False, cancel_futures=True)
+        with self._lock:
+            futures: list[Future[Any]] = [*(job.future for job in self._jobs.values()), *self._releases.values()]
+        left = wait_for([each for each in futures if not each.cancelled()], seconds).not_done
+        if left:
+            LOG.warning("%d preparations or releases are under way still; they go on after the next start", len(left))
+        else:
+            self.keeper.close()
+        return not left
+
+    def _job(self, request: Request, now: float) -> _Job:
+        """Gives the job of a consumer, begun now if there is none. Raises PreparedOtherwise."""
+        limit = self._settings().prepare_deadline
+        with self._lock:
+            job = self._jobs.get(request.consumer)
+            if job is not None:
+                if (job.request.groups, job.request.project_id) != (request.groups, request.project_id):
+                    raise PreparedOtherwise(request.consumer)
+                return job
+            self._serving()
+            if len(self._jobs) >= _AT_MOST:
+                raise preparation.not_prepared(_FULL)
+            job = _Job(request, now, now + limit, time.monotonic() + limit)
+            job.future = self._preparing.submit(self._run, job)
+            self._jobs[request.consumer] = job
+            self._refused.pop(request.consumer, None)
+            return job
+
+    def _submit(self, consumer: str, work: Callable[..., Refusal | None], *arguments: float) -> Future[Refusal | None]:
+        with self._lock:
+            future = self._releases.get(consumer)
+            if future is None:
+                self._serving()
+                future = self._releases[consumer] = self._releasing.submit(self._ending, work, consumer, *arguments)
+            return future
+
+    def _serving(self) -> None:
+        """Raises NotPrepared unless there is a journal, and time to write into it."""
+        if self._stopping:
+            raise preparation.not_prepared(_STOPPING)
+        _ = self.keeper.preparer
+
+    def _run(self, job: _Job) -> Preparation | Refusal:
+        consumer = job.request.consumer
+        refusal: Refusal | None = None
+        try:
+            answer = self.keeper.preparer.prepare(job.request, job.until, job.cancelled)
+            if isinstance(answer, Refusal):
+                refusal = answer
+                LOG.warning("%s is not prepared: %s", consumer, answer.reason)
+            else:
+                keys = ", ".join(handle.key for handle in answer.handles)
+                LOG.info("%s is prepared: %s; %.3f s", consumer, keys, time.time() - job.created)
+            return answer
+        except OtherRequest:
+            raise
+        except Exception:
+            LOG.exception("%s is not prepared", consumer)
+            raise
+        finally:
+            with self._lock:
+                if refusal is not None:
+                    self._refused[consumer] = job, refusal
+                    while len(self._refused) > _KEPT:
+                        del self._refused[next(iter(self._refused))]
+                self._jobs.pop(consumer, None)
+
+    def _ending(self, work: Callable[..., Refusal | None], consumer: str, *arguments: float) -> Refusal | None:
+        try:
+            refusal = work(consumer, *arguments)
+            if refusal is not None:
+                LOG.warning("%s is not released: %s", consumer, refusal.reason)
+            return refusal
+        except Exception:
+            LOG.exception("%s is not released", consumer)
+            raise
+        finally:
+            with self._lock:
+                self._releases.pop(consumer, None)
+                self._obstacles.pop(consumer, None)
+
+    def _release(self, consumer: str, until: float) -> Refusal | None:
+        with self._lock:
+            job = self._jobs.get(consumer)
+            if job is not None:
+                job.cancelled.set()
+                if job.future.cancel():  # its turn had not come
+                    job = self._jobs.pop(consumer) and None
+        release = self.keeper.preparer.release
+        refusal = release(consumer, until, lambda why: self._told(consumer, why))
+        if job is not None and refusal is None:
+            # It may have begun just after: what it has made by its end goes, too.
+            wait_for([job.future], max(0.0, until - time.monotonic()))
+            refusal = release(consumer, until, lambda why: self._told(consumer, why))
+        if refusal is None:
+            with self._lock:
+                self._refused.pop(consumer, None)
+            LOG.info("%s is released", consumer)
+        return refusal
+
+    def _recover(self, consumer: str) -> Refusal | None:
+        return self.keeper.executor.recover(consumer)
+
+    def _told(self, consumer: str, why: Refusal | None) -> None:
+        with self._lock:
+            self._obstacles.pop(consumer, None)
+            if why is not None:
+                self._obstacles[consumer] = why
+
+    def _found(self, consumer: str) -> Document | None:
+        with self._lock:  # first, for what leaves here is in the journal, and not the other way round
+            job, refused = self._jobs.get(consumer), self._refused.get(consumer)
+        entry = self.keeper.get(consumer)
+        if entry is not None and (job is None or entry.preparation.state is not State.FAILED):
+            return self._document(entry)
+        if job is not None:
+            return job.document()
+        return refused[0].document(refused[1]) if refused is not None else None
+
+    def _document(self, entry: Entry) -> Document:
+        return preparation.document(entry, self.keeper.boot_id, self._obstacles.get(entry.preparation.consumer))

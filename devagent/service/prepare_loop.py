@@ -1,0 +1,38 @@
+# SPDX-FileCopyrightText: The devagent authors
+# SPDX-License-Identifier: Apache-2.0
+"""Sees to the preparations every few seconds: see Upkeep."""
+
+from __future__ import annotations
+
+import threading
+from typing import ClassVar, Final
+
+from devagent.service.beats import Beats
+from devagent.service.loop import Loop
+from devagent.service.upkeep import Upkeep
+
+_TICK: Final = 5.0
+
+
+class PrepareLoop(Loop):
+    """Lets the upkeep take its turns, and says what keeps it from its work."""
+
+    name: ClassVar[str] = "prepare"
+    # A request to Placement and a look for each of a few consumers, each with its own time-out.
+    limit = 300.0
+
+    def __init__(self, beats: Beats, upkeep: Upkeep) -> None:
+        super().__init__(beats)
+        self._upkeep = upkeep
+        self._wake = threading.Event()
+
+    def wake(self) -> None:
+        """Ends the wait of a turn."""
+        self._wake.set()
+
+    def turn(self) -> None:
+        """Sees to everything, and waits some seconds."""
+        trouble = self._upkeep.turn()
+        self._beats.beat(self.name, trouble, failed=trouble is not None)
+        self._wake.wait(_TICK)
+        self._wake.clear()

@@ -1,0 +1,150 @@
+# SPDX-FileCopyrightText: The devagent authors
+# SPDX-License-Identifier: Apache-2.0
+"""What happens to preparations without anybody asking: they are finished, undone and released, and never made again.
+
+half done                                         goes on, now and then, until it is settled
+prepared, expired, and no process ever had it     is released
+prepared, unknown to Placement in two checks      is released, unless a process has it open
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Mapping
+from typing import Final
+
+from devagent.errors import LookFailed, NotPrepared, PlacementError
+from devagent.model.handle import Handle, PciHandle
+from devagent.model.preparation import Preparation, State
+from devagent.model.user import User
+from devagent.service.allocations import Allocations
+from devagent.service.facts import Facts, Seen
+from devagent.service.preparations import Preparations
+from devagent.service.settings import Settings
+
+LOG = logging.getLogger(__name__)
+
+_AGAIN_S: Final = 30.0
+_TRY_S: Final = 10.0
+"""For a release that nobody waits for: what is busy now is tried again later."""
+_YOUNG_S: Final = 120.0
+"""Nobody is looked for in Placement before: an allocation may be moved to another consumer and back."""
+
+
+class Upkeep:
+    """Takes turns; `monotonic` says what is due, and `clock` what has expired."""
+
+    def __init__(
+        self,
+        preparations: Preparations,
+        allocations: Allocations,
+        facts: Facts,
+        settings: Callable[[], Settings],
+        *,
+        monotonic: Callable[[], float] = time.monotonic,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._preparations, self._allocations = preparations, allocations
+        self._facts, self._settings = facts, settings
+        self._monotonic, self._clock = monotonic, clock
+        self._not_before: dict[str, float] = {}
+        self._unknown: frozenset[str] = frozenset()
+        self._next_check = monotonic() + settings().reconcile_interval
+
+    def turn(self) -> str | None:
+        """Does what is due; gives what keeps it from that."""
+        keeper = self._preparations.keeper
+        if not keeper.open():
+            return keeper.trouble
+        try:
+            self._settle()
+        except NotPrepared as error:
+            return str(error)
+        return keeper.trouble
+
+    def _settle(self) -> None:
+        idle = []
+        entries = self._preparations.keeper.entries()
+        for entry in entries:
+            found = entry.preparation
+            if self._preparations.is_at_work(found.consumer):
+                continue
+            if entry.unfinished:
+                self._now_and_then(found.consumer, lambda: self._preparations.recover(found.consumer))  # noqa: B023
+            elif found.handles and not self._is_open(found):
+                idle.append(found)
+        consumers = {entry.preparation.consumer for entry in entries}
+        self._not_before = {name: at for name, at in self._not_before.items() if name in consumers}
+        for found in idle:
+            if found.expires is not None and self._clock() >= found.expires:
+                self._now_and_then(found.consumer, lambda: self._expired(found))  # noqa: B023
+        if self._monotonic() >= self._next_check:
+            self._next_check = self._monotonic() + self._settings().reconcile_interval
+            self._look_for(idle)
+
+    def _now_and_then(self, consumer: str, act: Callable[[], None]) -> None:
+        now = self._monotonic()
+        if now >= self._not_before.get(consumer, now):
+            self._not_before[consumer] = now + _AGAIN_S
+            act()
+
+    def _is_open(self, found: Preparation) -> bool:
+        """Tells whether a process has a device open, as the last look saw it; the preparation then never expires."""
+        seen = self._facts.seen
+        if seen is None:
+            return True
+        users = _users(seen)
+        if not any(_uses(handle, found.consumer, users) for handle in found.handles):
+            return False
+        if found.expires is not None:
+            self._preparations.keeper.lasts(found.consumer)
+        return True
+
+    def _expired(self, found: Preparation) -> None:
+        if self._is_used_now(found):
+            self._preparations.keeper.lasts(found.consumer)
+        elif found.state is State.PREPARED:
+            LOG.warning("%s: no virtual machine has used it in time: it is released", found.consumer)
+            self._preparations.release(found.consumer, _TRY_S)
+
+    def _look_for(self, idle: list[Preparation]) -> None:
+        """Releases the consumers that Placement did not know at the last check either."""
+        if not self._settings().check_allocations:
+            return
+        unknown = set()
+        for found in idle:
+            old = self._clock() - found.created >= _YOUNG_S
+            try:
+                if not old or self._allocations.knows(found.consumer, {each.provider for each in found.groups}):
+                    continue
+            except PlacementError as error:
+                LOG.warning("whether consumers still hold their devices cannot be told: %s", error)
+                return
+            unknown.add(found.consumer)
+            if found.consumer in self._unknown and not self._is_used_now(found):
+                LOG.warning("%s holds nothing of its devices in Placement any more: it is released", found.consumer)
+                self._preparations.release(found.consumer, _TRY_S)
+        self._unknown = frozenset(unknown)
+
+    def _is_used_now(self, found: Preparation) -> bool:
+        """Looks whether a process has a device open; what cannot be seen counts as that."""
+        try:
+            return self._preparations.keeper.preparer.is_used(found)
+        except LookFailed as error:
+            LOG.warning("%s is kept: %s", found.consumer, error)
+            return True
+
+
+def _users(seen: Seen) -> dict[str, tuple[User, ...]]:
+    found = {device.address: device.users for device in seen.devices}
+    for device in seen.devices:
+        users = dict(device.vf_users)
+        found |= {vf.address: users.get(vf.index, ()) for vf in device.vfs}
+    return found
+
+
+def _uses(handle: Handle, consumer: str, users: Mapping[str, tuple[User, ...]]) -> bool:
+    """Tells whether a process has it open; of others' parts of the same function only the consumer's own counts."""
+    found = users.get(handle.function, ())
+    return bool(found) if isinstance(handle, PciHandle) else any(user.instance == consumer for user in found)

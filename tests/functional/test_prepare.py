@@ -1,0 +1,197 @@
+# SPDX-FileCopyrightText: The devagent authors
+# SPDX-License-Identifier: Apache-2.0
+"""Preparing through the agent's API and commands, against a real Placement, on a host with all VFs on vfio-pci.
+
+A tree of files binds nothing: what the verbs do to a kernel is tested in tests/kernel.
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+import subprocess
+import sys
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from devagent.api.schemas import mistake
+from devagent.errors import AgentRefused
+
+from .cloud import Cloud
+from .conftest import Describe
+from .descriptions import small
+from .running_agent import RunningAgent, folder, running, write_configuration
+
+NIC = "0000:3c:00.0"
+VF = "SRIOV_NET_VF"
+
+Start = Callable[..., RunningAgent]
+
+
+@pytest.fixture
+def place() -> Iterator[Path]:
+    """Gives the folder that an agent has for itself."""
+    with folder() as path:
+        yield path
+
+
+@pytest.fixture
+def start(place: Path, cloud: Cloud, describe: Describe) -> Iterator[Start]:
+    """Starts agents for a host with a NIC of four VFs that are on vfio-pci, in IOMMU groups of their own."""
+    host = describe(on_vfio(small(compute_id=cloud.root)))
+    with ExitStack() as stack:
+
+        def begin(**sections: Any) -> RunningAgent:
+            configuration = write_configuration(place, cloud.name, cloud.url, **sections)
+            return stack.enter_context(running(host, configuration)).reported()
+
+        yield begin
+
+
+def on_vfio(description: dict[str, Any]) -> dict[str, Any]:
+    nic = description["pci"][0]["devices"][1]["behind"][0]
+    nic["vfs"] = {**nic["vfs"], "driver": "vfio-pci"}
+    return {**description, "drivers": ["vfio-pci"]}
+
+
+def provider(cloud: Cloud) -> str:
+    return str(cloud.tree()[f"devagent:{cloud.name}:{NIC}"]["uuid"])
+
+
+def body(cloud: Cloud, count: int = 1, **more: Any) -> dict[str, Any]:
+    return {"groups": [{"provider": provider(cloud), "resources": {VF: count}, **more}]}
+
+
+def prepare(agent: RunningAgent, consumer: str, asked: dict[str, Any]) -> dict[str, Any]:
+    return agent.api.put(f"/v1/preparations/{consumer}", asked, wait=60)
+
+
+def listed(agent: RunningAgent) -> dict[str, Any]:
+    found = agent.api.get("/v1/preparations")
+    assert mistake("preparations", found) is None
+    return {each["consumer"]: each for each in found["preparations"]}
+
+
+def test_a_consumer_gets_handles_of_what_it_holds_in_placement_and_gives_them_back(start: Start, cloud: Cloud) -> None:
+    agent = start()
+    consumer = cloud.allocate(provider(cloud), **{VF: 2})
+    found = prepare(agent, consumer, body(cloud, 2))
+    assert mistake("preparations#preparation", found) is None
+    assert found["state"] == "prepared"
+    addresses = [handle["address"] for handle in found["handles"]]
+    assert len(set(addresses)) == 2
+    assert all(address.startswith("0000:3c:") for address in addresses)
+    assert {"placement", "looking", "planning", "locks"} <= found["timings"].keys()
+    assert prepare(agent, consumer, body(cloud, 2)) == found
+    assert listed(agent) == {consumer: found}
+    assert agent.api.delete(f"/v1/preparations/{consumer}") == {}
+    assert agent.api.delete(f"/v1/preparations/{consumer}") == {}
+    assert listed(agent) == {}
+    assert cloud.tree()[f"devagent:{cloud.name}:{NIC}"]["inventories"][VF]["reserved"] == 0
+
+
+def test_two_consumers_never_get_the_same(start: Start, cloud: Cloud) -> None:
+    agent = start()
+    consumers = [cloud.allocate(provider(cloud), **{VF: 1}) for _ in range(4)]
+    handles = [prepare(agent, consumer, body(cloud))["handles"] for consumer in consumers]
+    assert len({handle["address"] for each in handles for handle in each}) == 4
+
+
+def test_what_is_not_allocated_is_invalid_and_prepared_only_where_nobody_checks(start: Start, cloud: Cloud) -> None:
+    stranger = str(uuid.uuid4())
+    agent = start()
+    with pytest.raises(AgentRefused, match="holds 0 SRIOV_NET_VF of resource provider") as refused:
+        prepare(agent, stranger, body(cloud))
+    assert (refused.value.status, refused.value.code) == (400, "devagent.preparation.invalid")
+    assert agent.api.get(f"/v1/preparations/{stranger}")["error"]["type"] == "invalid"
+    assert agent.stop() == 0
+    assert prepare(start(prepare={"check_allocations": "false"}), stranger, body(cloud))["state"] == "prepared"
+
+
+def test_another_request_for_the_same_consumer_is_refused(start: Start, cloud: Cloud) -> None:
+    agent = start()
+    consumer = cloud.allocate(provider(cloud), **{VF: 2})
+    prepare(agent, consumer, body(cloud, 1))
+    with pytest.raises(AgentRefused, match="release it first") as refused:
+        prepare(agent, consumer, body(cloud, 2))
+    assert (refused.value.status, refused.value.code) == (409, "devagent.preparation.other_request")
+
+
+def test_a_device_that_somebody_has_is_refused_with_who_that_is(start: Start, cloud: Cloud) -> None:
+    agent = start()
+    first, second = (cloud.allocate(provider(cloud), **{VF: 1}) for _ in range(2))
+    address = prepare(agent, first, body(cloud))["handles"][0]["address"]
+    with pytest.raises(AgentRefused, match=f"held by consumer {first}") as refused:
+        prepare(agent, second, body(cloud, address=address))
+    assert (refused.value.status, refused.value.code) == (503, "devagent.preparation.retry")
+    (holder,) = agent.api.get(f"/v1/preparations/{second}")["error"]["holders"]
+    assert holder["consumer"] == first
+
+
+def test_what_is_prepared_outlives_the_agent(start: Start, cloud: Cloud) -> None:
+    first = start()
+    consumer = cloud.allocate(provider(cloud), **{VF: 1})
+    found = prepare(first, consumer, body(cloud))
+    first.process.kill()
+    first.process.wait()
+    again = start()
+    assert listed(again) == {consumer: found}
+    assert prepare(again, consumer, body(cloud)) == found
+
+
+def test_a_journal_that_cannot_be_opened_stops_preparing_and_nothing_else(
+    start: Start, cloud: Cloud, place: Path
+) -> None:
+    (place / "state").mkdir()
+    with sqlite3.connect(place / "state" / "preparations.db") as other:
+        other.execute("PRAGMA user_version = 99")
+    other.close()
+    agent = start()
+    consumer = cloud.allocate(provider(cloud), **{VF: 1})
+    with pytest.raises(AgentRefused, match="start the newer devagent") as refused:
+        prepare(agent, consumer, body(cloud))
+    assert refused.value.status == 503
+    assert any("the prepare loop fails: nothing is prepared" in reason for reason in agent.status()["reasons"])
+    assert agent.status()["report"]["state"] == "current"
+
+
+def test_a_damaged_journal_gives_only_what_is_provably_free(start: Start, cloud: Cloud, place: Path) -> None:
+    (place / "state").mkdir()
+    (place / "state" / "preparations.db").write_bytes(b"SQLite format 3\0" + b"\xff" * 8192)
+    agent = start()
+    consumer = cloud.allocate(provider(cloud), **{VF: 1})
+    with pytest.raises(AgentRefused, match="the journal was damaged") as refused:
+        prepare(agent, consumer, body(cloud))
+    assert refused.value.code == "devagent.preparation.retry"
+    assert any("the journal of preparations was damaged" in reason for reason in agent.status()["reasons"])
+
+
+def command(agent: RunningAgent, *arguments: str) -> subprocess.CompletedProcess[str]:
+    own = [sys.executable, "-m", "devagent", arguments[0], "--socket", str(agent.folder / "api.sock"), *arguments[1:]]
+    return subprocess.run(own, capture_output=True, text=True, check=False)
+
+
+def test_the_commands_prepare_show_and_release(start: Start, cloud: Cloud) -> None:
+    agent = start()
+    consumer = cloud.allocate(provider(cloud), **{VF: 1})
+    made = command(agent, "prepare", consumer, provider(cloud), VF, "--expires-in", "2h")
+    assert made.returncode == 0, made.stderr
+    address = listed(agent)[consumer]["handles"][0]["address"]
+    assert address in made.stdout
+    shown = command(agent, "preparations")
+    assert (shown.returncode, consumer in shown.stdout, address in shown.stdout) == (0, True, True)
+    one = command(agent, "preparations", consumer, "-o", "json")
+    assert json.loads(one.stdout)["handles"][0]["address"] == address
+    assert command(agent, "unprepare", consumer).returncode == 0
+    assert listed(agent) == {}
+
+
+def test_a_command_that_is_refused_says_why(start: Start, cloud: Cloud) -> None:
+    refused = command(start(), "prepare", str(uuid.uuid4()), provider(cloud), f"{VF}=3")
+    assert refused.returncode == 1
+    assert "holds 0 SRIOV_NET_VF" in refused.stderr

@@ -1,0 +1,211 @@
+# SPDX-FileCopyrightText: The devagent authors
+# SPDX-License-Identifier: Apache-2.0
+"""How devices are brought back, reset and wiped."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from devagent.model.plan import Plan
+from devagent.model.preparation import Holder, Preparation, RefusalKind
+from devagent.model.user import User
+from devagent.prepare.planner import release
+from devagent.prepare.treatment import Reset, Scrub, Treatment, Way
+from devagent.prepare.view import Bitstream
+
+from .scenes import ALICE, BOB, H100, H100_NVML, T4, Machine, described_host, on_bus
+
+GPU, NIC, VF7 = "0000:19:00.0", "0000:1b:00.0", "0000:1b:01.1"
+
+
+def gpu8(treatment: Treatment | None = None) -> Machine:
+    return Machine(described_host("gpu8"), {GPU: treatment} if treatment else {})
+
+
+def steps(machine: Machine, preparation: Preparation) -> list[tuple[str, str, dict[str, Any]]]:
+    """Plans the release and does it; gives its steps."""
+    made = release(preparation, machine.view())
+    assert isinstance(made, Plan), made
+    for step in made.steps:
+        machine.do(step)
+    return [(step.verb, step.target, dict(step.arguments)) for step in made.steps]
+
+
+def test_a_whole_gpu_is_reset_before_its_driver_sees_it_again() -> None:
+    machine = gpu8()
+    done = machine.prepare(machine.planned(machine.group(GPU)))
+    assert steps(machine, done) == [("reset", GPU, {"method": None}), ("bind", GPU, {"driver": "nvidia"})]
+
+
+def test_by_policy_it_stays_on_vfio() -> None:
+    machine = gpu8(Treatment(Way.WHOLE, keep=True))
+    done = machine.prepare(machine.planned(machine.group(GPU)))
+    assert steps(machine, done) == [("reset", GPU, {"method": None})]
+    assert machine.planned(machine.group(GPU)).steps == ()
+
+
+def test_by_policy_nothing_is_reset() -> None:
+    machine = gpu8(Treatment(Way.WHOLE, reset=Reset.NEVER))
+    assert [verb for verb, *_ in steps(machine, machine.prepare(machine.planned(machine.group(GPU))))] == ["bind"]
+
+
+def test_what_cannot_be_reset_is_not() -> None:
+    device = {"id": "10de:20f1", "class": "030200", "driver": "nvidia", "reset": []}
+    machine = Machine(on_bus(device))
+    done = machine.prepare(machine.planned(machine.group("0000:3b:00.0")))
+    assert [verb for verb, *_ in steps(machine, done)] == ["bind"]
+
+
+def test_a_vf_that_was_on_vfio_all_along_is_only_reset() -> None:
+    machine = gpu8()
+    done = machine.prepare(machine.planned(machine.group(NIC)))
+    assert steps(machine, done) == [("reset", "0000:1b:00.2", {"method": None})]
+
+
+def test_a_vfs_attributes_are_neutral_before_the_host_gets_it_back() -> None:
+    machine = gpu8()
+    done = machine.prepare(machine.planned(machine.group(NIC, at=VF7, vlan="7", trust="true")))
+    unset = {"index": 7, "mac": None, "rate": None}
+    assert steps(machine, done) == [
+        ("reset", VF7, {"method": None}),
+        ("set_vf_attributes", NIC, {**unset, "vlan": 0, "trust": 0}),
+        ("bind", VF7, {"driver": "mlx5_core"}),
+    ]
+
+
+def test_what_the_step_found_counts_more_than_what_the_plan_expected() -> None:
+    machine = gpu8()
+    machine.network[NIC, 7] = {"mac": "fa:16:3e:00:00:01", "vlan": 99, "trust": 0, "rate": 0}
+    done = machine.prepare(machine.planned(machine.group(NIC, at=VF7, vlan="7")))
+    done = replace(done, found={**done.found, 0: {"driver": "iavf"}})
+    assert steps(machine, done)[1:] == [
+        ("set_vf_attributes", NIC, {"index": 7, "mac": None, "vlan": 99, "trust": None, "rate": None}),
+        ("bind", VF7, {"driver": "iavf"}),
+    ]
+
+
+def test_nothing_is_done_while_the_guest_still_runs() -> None:
+    machine = gpu8()
+    done = machine.prepare(machine.planned(machine.group(NIC)))
+    user = User(4711, "qemu-system-x86", "/dev/vfio/38", ALICE)
+    devices = tuple(
+        replace(each, vf_users=((0, (user,)),)) if each.address == NIC else each for each in machine.devices
+    )
+    refusal = release(done, replace(machine, devices=devices).view())
+    assert not isinstance(refusal, Plan)
+    assert (refusal.kind, refusal.holders) == (RefusalKind.RETRY, (Holder(ALICE, 4711, "qemu-system-x86"),))
+
+
+@pytest.mark.parametrize(("instance", "free"), [(ALICE, False), (BOB, True)])
+def test_other_users_of_a_shared_parent_do_not_matter(instance: str, *, free: bool) -> None:
+    machine = Machine(on_bus(T4), {"0000:3b:00.0": Treatment(Way.VGPU, types={"CUSTOM_VGPU": "GRID T4-1B"})})
+    done = machine.prepare(machine.planned(machine.group("0000:3b:00.0")))
+    user = User(4711, "qemu-system-x86", "/dev/vfio/40", instance)
+    devices = tuple(
+        replace(each, users=(user,)) if each.address == "0000:3b:00.0" else each for each in machine.devices
+    )
+    assert isinstance(release(done, replace(machine, devices=devices).view()), Plan) is free
+
+
+def test_the_vgpu_goes_before_its_gpu_instance_and_its_vf_is_never_reset() -> None:
+    address = "0000:3b:00.0"
+    treatment = Treatment(Way.VGPU, types={"CUSTOM_VGPU": None})
+    machine = Machine(on_bus(H100, nvml={address: H100_NVML}), {address: treatment})
+    done = machine.prepare(machine.planned(machine.group(address, mig_profile="1g.10gb")))
+    assert machine.instances == {(address, 0): "1g.10gb"}
+    assert steps(machine, done) == [
+        ("set_vgpu_type", "0000:3b:00.4", {"type": 0}),
+        ("destroy_mig", address, {"profile": "1g.10gb", "placement": 0}),
+    ]
+    assert machine.instances == {}
+
+
+def test_what_is_as_it_was_already_gets_no_step() -> None:
+    machine = Machine(on_bus(T4), {"0000:3b:00.0": Treatment(Way.VGPU, types={"CUSTOM_VGPU": "GRID T4-1B"})})
+    done = machine.prepare(machine.planned(machine.group("0000:3b:00.0")))
+    machine.mdevs.clear()
+    assert steps(machine, done) == []
+
+
+def test_what_was_unplugged_gets_no_step() -> None:
+    machine = gpu8()
+    done = machine.prepare(machine.planned(machine.group(GPU), machine.group(NIC)))
+    machine = replace(machine, devices=tuple(each for each in machine.devices if each.address != GPU))
+    assert [target for _, target, _ in steps(machine, done)] == ["0000:1b:00.2"]
+
+
+def test_what_no_rule_gives_any_more_is_brought_back_all_the_same() -> None:
+    machine = gpu8()
+    done = machine.prepare(machine.planned(machine.group(GPU)))
+    devices = tuple(
+        replace(each, decision=replace(each.decision, managed=False, mode=None)) for each in machine.devices
+    )
+    unmanaged = replace(machine, devices=devices)
+    unmanaged.drivers[GPU] = "vfio-pci"
+    assert steps(unmanaged, done)[-1] == ("bind", GPU, {"driver": "nvidia"})
+
+
+def test_what_was_never_ready_is_neither_reset_nor_wiped() -> None:
+    machine = gpu8(Treatment(Way.WHOLE, scrub=Scrub.GPU_RESET))
+    done = replace(machine.prepare(machine.planned(machine.group(GPU))), handles=())
+    assert steps(machine, done) == [("bind", GPU, {"driver": "nvidia"})]
+
+
+def test_only_what_was_done_is_taken_back() -> None:
+    machine = gpu8()
+    done = machine.prepare(machine.planned(machine.group(NIC, at=VF7, vlan="7")))
+    assert [verb for verb, *_ in steps(machine, replace(done, done=(0,), handles=()))] == ["bind"]
+
+
+def test_a_gpu_is_wiped_by_its_own_driver() -> None:
+    machine = gpu8(Treatment(Way.WHOLE, scrub=Scrub.GPU_RESET))
+    done = machine.prepare(machine.planned(machine.group(GPU)))
+    assert [verb for verb, *_ in steps(machine, done)] == ["reset", "bind", "scrub"]
+    assert machine.cleaned == [(GPU, "reset"), (GPU, "gpu-reset")]
+
+
+def test_an_nvme_vf_that_stays_on_vfio_goes_to_nvme_to_be_wiped() -> None:
+    address = "0000:83:00.0"
+    treatment = Treatment(Way.VF, keep=True, scrub=Scrub.NVME_SANITIZE)
+    machine = Machine(described_host("zoo"), {address: treatment})
+    done = machine.prepare(machine.planned(machine.group(address)))
+    vf = done.handles[0].function
+    assert steps(machine, done) == [
+        ("reset", vf, {"method": None}),
+        ("bind", vf, {"driver": "nvme"}),
+        ("scrub", vf, {"how": "nvme-sanitize"}),
+        ("bind", vf, {"driver": "vfio-pci"}),
+    ]
+
+
+def test_an_fpga_gets_the_blank_image_once_its_driver_is_back() -> None:
+    address = "0000:18:00.0"
+    treatment = Treatment(Way.WHOLE, scrub=Scrub.FPGA_BLANK, blank="sha256:00")
+    images = {"blank": Bitstream("sha256:00", "f3c9941350814aadbced07eb84a6d0bb")}
+    machine = Machine(described_host("fpga"), {address: treatment}, images)
+    done = machine.prepare(machine.planned(machine.group(address)))
+    assert steps(machine, done)[1:] == [
+        ("bind", address, {"driver": "dfl-pci"}),
+        (
+            "program_fpga",
+            address,
+            {
+                "region": "region1",
+                "port": None,
+                "digest": "sha256:00",
+                "interface": "f3c9941350814aadbced07eb84a6d0bb",
+            },
+        ),
+    ]
+
+
+def test_a_release_only_goes_forward() -> None:
+    machine = gpu8()
+    done = machine.prepare(machine.planned(machine.group(GPU), machine.group(NIC, at=VF7, vlan="7")))
+    made = release(done, machine.view())
+    assert isinstance(made, Plan)
+    assert all(step.undo is None for step in made.steps)
+    assert (made.handles, made.locks) == ((), done.plan.locks)

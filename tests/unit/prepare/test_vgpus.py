@@ -1,0 +1,282 @@
+# SPDX-FileCopyrightText: The devagent authors
+# SPDX-License-Identifier: Apache-2.0
+"""vGPUs by NVIDIA's own framework, mediated devices, and MIG below them."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from devagent.model.gpu import MigFacts
+from devagent.model.handle import MdevHandle, PciHandle
+from devagent.model.plan import Step
+from devagent.model.preparation import Holder, Holdings, RefusalKind
+from devagent.prepare.treatment import Treatment, Way
+
+from .scenes import A40, ALICE, BOB, H100, H100_NVML, L40S, T4, Machine, held, on_bus, provider
+
+GPU = "0000:3b:00.0"
+VFS = [f"0000:3b:00.{function}" for function in (4, 5, 6, 7)]
+EIGHT, SIXTEEN = "NVIDIA L40S-8Q", "NVIDIA L40S-16Q"
+
+
+def machine(device: Any, way: Way = Way.VGPU, types: dict[str, str | None] | None = None, **more: Any) -> Machine:
+    return Machine(on_bus(device, **more), {GPU: Treatment(way, types=types or {"CUSTOM_VGPU": None})})
+
+
+def h100() -> Machine:
+    return machine(H100, nvml={GPU: H100_NVML})
+
+
+def mig(of: Machine, **values: Any) -> Machine:
+    """Gives the same machine with other MIG facts."""
+    (gpu,) = (each for each in of.devices if each.address == GPU)
+    facts = gpu.claim.gpu
+    assert facts is not None
+    assert facts.mig is not None
+    changed = replace(gpu, claim=replace(gpu.claim, gpu=replace(facts, mig=replace(facts.mig, **values))))
+    return replace(of, devices=tuple(changed if each is gpu else each for each in of.devices))
+
+
+# --- NVIDIA's vendor-specific VFIO ---
+
+
+def test_a_vgpu_is_a_type_on_a_free_vf_that_stays_with_its_driver() -> None:
+    l40s = machine(L40S)
+    made = l40s.planned(l40s.group(GPU, vgpu_type=EIGHT))
+    assert made.steps == (Step("set_vgpu_type", VFS[0], {"type": 1155}, {"type": 0}),)
+    assert made.handles == (PciHandle(provider(GPU, l40s.devices), "CUSTOM_VGPU", VFS[0]),)
+
+
+def test_the_class_can_stand_for_the_type() -> None:
+    l40s = machine(L40S, types={"CUSTOM_VGPU_16Q": SIXTEEN})
+    assert l40s.planned(l40s.group(GPU)).steps[0].arguments == {"type": 1156}
+    refusal = l40s.refused(l40s.group(GPU, vgpu_type=EIGHT))
+    assert (refusal.kind, refusal.reason) == (
+        RefusalKind.INVALID,
+        f"CUSTOM_VGPU_16Q is '{SIXTEEN}': it cannot be '{EIGHT}'",
+    )
+
+
+def test_classes_of_different_types_can_be_asked_for_at_once() -> None:
+    l40s = machine(L40S, types={"CUSTOM_A": EIGHT, "CUSTOM_B": SIXTEEN})
+    both = replace(l40s.group(GPU), resources={"CUSTOM_B": 1, "CUSTOM_A": 2})
+    made = l40s.planned(both)
+    assert [(step.target, step.arguments["type"]) for step in made.steps] == [
+        (VFS[0], 1155),
+        (VFS[1], 1155),
+        (VFS[2], 1156),
+    ]
+
+
+def test_without_a_type_the_possible_ones_are_said() -> None:
+    l40s = machine(L40S)
+    refusal = l40s.refused(l40s.group(GPU))
+    assert refusal.kind is RefusalKind.INVALID
+    assert refusal.reason == f"which type of {GPU} is not said: it has {SIXTEEN}, {EIGHT}"
+
+
+def test_an_unknown_type_may_be_another_gpus() -> None:
+    l40s = machine(L40S)
+    refusal = l40s.refused(l40s.group(GPU, vgpu_type="NVIDIA L4-1Q"))
+    assert refusal.kind is RefusalKind.PERMANENT
+    assert refusal.reason == f"{GPU} has no type 'NVIDIA L4-1Q': it has {SIXTEEN}, {EIGHT}"
+
+
+def test_a_vf_that_carries_somebodys_vgpu_is_busy() -> None:
+    l40s = machine(L40S)
+    l40s.vgpus[VFS[0]] = 1155
+    assert l40s.planned(l40s.group(GPU, vgpu_type=EIGHT)).steps[0].target == VFS[1]
+    refusal = l40s.refused(l40s.group(GPU, at=VFS[0], vgpu_type=EIGHT))
+    assert refusal.kind is RefusalKind.RETRY
+    assert refusal.reason == f"{VFS[0]} carries a vGPU of type 1155 that no consumer holds"
+
+
+def test_a_type_that_no_vf_can_make_now_is_busy_with_those_who_have_the_others() -> None:
+    full = {
+        **L40S["vfs"],
+        "attributes": {"nvidia/current_vgpu_type": "0", "nvidia/creatable_vgpu_types": "ID : Name\n"},
+    }
+    l40s = machine({**L40S, "vfs": full}, nvml={GPU: with_types()})
+    refusal = l40s.refused(l40s.group(GPU, vgpu_type=EIGHT), holdings=held(VFS[3]))
+    assert (refusal.kind, refusal.holders) == (RefusalKind.RETRY, (Holder(BOB),))
+
+
+def with_types() -> dict[str, Any]:
+    types = [{"name": EIGHT, "id": "1155", "memory_mib": 8192, "total": 6}]
+    return {"name": "NVIDIA L40S", "facts": {"vgpu": {"types": types}}}
+
+
+def test_groups_of_one_request_count_together() -> None:
+    l40s = machine(L40S)
+    three = l40s.group(GPU, 3, vgpu_type=EIGHT)
+    refusal = l40s.refused(three, l40s.group(GPU, 2, vgpu_type=EIGHT))
+    assert refusal.kind is RefusalKind.RETRY
+    assert refusal.reason == f"{GPU} has room for 1 more {EIGHT}, 2 asked for"
+
+
+def test_what_is_promised_to_others_but_not_made_yet_counts() -> None:
+    l40s = machine(L40S)
+    refusal = l40s.refused(l40s.group(GPU, 4, vgpu_type=EIGHT), holdings=held(VFS[3]))
+    assert (refusal.kind, refusal.holders) == (RefusalKind.RETRY, (Holder(BOB),))
+
+
+def test_more_than_the_gpu_ever_carries_is_permanent() -> None:
+    l40s = machine(L40S, nvml={GPU: with_types()})
+    refusal = l40s.refused(l40s.group(GPU, 7, vgpu_type=EIGHT))
+    assert (refusal.kind, refusal.reason) == (
+        RefusalKind.PERMANENT,
+        f"{GPU} never has more than 6 {EIGHT}, 7 asked for",
+    )
+
+
+def test_before_the_vfs_are_made_there_is_nothing_to_give() -> None:
+    bare = machine({**L40S, "vfs": {"total": 32}})
+    refusal = bare.refused(bare.group(GPU, vgpu_type=EIGHT))
+    assert refusal.kind is RefusalKind.PERMANENT
+
+
+# --- MIG ---
+
+
+def test_a_mig_profile_makes_the_instance_and_then_the_vgpu_for_computing() -> None:
+    gpu = h100()
+    made = gpu.planned(gpu.group(GPU, mig_profile="1g.10gb"))
+    assert [(step.verb, step.target, dict(step.arguments)) for step in made.steps] == [
+        ("create_mig", GPU, {"profile": "1g.10gb", "placement": None}),
+        ("set_vgpu_type", VFS[0], {"type": 1130}),
+    ]
+
+
+def test_every_vgpu_gets_an_instance_of_its_own() -> None:
+    gpu = h100()
+    made = gpu.planned(gpu.group(GPU, 2, mig_profile="1g.10gb"))
+    assert [step.verb for step in made.steps] == ["create_mig", "create_mig", "set_vgpu_type", "set_vgpu_type"]
+
+
+def test_instances_of_several_groups_count_together() -> None:
+    gpu = h100()
+    two = gpu.group(GPU, 2, mig_profile="1g.10gb")
+    assert gpu.refused(two, two).reason == f"{GPU} has room for 1 more MIG 1g.10gb, 2 asked for"
+
+
+def test_the_series_can_be_asked_for() -> None:
+    gpu = h100()
+    made = gpu.planned(gpu.group(GPU, mig_profile="1g.10gb", vgpu_type="NVIDIA H100-1-10Q"))
+    assert made.steps[1].arguments == {"type": 1131}
+
+
+def test_a_profile_with_media_engines_has_types_of_its_own() -> None:
+    gpu = h100()
+    assert gpu.planned(gpu.group(GPU, mig_profile="1g.10gb+me")).steps[1].arguments == {"type": 1132}
+
+
+@pytest.mark.parametrize(
+    ("count", "profile", "kind", "reason"),
+    [
+        (4, "1g.10gb", RefusalKind.RETRY, f"{GPU} has room for 3 more MIG 1g.10gb, 4 asked for"),
+        (8, "1g.10gb", RefusalKind.PERMANENT, f"{GPU} never has more than 7 MIG 1g.10gb, 8 asked for"),
+        (1, "7g.80gb", RefusalKind.RETRY, f"{GPU} has room for 0 more MIG 7g.80gb, 1 asked for"),
+        (
+            1,
+            "2g.20gb",
+            RefusalKind.PERMANENT,
+            f"mig_profile: {GPU} has no '2g.20gb': it has 1g.10gb, 1g.10gb+me, 7g.80gb",
+        ),
+    ],
+)
+def test_what_does_not_fit_is_refused(count: int, profile: str, kind: RefusalKind, reason: str) -> None:
+    gpu = h100()
+    refusal = gpu.refused(gpu.group(GPU, count, mig_profile=profile))
+    assert (refusal.kind, refusal.reason) == (kind, reason)
+
+
+def test_a_type_of_another_profile_is_refused() -> None:
+    gpu = h100()
+    refusal = gpu.refused(gpu.group(GPU, mig_profile="1g.10gb", vgpu_type="NVIDIA H100-7-80C"))
+    assert refusal.reason == f"{GPU} has no type 'NVIDIA H100-7-80C': it has NVIDIA H100-1-10C, NVIDIA H100-1-10Q"
+
+
+@pytest.mark.parametrize("facts", [MigFacts(False, False), MigFacts(False, True), MigFacts(True, False)])
+def test_mig_is_never_turned_on_for_a_consumer(facts: MigFacts) -> None:
+    gpu = mig(h100(), enabled=facts.enabled, pending=facts.pending)
+    refusal = gpu.refused(gpu.group(GPU, mig_profile="1g.10gb"))
+    assert refusal.kind is RefusalKind.PERMANENT
+    assert refusal.reason.startswith(f"{GPU} has MIG off")
+
+
+# --- mediated devices ---
+
+
+def test_a_mediated_device_is_made_with_a_uuid_of_the_consumers_own() -> None:
+    t4 = machine(T4)
+    made, again = (t4.planned(t4.group(GPU, vgpu_type="GRID T4-1B")) for _ in range(2))
+    (handle,) = made.handles
+    assert isinstance(handle, MdevHandle)
+    assert (handle.parent, handle.mdev_type) == (GPU, "nvidia-222")
+    arguments = {"type": "nvidia-222", "uuid": handle.uuid}
+    assert made.steps == (Step("create_mdev", GPU, arguments, arguments),)
+    assert again == made
+    assert t4.planned(t4.group(GPU, vgpu_type="nvidia-222"), consumer=BOB).handles != made.handles
+
+
+def test_a_parent_without_vfs_makes_several() -> None:
+    t4 = machine(T4)
+    made = t4.planned(t4.group(GPU, 2, vgpu_type="GRID T4-1B"), t4.group(GPU, vgpu_type="GRID T4-1B"))
+    assert len({handle.key for handle in made.handles}) == 3
+    assert {handle.function for handle in made.handles} == {GPU}
+    refusal = t4.refused(t4.group(GPU, 4, vgpu_type="GRID T4-1B"))
+    assert (refusal.kind, refusal.reason) == (
+        RefusalKind.RETRY,
+        f"{GPU} has room for 3 more GRID T4-1B, 4 asked for",
+    )
+
+
+def test_what_others_will_make_of_the_parent_counts_until_it_is_seen() -> None:
+    t4 = machine(T4)
+    uid = "4b20d080-1b54-4048-85b3-a6a62d165c01"
+    holdings = Holdings(consumers={uid: BOB}, parents={uid: GPU})
+    refusal = t4.refused(t4.group(GPU, 3, vgpu_type="GRID T4-1B"), holdings=holdings)
+    assert (refusal.kind, refusal.holders) == (RefusalKind.RETRY, (Holder(BOB),))
+    assert t4.planned(t4.group(GPU, 2, vgpu_type="GRID T4-1B"), holdings=holdings).handles
+    t4.mdevs[uid] = (GPU, "nvidia-222")
+    assert t4.planned(t4.group(GPU, 3, vgpu_type="GRID T4-1B"), holdings=holdings).handles
+
+
+def test_a_uuid_that_is_left_over_is_not_used_again() -> None:
+    t4 = machine(T4)
+    (first,) = t4.planned(t4.group(GPU, vgpu_type="GRID T4-1B")).handles
+    t4.mdevs[first.key] = (GPU, "nvidia-222")
+    (second,) = t4.planned(t4.group(GPU, vgpu_type="GRID T4-1B")).handles
+    assert second.key != first.key
+
+
+def test_vfs_that_are_parents_make_one_each() -> None:
+    a40 = machine(A40)
+    made = a40.planned(a40.group(GPU, 2, vgpu_type="NVIDIA A40-8Q"))
+    assert [step.target for step in made.steps] == VFS[:2]
+    taken = Holdings(consumers={"u": BOB}, parents={"u": VFS[0]})
+    assert a40.planned(a40.group(GPU, vgpu_type="NVIDIA A40-8Q"), holdings=taken).steps[0].target == VFS[1]
+
+
+def test_a_whole_parent_of_somebodys_mediated_device_is_not_given() -> None:
+    t4 = Machine(on_bus(T4))
+    taken = Holdings(consumers={"u": BOB}, parents={"u": GPU})
+    refusal = t4.refused(t4.group(GPU), holdings=taken)
+    assert (refusal.kind, refusal.holders) == (RefusalKind.RETRY, (Holder(BOB),))
+
+
+def test_other_devices_than_gpus_make_mediated_devices_by_their_own_name() -> None:
+    idxd = {
+        "id": "8086:0b25",
+        "class": "088000",
+        "driver": "idxd",
+        "mdev": {"types": {"idxd-1dwq-v1": {"name": "idxd-1dwq-v1", "available_instances": 3}}},
+    }
+    dsa = machine(idxd, Way.MDEV, {"CUSTOM_DSA": "idxd-1dwq-v1"})
+    (handle,) = dsa.planned(dsa.group(GPU)).handles
+    assert isinstance(handle, MdevHandle)
+    assert handle.mdev_type == "idxd-1dwq-v1"
+    assert dsa.planned(dsa.group(GPU, mdev_type="idxd-1dwq-v1"), consumer=ALICE).handles == (handle,)

@@ -1,0 +1,150 @@
+# SPDX-FileCopyrightText: The devagent authors
+# SPDX-License-Identifier: Apache-2.0
+"""A driver is changed by the override, unbind and bind, once each; what has users or VFs is left alone."""
+
+from __future__ import annotations
+
+import errno
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from devagent.model.preparation import Holder, RefusalKind
+from devagent.privileged.binding import bind
+from devagent.privileged.refused import VerbRefused
+
+from ..worlds import Link, World, write
+
+VF = "0000:3b:00.1"
+FOLDER = f"sys/bus/pci/devices/{VF}"
+DRIVERS = "sys/bus/pci/drivers"
+
+
+def host(top: Path, driver: str | None = None, **more: Any) -> Path:
+    """Writes a host with one function, and the drivers vfio-pci and iavf."""
+    world: dict[str, Any] = {
+        f"{FOLDER}/driver_override": "",
+        f"{FOLDER}/iommu_group": Link("../groups/12"),
+        "proc/": "",
+    }
+    for name in ("vfio-pci", "iavf"):
+        world |= {f"{DRIVERS}/{name}/bind": "", f"{DRIVERS}/{name}/unbind": ""}
+    if driver:
+        world[f"{FOLDER}/driver"] = Link(f"../../drivers/{driver}")
+    return write(top / "host", {**world, **more})
+
+
+class Kernel:
+    """Does on a write what the kernel does, and notes what was written; `refuses` has the errno for a file's name."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, **refuses: int) -> None:
+        self.written: list[tuple[str, str]] = []
+        self.refuses, self.lies = refuses, False
+        monkeypatch.setattr(os, "write", self._write)
+
+    def _write(self, fd: int, data: bytes) -> int:
+        path = Path(f"/proc/self/fd/{fd}").readlink()
+        self.written.append((path.name, data.decode()))
+        if path.name in self.refuses:
+            raise OSError(self.refuses[path.name], os.strerror(self.refuses[path.name]))
+        link = next(parent for parent in path.parents if parent.name == "host") / FOLDER / "driver"
+        if path.name == "unbind":
+            link.unlink()
+        elif path.name == "bind" and not self.lies:
+            link.symlink_to(f"../../drivers/{path.parent.name}")
+        return len(data)
+
+
+def refused(top: Path, driver: str | None) -> VerbRefused:
+    with pytest.raises(VerbRefused) as caught:
+        bind(top, VF, driver)
+    return caught.value
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "written"),
+    [
+        (None, "vfio-pci", [("driver_override", "vfio-pci\n"), ("bind", VF)]),
+        ("iavf", "vfio-pci", [("driver_override", "vfio-pci\n"), ("unbind", VF), ("bind", VF)]),
+        (
+            "vfio-pci",
+            "iavf",
+            [("driver_override", "iavf\n"), ("unbind", VF), ("bind", VF), ("driver_override", "\n")],
+        ),
+        ("vfio-pci", None, [("unbind", VF), ("driver_override", "\n")]),
+        ("vfio-pci", "vfio-pci", []),
+        ("iavf", "iavf", [("driver_override", "\n")]),
+    ],
+)
+def test_the_override_stays_only_while_a_vfio_driver_has_it(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    before: str | None,
+    after: str | None,
+    written: list[tuple[str, str]],
+) -> None:
+    kernel = Kernel(monkeypatch)
+    assert bind(host(tmp_path, before), VF, after) == {"before": before, "after": after}
+    assert kernel.written == written
+
+
+@pytest.mark.parametrize(
+    ("number", "kind", "says"),
+    [
+        (errno.ENODEV, "permanent", "is not for this device"),
+        (errno.EBUSY, "retry", "cannot have it now"),
+        (errno.EINVAL, "permanent", "denylist"),
+        (errno.EAGAIN, "retry", "waits for something else"),
+        (errno.EIO, "retry", "the kernel answered: input/output error"),
+    ],
+)
+def test_the_drivers_answer_is_explained_and_not_asked_for_twice(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int, kind: str, says: str
+) -> None:
+    kernel = Kernel(monkeypatch, bind=number)
+    error = refused(host(tmp_path), "vfio-pci")
+    assert (error.kind, says in str(error)) == (kind, True)
+    assert [name for name, _ in kernel.written].count("bind") == 1
+
+
+def test_a_function_without_iommu_group_is_told_apart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    Kernel(monkeypatch, bind=errno.EINVAL)
+    top = host(tmp_path)
+    (top / FOLDER / "iommu_group").unlink()
+    assert "it is in no IOMMU group" in str(refused(top, "vfio-pci"))
+
+
+def test_a_bind_that_binds_nothing_has_failed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    Kernel(monkeypatch).lies = True
+    why = f"{VF} is bound to no driver, though it was to be vfio-pci"
+    assert str(refused(host(tmp_path), "vfio-pci")) == why
+
+
+def test_nothing_is_touched_for_a_driver_that_is_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    kernel = Kernel(monkeypatch)
+    error = refused(host(tmp_path, "iavf"), "mlx5_vfio_pci")
+    assert "load its module (modprobe mlx5_vfio_pci)" in str(error)
+    assert error.kind is RefusalKind.PERMANENT
+    assert kernel.written == []
+
+
+def test_nothing_is_touched_while_a_process_has_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    kernel = Kernel(monkeypatch)
+    held: World = {"proc/4711/fd/38": Link("/dev/vfio/12 (deleted)"), "proc/4711/comm": "qemu-system-x86\n"}
+    error = refused(host(tmp_path, "vfio-pci", **held), None)
+    assert (error.kind, error.holders) == (RefusalKind.RETRY, (Holder(pid=4711, command="qemu-system-x86"),))
+    assert str(error) == f"{VF} is in use: process 4711 has /dev/vfio/12 open"
+    assert kernel.written == []
+
+
+def test_nothing_is_touched_that_has_vfs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    kernel = Kernel(monkeypatch)
+    error = refused(host(tmp_path, "iavf", **{f"{FOLDER}/virtfn0": Link("../x")}), "vfio-pci")
+    assert "has 1 VFs, which would go with its driver iavf" in str(error)
+    assert kernel.written == []
+
+
+def test_a_device_that_is_gone(tmp_path: Path) -> None:
+    assert refused(write(tmp_path / "h", {"sys/bus/pci/devices/": ""}), None).gone

@@ -1,0 +1,501 @@
+# SPDX-FileCopyrightText: The devagent authors
+# SPDX-License-Identifier: Apache-2.0
+"""Whoever asks, and whatever comes in between: who gets which VF, and what is left of it on the machine."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from devagent.api.schemas import mistake
+from devagent.discovery import Discovery
+from devagent.errors import LookFailed, NoSuchPreparation, NotPrepared, PlacementUnreachable, PreparedOtherwise
+from devagent.inventory.build import Nest
+from devagent.inventory.default_policy import DEFAULT
+from devagent.model.plan import Arguments, Group, Plan, Step
+from devagent.model.policy import Policy
+from devagent.model.preparation import Preparation, Refusal, RefusalKind, State
+from devagent.model.snapshot import HostFacts
+from devagent.model.user import User
+from devagent.prepare.executor import Executor
+from devagent.prepare.journal import Journal
+from devagent.prepare.machine import StepFailed
+from devagent.service.facts import Facts, Reported, Seen
+from devagent.service.journal_keeper import FILE, JournalKeeper
+from devagent.service.noting import NotingMachine
+from devagent.service.preparations import Preparations
+from devagent.service.preparer import Preparer
+from devagent.service.sight import Sight
+from devagent.service.upkeep import Upkeep
+from devagent.view import Look
+
+from ..prepare.scenes import ALICE, BOB, ROOT, Machine, on_bus, provider
+
+PATIENCE_S = 30.0
+NIC = "0000:3b:00.0"
+VF = "SRIOV_NET_VF"
+HOST = HostFacts(hostname="h", boot_id="boot")
+
+
+class Host:
+    """A machine in memory, seen and changed as the agent does; `seen` and `doing` are called in between."""
+
+    def __init__(self, vfs: int) -> None:
+        own = {"total": 8, "count": vfs, "device": "101e", "driver": "mlx5_core"}
+        nic = {"id": "15b3:101d", "class": "020000", "driver": "mlx5_core", "vfs": own}
+        self.machine = Machine(on_bus(nic))
+        self.users: dict[str, User] = {}
+        self.seen: Callable[[], None] = lambda: None
+        self.doing: Callable[[Step], None] = lambda _: None
+        self.looks: list[frozenset[str] | None] = []
+        self.blind = False
+
+    def look(self, policy: Policy, only: Iterable[str] | None, *, timeout: float, every: bool) -> Discovery:
+        assert every
+        self.looks.append(None if only is None else frozenset(only))
+        if self.blind:
+            raise LookFailed("the look process hangs")
+        found = Discovery(HOST, tuple(self.view().found.devices), ())
+        self.seen()
+        return found
+
+    def view(self) -> Look:
+        devices = [
+            replace(
+                device,
+                vf_users=tuple((vf.index, (self.users[vf.address],)) for vf in device.vfs if vf.address in self.users),
+            )
+            for device in self.machine.view().cards.values()
+        ]
+        return Look(Discovery(HOST, tuple(devices), ()), "h", Nest.NUMA)
+
+    def before(self, step: Step, seconds: float) -> Arguments:
+        return {"driver": self.machine.drivers[step.target]}
+
+    def do(self, step: Step, seconds: float) -> None:
+        self.doing(step)
+        if step.verb != "bind" or self.machine.drivers[step.target] != step.arguments["driver"]:
+            self.machine.do(step)
+
+    def check(self, step: Step, seconds: float) -> bool:
+        return self.machine.drivers[step.target] == step.arguments["driver"]
+
+    @property
+    def bound(self) -> set[str]:
+        """The functions that are on vfio-pci."""
+        return {address for address, driver in self.machine.drivers.items() if driver == "vfio-pci"}
+
+
+class Placement:
+    """Knows who holds something."""
+
+    def __init__(self) -> None:
+        self.unknown: set[str] = set()
+        self.error: PlacementUnreachable | None = None
+
+    def lacking(self, consumer: str, groups: Iterable[Group]) -> Refusal | None:
+        return Refusal(RefusalKind.INVALID, f"{consumer} holds nothing") if consumer in self.unknown else None
+
+    def knows(self, consumer: str, providers: Iterable[str]) -> bool:
+        if self.error is not None:
+            raise self.error
+        return consumer not in self.unknown
+
+
+class Agent:
+    """The preparations of one host, from one start to the next."""
+
+    def __init__(self, state_path: Path, host: Host) -> None:
+        self.settings: Any = SimpleNamespace(
+            policy=DEFAULT, look_timeout=60.0, scan_interval=3600.0, reconcile_interval=600.0, prepare_deadline=60.0,
+            prepare_workers=8, prepare_expires_in=0, check_allocations=True, tombstone=0.0,
+        )  # fmt: skip
+        self.state_path, self.host, self.placement = state_path, host, Placement()
+        self.now = time.time()
+        self.begin()
+
+    def begin(self, boot_id: str = "boot") -> None:
+        self.facts = Facts(reported=Reported(root=ROOT))
+        self.see()
+        machine = NotingMachine(self.host)
+        held: Any = self.placement
+
+        def preparer(executor: Executor) -> Preparer:
+            sight = Sight(self.host, self.facts, lambda: self.settings)
+            return Preparer(executor, machine, sight, held, self.facts, lambda: self.settings)
+
+        keeper = JournalKeeper(self.state_path, boot_id, machine, preparer)
+        self.facts.prepared = keeper.held
+        self.own = Preparations(keeper, lambda: self.settings)
+        self.own.start()
+        self.upkeep = Upkeep(
+            self.own, held, self.facts, lambda: self.settings, monotonic=lambda: self.now, clock=lambda: self.now
+        )
+
+    def see(self) -> None:
+        """Has the agent's own loop look."""
+        self.facts.seen = Seen(self.host.view(), time.time(), 0.0, full=True)
+
+    def restart(self, boot_id: str = "boot") -> None:
+        assert self.own.close(PATIENCE_S)
+        self.begin(boot_id)
+
+    def put(
+        self, consumer: str, count: int = 1, *, wait: float = PATIENCE_S, **more: Any
+    ) -> tuple[dict[str, Any], int]:
+        group = {"provider": provider(NIC, self.host.machine.devices), "resources": {VF: count}}
+        found, status = self.own.put(consumer, {"groups": [group], **more}, wait)
+        assert mistake("preparations#preparation", found) is None
+        return found, status
+
+    def prepared(self, consumer: str, count: int = 1, **more: Any) -> set[str]:
+        found, status = self.put(consumer, count, **more)
+        assert (status, found["state"]) == (200, "prepared")
+        return {handle["address"] for handle in found["handles"]}
+
+    def keep_up(self) -> None:
+        """Takes a turn of the upkeep, and waits for what it has begun."""
+        self.upkeep.turn()
+        self.until(lambda: not any(map(self.own.is_at_work, (ALICE, BOB))))
+
+    def states(self) -> dict[str, str]:
+        found = self.own.list()
+        assert mistake("preparations", found) is None
+        return {each["consumer"]: each["state"] for each in found["preparations"]}
+
+    @staticmethod
+    def until(condition: Callable[[], object]) -> None:
+        end = time.monotonic() + PATIENCE_S
+        while not condition():
+            assert time.monotonic() < end
+            time.sleep(0.005)
+
+
+@pytest.fixture
+def agent(tmp_path: Path) -> Iterator[Agent]:
+    yield from started(tmp_path, vfs=4)
+
+
+@pytest.fixture
+def small(tmp_path: Path) -> Iterator[Agent]:
+    """An agent with one VF to give."""
+    yield from started(tmp_path, vfs=1)
+
+
+def started(tmp_path: Path, vfs: int) -> Iterator[Agent]:
+    made = Agent(tmp_path, Host(vfs))
+    yield made
+    made.host.doing, made.host.seen = lambda _: None, lambda: None
+    assert made.own.close(PATIENCE_S)
+
+
+@pytest.fixture
+def clients() -> Iterator[ThreadPoolExecutor]:
+    with ThreadPoolExecutor(8) as pool:
+        yield pool
+
+
+def test_a_consumer_has_its_vfs_on_vfio_pci_until_it_gives_them_back(agent: Agent) -> None:
+    before = agent.host.machine.state()
+    addresses = agent.prepared(ALICE, 2)
+    assert agent.host.bound == addresses
+    assert agent.own.get(ALICE)["timings"].keys() >= {"placement", "looking", "planning", "doing", "journal"}
+    assert agent.own.delete(ALICE, PATIENCE_S) == (None, 204)
+    assert agent.host.machine.state() == before
+    with pytest.raises(NoSuchPreparation):
+        agent.own.get(ALICE)
+    assert agent.own.delete(ALICE, PATIENCE_S) == (None, 204)
+
+
+def test_the_same_request_again_gives_the_same_and_does_nothing(agent: Agent) -> None:
+    first = agent.put(ALICE)
+    agent.host.doing = lambda step: pytest.fail(f"{step} was done")
+    looks = len(agent.host.looks)
+    assert agent.put(ALICE) == first
+    assert len(agent.host.looks) == looks
+    with pytest.raises(PreparedOtherwise):
+        agent.put(ALICE, 2)
+
+
+def test_who_has_no_patience_is_told_that_it_goes_on_and_others_join(agent: Agent, clients: ThreadPoolExecutor) -> None:
+    go_on, done = threading.Event(), list[Step]()
+
+    def hold(step: Step) -> None:
+        done.append(step)
+        go_on.wait(PATIENCE_S)
+
+    agent.host.doing = hold
+    found, status = agent.put(ALICE, wait=0)
+    assert (status, found["state"], found["handles"]) == (202, "preparing", [])
+    with pytest.raises(PreparedOtherwise):
+        agent.put(ALICE, 3, wait=0)
+    others = [clients.submit(agent.put, ALICE) for _ in range(4)]
+    agent.until(lambda: done)
+    assert agent.states() == {ALICE: "preparing"}
+    go_on.set()
+    assert {(other.result()[1], str(other.result()[0]["handles"])) for other in others} == {
+        (200, str(agent.own.get(ALICE)["handles"]))
+    }
+    assert len(done) == 1
+
+
+def test_what_was_given_back_after_it_was_seen_is_planned_anew(small: Agent) -> None:
+    """The VF was on vfio-pci when it was looked at, and is with its own driver when it is free."""
+    (address,) = small.prepared(ALICE)
+
+    def give_back() -> None:
+        small.host.seen = lambda: None
+        step = Step("bind", address, {"driver": "mlx5_core"})
+        assert small.own.keeper.executor.release(ALICE, lambda _: Plan(ALICE, (step,)), PATIENCE_S) is None
+
+    small.host.seen = give_back
+    assert small.prepared(BOB) == {address}
+    assert small.host.bound == {address}
+    assert [step["verb"] for step in small.own.get(BOB)["steps"]] == ["bind"]
+
+
+def test_who_waits_for_a_device_gets_it_when_it_is_given_back(small: Agent, clients: ThreadPoolExecutor) -> None:
+    addresses = small.prepared(ALICE)
+    waiting = clients.submit(small.prepared, BOB)
+    small.until(lambda: small.own.is_at_work(BOB))
+    small.own.delete(ALICE, PATIENCE_S)
+    assert waiting.result() == addresses
+    assert small.host.bound == addresses
+
+
+def test_two_never_get_the_same_however_many_ask_at_once(agent: Agent, clients: ThreadPoolExecutor) -> None:
+    consumers = [f"{number:08x}-27d4-4a3c-9a3e-0c1d2e3f4a5b" for number in range(4)]
+    found = list(clients.map(agent.prepared, consumers))
+    assert len(set().union(*found)) == 4
+    assert agent.host.bound == set().union(*found)
+
+
+def test_a_release_during_the_preparation_ends_it_and_leaves_nothing(agent: Agent, clients: ThreadPoolExecutor) -> None:
+    before = agent.host.machine.state()
+    reached, go_on = threading.Event(), threading.Event()
+
+    def hold(step: Step) -> None:
+        reached.set()
+        go_on.wait(PATIENCE_S)
+
+    agent.host.doing = hold
+    asked = clients.submit(agent.put, ALICE, 2)
+    assert reached.wait(PATIENCE_S)
+    released = clients.submit(agent.own.delete, ALICE, PATIENCE_S)
+    agent.until(lambda: agent.own._jobs[ALICE].cancelled.is_set())
+    go_on.set()
+    assert released.result() == (None, 204)
+    with pytest.raises(NotPrepared, match="released while it was being prepared"):
+        asked.result()
+    assert agent.host.machine.state() == before
+    assert agent.states() == {}
+
+
+def test_a_release_ends_the_waiting_for_a_busy_device_for_good(small: Agent, clients: ThreadPoolExecutor) -> None:
+    small.prepared(ALICE)
+    waiting = clients.submit(small.put, BOB)
+    small.until(lambda: small.own.is_at_work(BOB))
+    assert small.own.delete(BOB, PATIENCE_S) == (None, 204)
+    small.own.delete(ALICE, PATIENCE_S)
+    with pytest.raises(NotPrepared):
+        waiting.result()
+    assert small.states() == {}
+    assert small.host.bound == set()
+
+
+def test_a_release_waits_for_who_has_the_device_open_and_says_who(agent: Agent) -> None:
+    (address,) = agent.prepared(ALICE)
+    agent.host.users[address] = User(4711, "qemu-system-x86", "/dev/vfio/12")
+    assert agent.own.delete(ALICE, 0)[1] == 202
+    agent.until(lambda: agent.own.get(ALICE)["error"])
+    (holder,) = agent.own.get(ALICE)["error"]["holders"]
+    assert (holder["pid"], holder["command"]) == (4711, "qemu-system-x86")
+    assert agent.own.get(ALICE)["handles"]
+    agent.host.users.clear()
+    assert agent.own.delete(ALICE, PATIENCE_S) == (None, 204)
+    assert agent.host.bound == set()
+
+
+def test_what_fails_is_undone_and_told_to_who_asks_later(agent: Agent) -> None:
+    before = agent.host.machine.state()
+
+    def fail(step: Step) -> None:
+        if step.arguments["driver"] == "vfio-pci":
+            raise StepFailed(RefusalKind.PERMANENT, f"{step.target}: vfio-pci refuses it", step.target)
+
+    agent.host.doing = fail
+    with pytest.raises(NotPrepared, match="vfio-pci refuses it") as refused:
+        agent.put(ALICE)
+    assert refused.value.kind == "permanent"
+    assert agent.host.machine.state() == before
+    assert agent.states() == {ALICE: "failed"}
+    agent.host.doing = lambda _: None
+    assert agent.prepared(ALICE)
+
+
+def test_a_host_that_cannot_be_seen_is_no_place_for_anybody(agent: Agent) -> None:
+    agent.host.blind = True
+    with pytest.raises(NotPrepared, match="the look process hangs") as refused:
+        agent.put(ALICE)
+    assert refused.value.kind == "retry"
+    agent.host.blind = False
+    assert agent.prepared(ALICE)
+
+
+def test_what_nobody_used_in_time_is_released(agent: Agent) -> None:
+    agent.prepared(ALICE, expires_in=60)
+    agent.keep_up()
+    assert agent.states() == {ALICE: "prepared"}
+    agent.now += 61
+    agent.keep_up()
+    assert agent.states() == {}
+    assert agent.host.bound == set()
+
+
+def test_what_was_used_once_never_expires(agent: Agent) -> None:
+    (address,) = agent.prepared(ALICE, expires_in=60)
+    agent.host.users[address] = User(4711, "qemu-system-x86", "/dev/vfio/12")
+    agent.see()
+    agent.keep_up()
+    agent.host.users.clear()
+    agent.see()
+    agent.restart()
+    agent.now += 61
+    agent.keep_up()
+    assert agent.own.get(ALICE)["expires"] is None
+    assert agent.states() == {ALICE: "prepared"}
+
+
+def test_what_is_used_now_is_not_released_though_the_last_look_is_older(agent: Agent) -> None:
+    (address,) = agent.prepared(ALICE, expires_in=60)
+    agent.host.users[address] = User(4711, "qemu-system-x86", "/dev/vfio/12")
+    agent.now += 61
+    agent.keep_up()
+    assert agent.states() == {ALICE: "prepared"}
+    assert agent.own.get(ALICE)["expires"] is None
+
+
+def test_who_is_unknown_to_placement_twice_is_released(agent: Agent) -> None:
+    agent.prepared(ALICE)
+    agent.prepared(BOB)
+    agent.placement.unknown = {ALICE}
+    for expected in ({ALICE, BOB}, {BOB}):
+        agent.now += 700
+        agent.keep_up()
+        assert agent.states() == dict.fromkeys(expected, "prepared")
+    assert len(agent.host.bound) == 1
+
+
+@pytest.mark.parametrize("why", ["it is used", "Placement does not answer", "nobody checks"])
+def test_who_is_unknown_is_kept_if(agent: Agent, why: str) -> None:
+    (address,) = agent.prepared(ALICE)
+    agent.placement.unknown = {ALICE}
+    if why == "it is used":
+        agent.host.users[address] = User(4711, "qemu-system-x86", "/dev/vfio/12")
+    elif why == "nobody checks":
+        agent.settings.check_allocations = False
+    else:
+        agent.placement.error = PlacementUnreachable("Placement is down")
+    for _ in range(4):
+        agent.now += 700
+        agent.keep_up()
+    assert agent.states() == {ALICE: "prepared"}
+
+
+def test_after_a_boot_there_are_no_handles_until_it_is_asked_for_again(agent: Agent) -> None:
+    addresses = agent.prepared(ALICE)
+    agent.host.machine.drivers.update(dict.fromkeys(addresses, "mlx5_core"))
+    agent.restart("another boot")
+    found = agent.own.get(ALICE)
+    assert (found["state"], found["handles"], found["error"]["type"]) == ("failed", [], "retry")
+    agent.keep_up()
+    assert agent.host.bound == set()
+    assert agent.prepared(ALICE) == addresses
+    assert agent.host.bound == addresses
+
+
+def test_what_was_half_done_is_finished_before_anybody_is_served(agent: Agent) -> None:
+    agent.prepared(BOB)
+    machine = agent.host.machine
+    (vf,) = agent.host.bound
+    assert agent.own.close(PATIENCE_S)
+    journal = Journal(agent.state_path / FILE, "boot")
+    free = machine.planned(machine.group(NIC), consumer=ALICE, holdings=journal.holdings())
+    now = time.time()
+    journal.begin(Preparation(ALICE, (), free, State.PREPARING, now, "boot", now + 60))
+    journal.intend(ALICE, 0, {"driver": "mlx5_core"})
+    journal.close()
+    agent.begin()
+    assert agent.states() == {ALICE: "prepared", BOB: "prepared"}
+    assert agent.host.bound == {vf, free.handles[0].function}
+
+
+def test_a_device_of_a_consumer_counts_as_held(agent: Agent) -> None:
+    assert agent.facts.seen is not None
+    assert agent.facts.holdings(agent.facts.seen.devices) is None
+    agent.facts.held = frozenset()
+    assert agent.facts.holdings(agent.facts.seen.devices) == frozenset()
+    agent.prepared(ALICE)
+    assert agent.facts.holdings(agent.facts.seen.devices) == frozenset({NIC})
+    agent.own.delete(ALICE, PATIENCE_S)
+    assert agent.facts.holdings(agent.facts.seen.devices) == frozenset()
+
+
+def test_the_end_waits_for_what_is_under_way_and_begins_nothing(agent: Agent, clients: ThreadPoolExecutor) -> None:
+    reached, go_on = threading.Event(), threading.Event()
+
+    def hold(step: Step) -> None:
+        reached.set()
+        go_on.wait(PATIENCE_S)
+
+    agent.host.doing = hold
+    asked = clients.submit(agent.prepared, ALICE)
+    assert reached.wait(PATIENCE_S)
+    assert not agent.own.close(0)
+    with pytest.raises(NotPrepared, match="the agent is stopping"):
+        agent.put(BOB)
+    go_on.set()
+    assert asked.result()
+    agent.restart()
+    assert agent.states() == {ALICE: "prepared"}
+
+
+def test_one_look_serves_all_who_ask_meanwhile(agent: Agent, clients: ThreadPoolExecutor) -> None:
+    sight, first = Sight(agent.host, agent.facts, lambda: agent.settings), threading.Event()
+    reached, go_on = threading.Event(), threading.Event()
+
+    def hold() -> None:
+        if not first.is_set():
+            first.set()
+            reached.set()
+            go_on.wait(PATIENCE_S)
+
+    agent.host.seen = hold
+    early = clients.submit(sight.look, {NIC})
+    assert reached.wait(PATIENCE_S)
+    looks = len(agent.host.looks)
+    late = [clients.submit(sight.look, {NIC}) for _ in range(5)]
+    agent.until(lambda: clients._work_queue.empty())
+    time.sleep(0.05)
+    go_on.set()
+    assert all(each.result().began > early.result().began for each in late)
+    assert len(agent.host.looks) == looks + 1
+    assert agent.host.looks[-1] == frozenset({NIC})
+
+
+def test_refusals_name_the_reason_in_the_documents(agent: Agent) -> None:
+    agent.placement.unknown = {ALICE}
+    with pytest.raises(NotPrepared):
+        agent.put(ALICE)
+    found: Mapping[str, Any] = agent.own.get(ALICE)
+    assert found["error"] == {"type": "invalid", "reason": f"{ALICE} holds nothing", "address": None, "holders": []}
+    agent.own.delete(ALICE, PATIENCE_S)
+    assert agent.states() == {}
