@@ -239,11 +239,12 @@ def _agent_commands(commands: Any) -> None:
 def _prepare_commands(commands: Any) -> None:
     prepare = commands.add_parser("prepare", help="make devices ready for a consumer, and wait for it")
     _consumer_argument(prepare)
-    prepare.add_argument("provider", nargs="?", metavar="PROVIDER", help="the UUID of a resource provider")
-    prepare.add_argument("resources", nargs="*", metavar="CLASS[=AMOUNT]", help="what the consumer has of it")
-    prepare.add_argument("--address", metavar="ADDRESS", help="this function and no other")
     prepare.add_argument(
-        "--property", action="append", default=[], metavar="NAME=VALUE", help="what it becomes: vlan=120, mdev_type=..."
+        "--group",
+        action="append",
+        default=[],
+        metavar="PROVIDER:CLASS=N[,name=value]",
+        help="what the consumer has of a resource provider, and what it becomes: address=0000:3b:00.2, vlan=120",
     )
     prepare.add_argument("--project", metavar="ID", help="the consumer's project")
     prepare.add_argument(
@@ -259,7 +260,14 @@ def _prepare_commands(commands: Any) -> None:
     for each in (prepare, unprepare):
         each.add_argument("--wait", type=_seconds, default=60, metavar="S", help="seconds to wait (default: 60)")
     shown = commands.add_parser("preparations", help="whose devices are ready, on their way, or refused")
+    shown.add_argument(
+        "action", nargs="?", choices=("list", "show", "abort"), default="list", metavar="list|show|abort",
+        help="all (the default); one with its steps; give back what one has, or is about to have",
+    )  # fmt: skip
     _consumer_argument(shown, nargs="?")
+    shown.add_argument(
+        "--wait", type=_seconds, default=60, metavar="S", help="with abort: seconds to wait (default: 60)"
+    )
     _output_argument(shown)
     for each in (prepare, unprepare, shown):
         _agent_arguments(each)

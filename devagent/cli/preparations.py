@@ -8,12 +8,20 @@ import argparse
 import json
 import time
 
+from devagent.cli import unprepare
 from devagent.cli.local import agent, consumer_path
 from devagent.cli.render import preparations
+from devagent.errors import ConfigurationError
 
 
 def run(args: argparse.Namespace) -> int:
-    """Shows all of them, or one with its steps."""
+    """Shows all of them, or one with its steps, or ends one. Raises ConfigurationError."""
+    if (args.action == "list") == bool(args.consumer):
+        raise ConfigurationError(
+            "say `preparations`, or `preparations show CONSUMER`, or `preparations abort CONSUMER`"
+        )
+    if args.action == "abort":
+        return unprepare.run(args)
     client = agent(args)
     if args.consumer:
         document = client.get(consumer_path(args.consumer))

@@ -29,20 +29,38 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _body(args: argparse.Namespace) -> dict[str, Any]:
-    """Gives what is asked for: of a file, or of one resource provider. Raises ConfigurationError."""
+    """Gives what is asked for: of a file, or of one group after the other. Raises ConfigurationError."""
+    if bool(args.file) == bool(args.group):
+        raise ConfigurationError("say what to prepare either by --group PROVIDER:CLASS=N or by --file")
     if args.file:
-        if args.provider:
-            raise ConfigurationError("say what to prepare either by --file or by PROVIDER and CLASS, not by both")
         return _read(args.file)
-    if not args.provider or not args.resources:
-        raise ConfigurationError("say what to prepare: PROVIDER and CLASS, or --file")
-    group: dict[str, Any] = {"provider": args.provider, "resources": dict(map(_resource, args.resources))}
-    if args.address:
-        group["address"] = args.address
-    if args.property:
-        group["properties"] = dict(map(_property, args.property))
     more = {"project_id": args.project, "expires_in": args.expires_in}
-    return {"groups": [group], **{name: value for name, value in more.items() if value}}
+    return {"groups": list(map(_group, args.group)), **{name: value for name, value in more.items() if value}}
+
+
+def _group(text: str) -> dict[str, Any]:
+    """Reads PROVIDER:CLASS=N,..,name=value,..: resource classes are written in capitals, properties are not."""
+    provider, _, rest = text.partition(":")
+    group: dict[str, Any] = {"provider": provider, "resources": {}}
+    for part in rest.split(",") if rest else ():
+        name, _, value = part.partition("=")
+        if not name or not value:
+            raise ConfigurationError(f"--group {text}: {part!r} is neither CLASS=N nor name=value")
+        if name.isupper():
+            group["resources"][name] = _amount(text, value)
+        elif name == "address":
+            group["address"] = value
+        else:
+            group.setdefault("properties", {})[name] = value
+    if not group["resources"]:
+        raise ConfigurationError(f"--group {text}: say what of it, for example {provider}:SRIOV_NET_VF=2,vlan=120")
+    return group
+
+
+def _amount(text: str, value: str) -> int:
+    if not (value.isascii() and value.isdigit() and int(value)):
+        raise ConfigurationError(f"--group {text}: {value!r} is no amount")
+    return int(value)
 
 
 def _read(name: str) -> dict[str, Any]:
@@ -55,19 +73,3 @@ def _read(name: str) -> dict[str, Any]:
     if not isinstance(found, dict):
         raise ConfigurationError(f"{name}: is no JSON object with groups")
     return found
-
-
-def _resource(text: str) -> tuple[str, int]:
-    name, separator, amount = text.partition("=")
-    if not separator:
-        return name, 1
-    if not (amount.isascii() and amount.isdigit()):
-        raise ConfigurationError(f"{text}: say CLASS or CLASS=AMOUNT, for example SRIOV_NET_VF=2")
-    return name, int(amount)
-
-
-def _property(text: str) -> tuple[str, str]:
-    name, separator, value = text.partition("=")
-    if not separator:
-        raise ConfigurationError(f"{text}: say NAME=VALUE, for example vlan=120")
-    return name, value

@@ -179,19 +179,30 @@ def command(agent: RunningAgent, *arguments: str) -> subprocess.CompletedProcess
 def test_the_commands_prepare_show_and_release(start: Start, cloud: Cloud) -> None:
     agent = start()
     consumer = cloud.allocate(provider(cloud), **{VF: 1})
-    made = command(agent, "prepare", consumer, provider(cloud), VF, "--expires-in", "2h")
+    made = command(agent, "prepare", consumer, "--group", f"{provider(cloud)}:{VF}=1", "--expires-in", "2h")
     assert made.returncode == 0, made.stderr
     address = listed(agent)[consumer]["handles"][0]["address"]
     assert address in made.stdout
     shown = command(agent, "preparations")
     assert (shown.returncode, consumer in shown.stdout, address in shown.stdout) == (0, True, True)
-    one = command(agent, "preparations", consumer, "-o", "json")
+    one = command(agent, "preparations", "show", consumer, "-o", "json")
     assert json.loads(one.stdout)["handles"][0]["address"] == address
     assert command(agent, "unprepare", consumer).returncode == 0
     assert listed(agent) == {}
+    assert command(agent, "prepare", consumer, "--group", f"{provider(cloud)}:{VF}=1").returncode == 0
+    assert command(agent, "preparations", "abort", consumer).returncode == 0
+    assert listed(agent) == {}
+
+
+@pytest.mark.parametrize("group", ["x", "x:", "x:vlan=3", "x:SRIOV_NET_VF=two", "x:SRIOV_NET_VF=0", "x:SRIOV_NET_VF"])
+def test_a_group_that_says_nothing_is_refused_before_anybody_is_asked(group: str) -> None:
+    own = [sys.executable, "-m", "devagent", "prepare", str(uuid.uuid4()), "--group", group, "--socket", "/nowhere"]
+    ran = subprocess.run(own, capture_output=True, text=True, check=False)
+    assert (ran.returncode, ran.stderr.count("\n")) == (2, 1)
+    assert f"--group {group}" in ran.stderr
 
 
 def test_a_command_that_is_refused_says_why(start: Start, cloud: Cloud) -> None:
-    refused = command(start(), "prepare", str(uuid.uuid4()), provider(cloud), f"{VF}=3")
+    refused = command(start(), "prepare", str(uuid.uuid4()), "--group", f"{provider(cloud)}:{VF}=3")
     assert refused.returncode == 1
     assert "holds 0 SRIOV_NET_VF" in refused.stderr
