@@ -28,7 +28,7 @@ from devagent.sources.apart import Ask, Look
 from devagent.sources.host import Tree
 
 SOURCE: Final = "processes"
-_LIMIT: Final = 1.0
+_LIMIT: Final = 2.0
 
 _GROUPS: Final = "sys/kernel/iommu_groups"
 _NVIDIA: Final = "proc/driver/nvidia/gpus"
