@@ -129,7 +129,7 @@ class Preparer:
         seen = self._view(root, sighting)
 
         def plan(holdings: Holdings) -> Plan | Refusal:
-            answer = planner.plan(request.consumer, request.groups, seen, holdings)
+            answer = _unwipeable(request, seen) or planner.plan(request.consumer, request.groups, seen, holdings)
             if isinstance(answer, Plan) and self._machine.outdated(answer, seen, sighting.began):
                 answer = _OUTDATED
             if isinstance(answer, Refusal):
@@ -148,3 +148,13 @@ class Preparer:
     def _view(self, root: str, sighting: Sighting) -> View:
         devices = sighting.devices
         return view(devices, root, treatments(devices, self._settings().policy), vetoes=vetoes(devices))
+
+
+def _unwipeable(request: Request, seen: View) -> Refusal | None:
+    """Refuses what could not be taken back as the policy wants it: its consumer would hold it for ever."""
+    for group in request.groups:
+        treatment, device = seen.treatments.get(group.provider), seen.devices.get(group.provider)
+        if treatment is not None and treatment.scrub is not None and device is not None:
+            reason = f"the policy wants it wiped ({treatment.scrub}) after use, which this version cannot do yet"
+            return Refusal(RefusalKind.PERMANENT, f"{device.address}: {reason}", device.address)
+    return None
