@@ -151,7 +151,9 @@ def test_a_wrong_placement_section_exits_2_and_says_what_is_missing(
 def test_an_unknown_auth_type_exits_2_and_names_it(report: Report) -> None:
     ran = report(auth_type="pasword")
     assert ran.code == 2
-    assert ran.err.splitlines()[-1] == "devagent: error: [placement]: The plugin pasword could not be found"
+    assert ran.err.splitlines()[-1].endswith(
+        "[placement] auth_type: there is no plugin pasword (did you mean password?)"
+    )
 
 
 @pytest.mark.parametrize("plugin", ["admin_token", "admin_token and endpoint_override", "none"])

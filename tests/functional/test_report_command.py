@@ -379,7 +379,10 @@ def test_a_wrong_policy_exits_2_with_file_line_and_key(
     arguments = ("--root", describe(small()), "--config-file", configure(cloud), "--policy", policy)
     ran = devagent("report", "--once", *arguments)
     assert (ran.code, ran.out) == (2, "")
-    assert ran.err == f"devagent: error: {policy}:5: rules[0].mode: is 'all'; expected is whole, vf or ignore\n"
+    assert (
+        ran.err
+        == f"devagent: error: {policy}:5: rules[0].mode: is 'all'; expected is whole, vf, mdev, vgpu or ignore\n"
+    )
     assert list(cloud.tree()) == [cloud.name]
 
 
