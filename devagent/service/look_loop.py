@@ -102,9 +102,7 @@ class LookLoop(Loop):
         """
         with self._condition:
             self._wanted.addresses.update(addresses)
-            self._wanted.addresses.update(
-                address for each in occurrences if (address := getattr(each, "address", None))
-            )
+            self._wanted.addresses.update(address for each in occurrences if (address := _where(each)))
             self._wanted.occurrences.extend(occurrences)
             self._wanted.log_position = log_position if log_position is not None else self._wanted.log_position
             self._wanted.everything |= everything
