@@ -32,6 +32,7 @@ from devagent.service.settings import Settings
 LOG = logging.getLogger(__name__)
 
 Document = dict[str, Any]
+_AtWork = dict[str, Future[Refusal | None]]
 
 _AT_MOST: Final = 1024
 _KEPT: Final = 256
@@ -68,7 +69,8 @@ class Preparations:
         self._releasing = ThreadPoolExecutor(workers, thread_name_prefix="release")
         self._lock = threading.Lock()
         self._jobs: dict[str, _Job] = {}
-        self._releases: dict[str, Future[Refusal | None]] = {}
+        self._releases: _AtWork = {}
+        self._recoveries: _AtWork = {}
         self._refused: dict[str, tuple[_Job, Refusal]] = {}
         self._obstacles: dict[str, Refusal] = {}
         self._stopping = False
@@ -130,16 +132,16 @@ class Preparations:
 
     def release(self, consumer: str, seconds: float) -> Future[Refusal | None]:
         """Has a consumer released within `seconds`; who asks while that is under way gets the same."""
-        return self._submit(consumer, self._release, time.monotonic() + seconds)
+        return self._submit(self._releases, consumer, self._release, time.monotonic() + seconds)
 
     def recover(self, consumer: str) -> None:
         """Has what was left half done of a consumer finished or undone."""
-        self._submit(consumer, self._recover)
+        self._submit(self._recoveries, consumer, self._recover)
 
     def is_at_work(self, consumer: str) -> bool:
         """Tells whether somebody prepares or releases this consumer now."""
         with self._lock:
-            return consumer in self._jobs or consumer in self._releases
+            return any(consumer in at_work for at_work in (self._jobs, self._releases, self._recoveries))
 
     def close(self, seconds: float) -> bool:
         """Begins nothing any more, and gives what is under way `seconds` to end; tells whether it has.
@@ -150,7 +152,8 @@ class Preparations:
         for pool in (self._preparing, self._releasing):
             pool.shutdown(wait=False, cancel_futures=True)
         with self._lock:
-            futures: list[Future[Any]] = [*(job.future for job in self._jobs.values()), *self._releases.values()]
+            ending = (*self._releases.values(), *self._recoveries.values())
+            futures: list[Future[Any]] = [*(job.future for job in self._jobs.values()), *ending]
         left = wait_for([each for each in futures if not each.cancelled()], seconds).not_done
         if left:
             LOG.warning("%d preparations or releases are under way still; they go on after the next start", len(left))
@@ -176,12 +179,16 @@ class Preparations:
             self._refused.pop(request.consumer, None)
             return job
 
-    def _submit(self, consumer: str, work: Callable[..., Refusal | None], *arguments: float) -> Future[Refusal | None]:
+    def _submit(
+        self, at_work: _AtWork, consumer: str, work: Callable[..., Refusal | None], *arguments: float
+    ) -> Future[Refusal | None]:
+        # A release does not wait for a recovery here, nor take its answer: each has the consumer's lock in turn.
         with self._lock:
-            future = self._releases.get(consumer)
+            future = at_work.get(consumer)
             if future is None:
                 self._serving()
-                future = self._releases[consumer] = self._releasing.submit(self._ending, work, consumer, *arguments)
+                future = self._releasing.submit(self._ending, at_work, work, consumer, *arguments)
+                at_work[consumer] = future
             return future
 
     def _serving(self) -> None:
@@ -215,7 +222,9 @@ class Preparations:
                         del self._refused[next(iter(self._refused))]
                 self._jobs.pop(consumer, None)
 
-    def _ending(self, work: Callable[..., Refusal | None], consumer: str, *arguments: float) -> Refusal | None:
+    def _ending(
+        self, at_work: _AtWork, work: Callable[..., Refusal | None], consumer: str, *arguments: float
+    ) -> Refusal | None:
         try:
             refusal = work(consumer, *arguments)
             if refusal is not None:
@@ -226,7 +235,7 @@ class Preparations:
             raise
         finally:
             with self._lock:
-                self._releases.pop(consumer, None)
+                at_work.pop(consumer, None)
                 self._obstacles.pop(consumer, None)
 
     def _release(self, consumer: str, until: float) -> Refusal | None:

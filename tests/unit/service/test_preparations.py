@@ -311,6 +311,26 @@ def test_a_release_ends_the_waiting_for_a_busy_device_for_good(small: Agent, cli
     assert small.host.bound == set()
 
 
+def test_a_release_is_not_answered_by_a_recovery_that_is_under_way(agent: Agent, clients: ThreadPoolExecutor) -> None:
+    """The upkeep saw it half done just before it was ready, and has it recovered: there is nothing left to do."""
+    agent.prepared(ALICE)
+    reached, go_on = threading.Event(), threading.Event()
+    recover = agent.own.keeper.executor.recover
+
+    def hold(consumer: str) -> Refusal | None:
+        reached.set()
+        go_on.wait(PATIENCE_S)
+        return recover(consumer)
+
+    agent.own.keeper.executor.recover = hold  # type: ignore[method-assign]
+    agent.own.recover(ALICE)
+    assert reached.wait(PATIENCE_S)
+    released = clients.submit(agent.own.delete, ALICE, PATIENCE_S)
+    go_on.set()
+    assert released.result() == (None, 204)
+    assert agent.host.bound == set()
+
+
 def test_a_release_waits_for_who_has_the_device_open_and_says_who(agent: Agent) -> None:
     (address,) = agent.prepared(ALICE)
     agent.host.users[address] = User(4711, "qemu-system-x86", "/dev/vfio/12")
