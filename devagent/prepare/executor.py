@@ -114,6 +114,8 @@ class Executor:
 
     def _recover(self, entry: Entry, until: float) -> Refusal | None:
         preparation = entry.preparation
+        if entry.leaving:  # how it is released is planned on a look, which nobody has here
+            return _leaving(preparation)
         if entry.release is not None:
             return self._runs.release(entry, entry.release, until, self._patience.tombstone)
         left = preparation.deadline - time.time()
@@ -132,6 +134,8 @@ class Executor:
             left = self._runs.release(entry, entry.release, until, self._patience.tombstone)
             return left or self._buried(request.consumer)
         preparation = entry.preparation
+        if entry.leaving:
+            return _leaving(preparation)
         if preparation.state is State.FAILED and not entry.given:
             return self._runs.back(entry, preparation.error or TOO_LATE)
         if (preparation.groups, preparation.project_id) != (request.groups, request.project_id):
@@ -222,6 +226,12 @@ class Executor:
             yield
         finally:
             self._released.discard(consumer)
+
+
+def _leaving(preparation: Preparation) -> Refusal:
+    why = preparation.error
+    reason = f"{preparation.consumer} is being released, which waits" + (f": {why.reason}" if why else "")
+    return Refusal(RefusalKind.RETRY, reason, why.address if why else None, why.holders if why else ())
 
 
 def _lock(consumer: str) -> str:

@@ -2,8 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """What was promised to whom and how far it is: written before anything is done, and read after a crash.
 
-    begin ── intend, did ── intend, did ── finish ── releasing ── released ── released ── forget
-               └── undone ──┘ failed                                                        └── a tombstone, for a while
+    begin ── intend, did ── intend, did ── finish ── (leaving) ── releasing ── released ── released ── forget
+               └── undone ──┘ failed                                        a tombstone, for a while ──┘
 
 Each of these is durable when it returns. A step that is intended and not done may or may not have happened.
 
@@ -71,6 +71,11 @@ class Entry:
         """Whether something is left to be done or undone, other than what the consumer asks for."""
         state = self.preparation.state
         return state in (State.PREPARING, State.RELEASING) or (state is State.FAILED and bool(self.preparation.found))
+
+    @property
+    def leaving(self) -> bool:
+        """Whether it is to be released, and nothing of that has begun."""
+        return self.preparation.state is State.RELEASING and self.release is None
 
 
 class Journal:
@@ -182,6 +187,14 @@ class Journal:
             entry = self._known(transaction, consumer)
             self._write(transaction, replace(entry, preparation=replace(entry.preparation, error=error)))
 
+    def leaving(self, consumer: str, error: Refusal) -> None:
+        """Says that what is ready is to be released, and what keeps that from beginning; the handles count no more."""
+        with self._database.transaction() as transaction:
+            if transaction.rows("SELECT 1 FROM preparations WHERE consumer = ? AND state = 'prepared'", consumer):
+                entry = self._known(transaction, consumer)
+                preparation = replace(entry.preparation, state=State.RELEASING, error=error)
+                self._write(transaction, replace(entry, preparation=preparation))
+
     def lasts(self, consumer: str) -> None:
         """Says that a virtual machine has used the devices: they do not expire any more."""
         with self._database.transaction() as transaction:
@@ -227,7 +240,8 @@ class Journal:
         """Gives who has what."""
         rows = self._database.rows("SELECT key, consumer, parent FROM holdings ORDER BY key")
         failed = self._entries("state IN ('failed', 'releasing') AND consumer IN (SELECT consumer FROM holdings)")
-        errors = [entry.preparation.error for entry in failed]
+        # Who has what is leaving open may end at any moment: it is held, and not stuck.
+        errors = [entry.preparation.error for entry in failed if not entry.leaving]
         return Holdings(
             consumers={key: consumer for key, consumer, _ in rows},
             parents={key: parent for key, _, parent in rows if parent is not None},

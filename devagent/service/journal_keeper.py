@@ -120,6 +120,11 @@ class JournalKeeper:
         with _told():
             self._opened().journal.lasts(consumer)
 
+    def leaving(self, consumer: str, why: Refusal) -> None:
+        """Notes that a consumer is to be released as soon as that is possible. Raises NotPrepared."""
+        with _told():
+            self._opened().journal.leaving(consumer, why)
+
     def close(self) -> None:
         """Closes the journal."""
         if self._open is not None:

@@ -40,6 +40,7 @@ _KEPT: Final = 256
 _RECOVERY_S: Final = 20.0
 """So long the start waits for what was left half done; what takes longer is finished while others are served."""
 _STOPPING: Final = Refusal(RefusalKind.RETRY, "the agent is stopping: ask again when it is back")
+_UNDER_WAY: Final = Refusal(RefusalKind.RETRY, "its release is under way")
 _FULL: Final = Refusal(RefusalKind.RETRY, f"{_AT_MOST} consumers are waiting already")
 
 
@@ -117,16 +118,22 @@ class Preparations:
         return {"schema_version": 1, "preparations": list(found)}
 
     def delete(self, consumer: str, wait_s: float) -> tuple[Document | None, int]:
-        """Makes sure that nothing is prepared for a consumer: 204 nothing is, 202 with what is left after `wait_s`."""
+        """Makes sure that nothing is prepared for a consumer: 204 nothing is, 202 with what is left after `wait_s`.
+
+        What cannot be released now is later, also after a restart: see Upkeep.
+        """
         future = self.release(consumer, self._settings().prepare_deadline)
         try:
             refusal = future.result(wait_s)
         except TimeoutError:
+            self.keeper.leaving(consumer, self._obstacles.get(consumer, _UNDER_WAY))
             left = self._found(consumer)
             return left, 204 if left is None else 202
         except CancelledError:
             refusal = _STOPPING
         if refusal is not None:
+            if refusal.kind is RefusalKind.RETRY and refusal is not _STOPPING:
+                self.keeper.leaving(consumer, refusal)
             raise preparation.not_prepared(refusal)
         return None, 204
 

@@ -338,10 +338,50 @@ def test_a_release_waits_for_who_has_the_device_open_and_says_who(agent: Agent) 
     agent.until(lambda: agent.own.get(ALICE)["error"])
     (holder,) = agent.own.get(ALICE)["error"]["holders"]
     assert (holder["pid"], holder["command"]) == (4711, "qemu-system-x86")
-    assert agent.own.get(ALICE)["handles"]
+    assert (agent.own.get(ALICE)["state"], agent.own.get(ALICE)["handles"]) == ("releasing", [])
     agent.host.users.clear()
     assert agent.own.delete(ALICE, PATIENCE_S) == (None, 204)
     assert agent.host.bound == set()
+
+
+def test_what_was_in_use_when_it_was_to_be_released_is_released_later_though_nobody_asks_again(agent: Agent) -> None:
+    (address,) = agent.prepared(ALICE)
+    agent.host.users[address] = User(4711, "qemu-system-x86", "/dev/vfio/12")
+    agent.settings.prepare_deadline = 0
+    with pytest.raises(NotPrepared, match="qemu-system-x86"):
+        agent.own.delete(ALICE, PATIENCE_S)
+    agent.settings.prepare_deadline = 60
+    with pytest.raises(NotPrepared, match=r"is being released, which waits: .* qemu-system-x86") as refused:
+        agent.put(ALICE)
+    assert refused.value.kind == "retry"
+    agent.restart()
+    looks = len(agent.host.looks)
+    for _ in range(3):
+        agent.keep_up()
+    assert len(agent.host.looks) == looks + 1
+    assert agent.states() == {ALICE: "releasing"}
+    agent.host.users.clear()
+    agent.now += 31
+    agent.keep_up()
+    assert agent.states() == {}
+    assert agent.host.bound == set()
+
+
+def test_others_wait_for_what_is_in_use_and_to_be_released_as_for_any_other(
+    small: Agent, clients: ThreadPoolExecutor
+) -> None:
+    (address,) = small.prepared(ALICE)
+    small.host.users[address] = User(4711, "qemu-system-x86", "/dev/vfio/12")
+    small.settings.prepare_deadline = 0
+    with pytest.raises(NotPrepared, match="qemu-system-x86"):
+        small.own.delete(ALICE, PATIENCE_S)
+    small.settings.prepare_deadline = 60
+    small.host.users.clear()
+    looks = len(small.host.looks)
+    waiting = clients.submit(small.prepared, BOB)
+    small.until(lambda: len(small.host.looks) > looks + 1 or waiting.done())
+    small.keep_up()
+    assert waiting.result() == {address}
 
 
 def test_what_fails_is_undone_and_told_to_who_asks_later(agent: Agent) -> None:
