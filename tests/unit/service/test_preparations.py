@@ -262,6 +262,21 @@ def test_what_was_given_back_after_it_was_seen_is_planned_anew(small: Agent) -> 
     assert [step["verb"] for step in small.own.get(BOB)["steps"]] == ["bind"]
 
 
+def test_what_was_given_back_after_it_was_seen_is_left_to_others_while_there_is_more(agent: Agent) -> None:
+    """As it was seen, on vfio-pci, it would be the best of all: nothing would have to be done to it."""
+    (address,) = agent.prepared(ALICE)
+
+    def give_back() -> None:
+        agent.host.seen = lambda: None
+        step = Step("bind", address, {"driver": "mlx5_core"})
+        assert agent.own.keeper.executor.release(ALICE, lambda _: Plan(ALICE, (step,)), PATIENCE_S) is None
+
+    agent.host.seen = give_back
+    looks = len(agent.host.looks)
+    assert agent.prepared(BOB) != {address}
+    assert len(agent.host.looks) == looks + 1
+
+
 def test_who_waits_for_a_device_gets_it_when_it_is_given_back(small: Agent, clients: ThreadPoolExecutor) -> None:
     addresses = small.prepared(ALICE)
     waiting = clients.submit(small.prepared, BOB)
