@@ -2,8 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """What was promised to whom and how far it is: written before anything is done, and read after a crash.
 
-    begin ── intend, did ── intend, did ── finish ── (leaving) ── releasing ── released ── released ── forget
-               └── undone ──┘ failed                                        a tombstone, for a while ──┘
+    begin ── intend ── did, intend ── did, finish ── (leaving) ── releasing ── released ── forget
+               └── undone ──┘ failed                                     a tombstone, for a while ──┘
 
 Each of these is durable when it returns. A step that is intended and not done may or may not have happened.
 
@@ -14,7 +14,7 @@ is provably free (proof.py), and leaves alone whatever it cannot explain: it nei
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
@@ -43,6 +43,11 @@ MIGRATIONS: Final = (
 
 _FAILURES_KEPT: Final = 86400.0
 """For how many seconds a preparation that failed and left nothing behind can be looked at."""
+
+
+Found = Mapping[int, Arguments]
+"""By the number of a step what it found."""
+_NOTHING: Final[Found] = {}
 
 
 class Held(DevagentError):
@@ -117,24 +122,24 @@ class Journal:
                 except Taken:
                     raise Held(handle.key) from None
 
-    def intend(self, consumer: str, number: int, found: Arguments) -> None:
-        """Says that a step is about to be done, and what it finds: what there is to bring back."""
-        with self._database.transaction() as transaction:
-            transaction.put("steps", consumer, 0, number, 0, text(dict(found)))
+    def intend(self, consumer: str, number: int, found: Arguments, done: Found = _NOTHING) -> None:
+        """Says that a step is about to be done, and what it finds: what there is to bring back.
 
-    def did(self, consumer: str, number: int, found: Arguments) -> None:
-        """Says that a step was done and verified."""
+        `done` are steps that were done and verified meanwhile, by number, with what each found: one commit for all.
+        """
         with self._database.transaction() as transaction:
-            transaction.put("steps", consumer, 0, number, 1, text(dict(found)))
+            self._did(transaction, consumer, done)
+            transaction.put("steps", consumer, 0, number, 0, text(dict(found)))
 
     def undone(self, consumer: str, number: int) -> None:
         """Says that what the step found is back."""
         with self._database.transaction() as transaction:
             transaction.delete("steps", "consumer = ? AND releasing = 0 AND number = ?", consumer, number)
 
-    def finish(self, consumer: str, timings: Mapping[str, float]) -> None:
-        """Says that the plan's handles are true; `timings` are seconds by phase."""
+    def finish(self, consumer: str, timings: Mapping[str, float], done: Found = _NOTHING) -> None:
+        """Says that the plan's handles are true; `timings` are seconds by phase, `done` the last steps: see intend."""
         with self._database.transaction() as transaction:
+            self._did(transaction, consumer, done)
             entry = self._known(transaction, consumer)
             preparation = entry.preparation
             changed = replace(
@@ -239,15 +244,22 @@ class Journal:
     def holdings(self) -> Holdings:
         """Gives who has what."""
         rows = self._database.rows("SELECT key, consumer, parent FROM holdings ORDER BY key")
-        failed = self._entries("state IN ('failed', 'releasing') AND consumer IN (SELECT consumer FROM holdings)")
         # Who has what is leaving open may end at any moment: it is held, and not stuck.
-        errors = [entry.preparation.error for entry in failed if not entry.leaving]
+        errors = [entry.preparation.error for entry in self._with_errors() if not entry.leaving]
         return Holdings(
             consumers={key: consumer for key, consumer, _ in rows},
             parents={key: parent for key, _, parent in rows if parent is not None},
             released=dict(self._database.rows("SELECT address, at FROM released ORDER BY address")),
             stuck={error.address: error.reason for error in errors if error is not None and error.address},
         )
+
+    def _with_errors(self) -> Iterator[Entry]:
+        """Gives what holds devices and says what is amiss with them, without its steps: each plan asks for this."""
+        rows = self._database.rows(
+            "SELECT consumer, state, boot_id, document FROM preparations WHERE state IN ('failed', 'releasing') "
+            """AND document LIKE '%"error":{%' AND consumer IN (SELECT consumer FROM holdings)"""
+        )
+        return (_entry(row, []) for row in rows)
 
     def _entries(self, condition: str, *parameters: str) -> tuple[Entry, ...]:
         rows = self._database.rows(
@@ -261,6 +273,11 @@ class Journal:
             "SELECT consumer, state, boot_id, document FROM preparations WHERE consumer = ?", consumer
         )
         return _entry(row, transaction.rows(_STEPS, consumer))
+
+    @staticmethod
+    def _did(transaction: Transaction, consumer: str, done: Found) -> None:
+        for number, found in done.items():
+            transaction.put("steps", consumer, 0, number, 1, text(dict(found)))
 
     @staticmethod
     def _forget_steps(transaction: Transaction, entry: Entry, kept: frozenset[int]) -> None:

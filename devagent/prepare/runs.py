@@ -78,8 +78,6 @@ class Runs:
             with self._locked(preparation.plan, until, phases):
                 try:
                     Walk(self._journal, self._machine, until, phases, go_on).prepare(preparation)
-                    with phases("journal"):
-                        self._journal.finish(consumer, phases.seconds)
                     return self.known(consumer).preparation
                 except StepStuck as error:
                     return self._give_up(consumer, error.refusal)
