@@ -77,7 +77,15 @@ class Database:
     @property
     def trusted(self) -> bool:
         """Whether all that was ever written is here."""
-        return not self._mark.exists()
+        return self.mistrusted_since is None
+
+    @property
+    def mistrusted_since(self) -> float | None:
+        """When a damaged file was set aside (epoch seconds), if nobody has ended the mistrust."""
+        try:
+            return self._mark.stat().st_mtime
+        except FileNotFoundError:
+            return None
 
     def trust(self) -> None:
         """Ends the mistrust, after somebody has made sure that what is not in here is nowhere."""

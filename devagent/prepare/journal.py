@@ -14,6 +14,7 @@ is provably free (proof.py), and leaves alone whatever it cannot explain: it nei
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -22,7 +23,7 @@ from typing import Final
 from devagent.errors import DevagentError
 from devagent.model.handle import MdevHandle
 from devagent.model.plan import Arguments, Plan
-from devagent.model.preparation import Holdings, Preparation, Refusal, State
+from devagent.model.preparation import Holdings, Overview, Preparation, Refusal, State
 from devagent.prepare.database import Database, Taken, Transaction
 from devagent.prepare.encoding import decode, encode, text
 
@@ -178,7 +179,10 @@ class Journal:
         with self._database.transaction() as transaction:
             entry = self._known(transaction, consumer)
             transaction.delete("steps", "consumer = ? AND releasing = 1", consumer)
-            preparation = replace(entry.preparation, state=State.RELEASING, boot_id=self.boot_id, error=None)
+            since = entry.preparation.ended or time.time()
+            preparation = replace(
+                entry.preparation, state=State.RELEASING, boot_id=self.boot_id, error=None, ended=since
+            )
             self._write(transaction, Entry(preparation, plan))
 
     def released(self, consumer: str, number: int) -> None:
@@ -197,7 +201,7 @@ class Journal:
         with self._database.transaction() as transaction:
             if transaction.rows("SELECT 1 FROM preparations WHERE consumer = ? AND state = 'prepared'", consumer):
                 entry = self._known(transaction, consumer)
-                preparation = replace(entry.preparation, state=State.RELEASING, error=error)
+                preparation = replace(entry.preparation, state=State.RELEASING, error=error, ended=time.time())
                 self._write(transaction, replace(entry, preparation=preparation))
 
     def lasts(self, consumer: str) -> None:
@@ -219,6 +223,18 @@ class Journal:
             transaction.delete("tombstones", "until <= ?", now)
             if until > now:
                 transaction.put("tombstones", consumer, float(until))
+
+    def overview(self) -> Overview:
+        """Gives how many there are of each state, and how the worst of them stand."""
+        counts = self._database.rows("SELECT state, count(*) FROM preparations GROUP BY state")
+        rows = self._database.rows(_ENTRIES.format("state = 'releasing'"))
+        begun = [since for row in rows if (since := _entry(row, []).preparation.ended) is not None]
+        return Overview(
+            states={State(state): count for state, count in counts},
+            stuck=len(self.holdings().stuck),
+            releasing_since=min(begun, default=None),
+            mistrusted_since=self._database.mistrusted_since,
+        )
 
     def get(self, consumer: str) -> Entry | None:
         """Gives what is known of a consumer."""
@@ -256,22 +272,19 @@ class Journal:
     def _with_errors(self) -> Iterator[Entry]:
         """Gives what holds devices and says what is amiss with them, without its steps: each plan asks for this."""
         rows = self._database.rows(
-            "SELECT consumer, state, boot_id, document FROM preparations WHERE state IN ('failed', 'releasing') "
-            """AND document LIKE '%"error":{%' AND consumer IN (SELECT consumer FROM holdings)"""
+            _ENTRIES.format(
+                """state IN ('failed', 'releasing') AND document LIKE '%"error":{%' """
+                "AND consumer IN (SELECT consumer FROM holdings)"
+            )
         )
         return (_entry(row, []) for row in rows)
 
     def _entries(self, condition: str, *parameters: str) -> tuple[Entry, ...]:
-        rows = self._database.rows(
-            f"SELECT consumer, state, boot_id, document FROM preparations WHERE {condition} ORDER BY consumer",  # noqa: S608
-            *parameters,
-        )
+        rows = self._database.rows(_ENTRIES.format(condition), *parameters)
         return tuple(_entry(row, self._database.rows(_STEPS, row[0])) for row in rows)
 
     def _known(self, transaction: Transaction, consumer: str) -> Entry:
-        (row,) = transaction.rows(
-            "SELECT consumer, state, boot_id, document FROM preparations WHERE consumer = ?", consumer
-        )
+        (row,) = transaction.rows(_ENTRIES.format("consumer = ?"), consumer)
         return _entry(row, transaction.rows(_STEPS, consumer))
 
     @staticmethod
@@ -295,6 +308,7 @@ class Journal:
         )  # fmt: skip
 
 
+_ENTRIES: Final = "SELECT consumer, state, boot_id, document FROM preparations WHERE {} ORDER BY consumer"
 _STEPS: Final = "SELECT releasing, number, done, found FROM steps WHERE consumer = ?"
 
 

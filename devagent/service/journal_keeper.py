@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Final
 
 from devagent.errors import NotPrepared
-from devagent.model.preparation import Refusal, RefusalKind
+from devagent.model.preparation import Overview, Refusal, RefusalKind
 from devagent.prepare import recovery
 from devagent.prepare.database import JournalError
 from devagent.prepare.executor import Executor
@@ -114,6 +114,14 @@ class JournalKeeper:
         """Gives everything, in the order of the consumers. Raises NotPrepared."""
         with _told():
             return self._opened().journal.entries()
+
+    def overview(self) -> Overview | None:
+        """Gives all of it in a few numbers; None while it cannot be read."""
+        try:
+            return self._open.journal.overview() if self._open is not None else None
+        except JournalError as error:
+            LOG.warning("how many preparations there are cannot be told: %s", error)
+            return None
 
     def lasts(self, consumer: str) -> None:
         """Notes that a virtual machine has used the devices, so that they do not expire. Raises NotPrepared."""

@@ -27,6 +27,7 @@ from devagent.prepare.journal import Entry
 from devagent.prepare.runs import RELEASED
 from devagent.service import preparation
 from devagent.service.journal_keeper import JournalKeeper
+from devagent.service.metrics import Metrics
 from devagent.service.settings import Settings
 
 LOG = logging.getLogger(__name__)
@@ -63,8 +64,8 @@ class _Job:
 class Preparations:
     """Serves any number of callers at once. Each call may raise NotPrepared, as while there is no journal."""
 
-    def __init__(self, keeper: JournalKeeper, settings: Callable[[], Settings]) -> None:
-        self.keeper, self._settings = keeper, settings
+    def __init__(self, keeper: JournalKeeper, settings: Callable[[], Settings], metrics: Metrics) -> None:
+        self.keeper, self._settings, self._metrics = keeper, settings, metrics
         workers = settings().prepare_workers
         self._preparing = ThreadPoolExecutor(workers, thread_name_prefix="prepare")
         self._releasing = ThreadPoolExecutor(workers, thread_name_prefix="release")
@@ -209,16 +210,13 @@ class Preparations:
         refusal: Refusal | None = None
         try:
             answer = self.keeper.preparer.prepare(job.request, job.until, job.cancelled)
-            if isinstance(answer, Refusal):
-                refusal = answer
-                LOG.warning("%s is not prepared: %s", consumer, answer.reason)
-            else:
-                keys = ", ".join(handle.key for handle in answer.handles)
-                LOG.info("%s is prepared: %s; %.3f s", consumer, keys, time.time() - job.created)
+            refusal = answer if isinstance(answer, Refusal) else None
+            self._note(job, answer)
             return answer
         except OtherRequest:
             raise
         except Exception:
+            self._metrics.prepared("failed", 0.0, {})
             LOG.exception("%s is not prepared", consumer)
             raise
         finally:
@@ -229,11 +227,23 @@ class Preparations:
                         del self._refused[next(iter(self._refused))]
                 self._jobs.pop(consumer, None)
 
+    def _note(self, job: _Job, answer: Preparation | Refusal) -> None:
+        """Logs and counts what came of a request."""
+        consumer, took = job.request.consumer, time.time() - job.created
+        if isinstance(answer, Refusal):
+            self._metrics.prepared(answer.kind.value, took, {})
+            LOG.warning("%s is not prepared: %s", consumer, answer.reason)
+            return
+        self._metrics.prepared("prepared" if answer.created >= job.created else "repeated", took, answer.timings)
+        LOG.info("%s is prepared: %s; %.3f s", consumer, ", ".join(each.key for each in answer.handles), took)
+
     def _ending(
         self, at_work: _AtWork, work: Callable[..., Refusal | None], consumer: str, *arguments: float
     ) -> Refusal | None:
+        outcome = "failed"
         try:
             refusal = work(consumer, *arguments)
+            outcome = refusal.kind.value if refusal is not None else "released"
             if refusal is not None:
                 LOG.warning("%s is not released: %s", consumer, refusal.reason)
             return refusal
@@ -244,6 +254,8 @@ class Preparations:
             with self._lock:
                 at_work.pop(consumer, None)
                 self._obstacles.pop(consumer, None)
+            if at_work is self._releases:
+                self._metrics.released(outcome)
 
     def _release(self, consumer: str, until: float) -> Refusal | None:
         with self._lock:

@@ -30,6 +30,7 @@ from devagent.prepare.journal import Journal
 from devagent.prepare.machine import StepFailed
 from devagent.service.facts import Facts, Reported, Seen
 from devagent.service.journal_keeper import FILE, JournalKeeper
+from devagent.service.metrics import Metrics
 from devagent.service.noting import NotingMachine
 from devagent.service.preparations import Preparations
 from devagent.service.preparer import Preparer
@@ -134,7 +135,8 @@ class Agent:
 
         keeper = JournalKeeper(self.state_path, boot_id, machine, preparer)
         self.facts.prepared = keeper.held
-        self.own = Preparations(keeper, lambda: self.settings)
+        self.metrics = Metrics()
+        self.own = Preparations(keeper, lambda: self.settings, self.metrics)
         self.own.start()
         self.upkeep = Upkeep(
             self.own, held, self.facts, lambda: self.settings, monotonic=lambda: self.now, clock=lambda: self.now
@@ -522,6 +524,34 @@ def test_a_device_of_a_consumer_counts_as_held(agent: Agent) -> None:
     assert agent.facts.holdings(agent.facts.seen.devices) == frozenset({NIC})
     agent.own.delete(ALICE, PATIENCE_S)
     assert agent.facts.holdings(agent.facts.seen.devices) == frozenset()
+
+
+def test_what_comes_of_requests_is_counted(agent: Agent) -> None:
+    def counted(name: str, outcome: str) -> float | None:
+        return agent.metrics._registry.get_sample_value(f"devagent_{name}_total", {"outcome": outcome})
+
+    agent.prepared(ALICE)
+    agent.prepared(ALICE)
+    agent.placement.unknown = {BOB}
+    with pytest.raises(NotPrepared):
+        agent.put(BOB)
+    assert [counted("prepares", each) for each in ("prepared", "repeated", "invalid", "retry")] == [1, 1, 1, 0]
+    found = agent.own.keeper.overview()
+    assert found is not None
+    assert (found.states, found.releasing_since) == ({State.PREPARED: 1}, None)
+    (address,) = agent.host.bound
+    agent.host.users[address] = User(4711, "qemu-system-x86", "/dev/vfio/12")
+    agent.settings.prepare_deadline = 0
+    with pytest.raises(NotPrepared):
+        agent.own.delete(ALICE, PATIENCE_S)
+    waits = agent.own.keeper.overview()
+    assert waits is not None
+    assert waits.states == {State.RELEASING: 1}
+    assert waits.releasing_since == pytest.approx(time.time(), abs=60)
+    agent.host.users.clear()
+    agent.settings.prepare_deadline = 60
+    agent.own.delete(ALICE, PATIENCE_S)
+    assert [counted("releases", each) for each in ("released", "retry")] == [1, 1]
 
 
 def test_the_end_waits_for_what_is_under_way_and_begins_nothing(agent: Agent, clients: ThreadPoolExecutor) -> None:
