@@ -126,7 +126,9 @@ def _given(raw: dict[str, Any]) -> Given:
     if mode not in tuple(Mode):
         raise ValueError(f"{mode!r} is no way to give a device")
     traits, rule = tuple(_text(each) for each in raw["traits"]), _or_none(_text, raw["rule"])
-    return Given(mode, _text(raw["resource_class"]), _count(raw["total"]), rule, traits)
+    # Earlier versions knew of one class only.
+    shares = tuple((_text(name), _count(total), _count(closed)) for name, total, closed in raw.get("shares", ()))
+    return Given(mode, _text(raw["resource_class"]), _count(raw["total"]), rule, traits, shares)
 
 
 def _health(raw: dict[str, Any]) -> Health:
