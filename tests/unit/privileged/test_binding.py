@@ -22,7 +22,7 @@ FOLDER = f"sys/bus/pci/devices/{VF}"
 DRIVERS = "sys/bus/pci/drivers"
 
 
-def host(top: Path, bound: str | None = None, override: str | None = None, **more: Any) -> Path:
+def host(top: Path, bound: str | None = None, override: str | None = None, more: World | None = None) -> Path:
     """Writes a host with one function, and the drivers vfio-pci and iavf."""
     world: dict[str, Any] = {
         f"{FOLDER}/driver_override": f"{override or '(null)'}\n",
@@ -33,7 +33,7 @@ def host(top: Path, bound: str | None = None, override: str | None = None, **mor
         world |= {f"{DRIVERS}/{name}/bind": "", f"{DRIVERS}/{name}/unbind": ""}
     if bound:
         world[f"{FOLDER}/driver"] = Link(f"../../drivers/{bound}")
-    return write(top / "host", {**world, **more})
+    return write(top / "host", {**world, **(more or {})})
 
 
 class Kernel:
@@ -140,7 +140,7 @@ def test_nothing_is_touched_for_a_driver_that_is_not_there(tmp_path: Path, monke
 def test_nothing_is_touched_while_a_process_has_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     kernel = Kernel(monkeypatch)
     held: World = {"proc/4711/fd/38": Link("/dev/vfio/12 (deleted)"), "proc/4711/comm": "qemu-system-x86\n"}
-    error = refused(host(tmp_path, "vfio-pci", **held), None)
+    error = refused(host(tmp_path, "vfio-pci", more=held), None)
     assert (error.kind, error.holders) == (RefusalKind.RETRY, (Holder(pid=4711, command="qemu-system-x86"),))
     assert str(error) == f"{VF} is in use: process 4711 has /dev/vfio/12 open"
     assert kernel.written == []
@@ -148,7 +148,7 @@ def test_nothing_is_touched_while_a_process_has_it(tmp_path: Path, monkeypatch: 
 
 def test_nothing_is_touched_that_has_vfs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     kernel = Kernel(monkeypatch)
-    error = refused(host(tmp_path, "iavf", **{f"{FOLDER}/virtfn0": Link("../x")}), "vfio-pci")
+    error = refused(host(tmp_path, "iavf", more={f"{FOLDER}/virtfn0": Link("../x")}), "vfio-pci")
     assert "has 1 VFs, which would go with its driver iavf" in str(error)
     assert kernel.written == []
 
