@@ -137,13 +137,13 @@ def test_a_damaged_file_is_named_and_set_aside_before_a_new_one_takes_its_place(
 def test_a_file_that_cannot_be_read_is_a_warning(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     (tmp_path / FILE).mkdir()
     assert load(str(tmp_path)) == Kept()
-    assert "cannot be read (Is a directory)" in caplog.text
+    assert "cannot be read (it is no regular file)" in caplog.text
 
 
 def test_what_cannot_be_written_is_a_warning(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     (tmp_path / "state").write_text("")
     save(str(tmp_path / "state"), KEPT)
-    assert "cannot be written (File exists): after a restart, health is judged anew" in caplog.text
+    assert "cannot be written (Not a directory): after a restart, health is judged anew" in caplog.text
 
 
 def test_a_full_disk_leaves_the_old_file_and_no_other(
