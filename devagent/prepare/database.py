@@ -23,7 +23,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Final
 
-from devagent.errors import DevagentError
+from devagent.errors import DevagentError, JournalError
 
 LOG = logging.getLogger(__name__)
 
@@ -37,14 +37,6 @@ _MEANINGS: Final = {
     sqlite3.SQLITE_CANTOPEN: "it cannot be opened: look at the directory, its rights, and the disk",
     sqlite3.SQLITE_IOERR: "reading or writing failed: look at the disk and the kernel log",
 }
-
-
-class JournalError(DevagentError):
-    """The journal cannot be opened, read or written; what was asked for is in it whole or not at all."""
-
-    def __init__(self, path: Path, problem: str) -> None:
-        super().__init__(f"{path}: {problem}")
-        self.path, self.problem = path, problem
 
 
 class Taken(DevagentError):

@@ -15,10 +15,9 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from typing import Final
 
-from devagent.errors import DevagentError
+from devagent.errors import DevagentError, JournalError
 from devagent.model.plan import Plan
 from devagent.model.preparation import Preparation, Refusal, RefusalKind
-from devagent.prepare.database import JournalError
 from devagent.prepare.journal import Entry, Journal
 from devagent.prepare.locking import Busy, Locks
 from devagent.prepare.machine import Machine, StepFailed, StepStuck

@@ -10,9 +10,9 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from typing import Final
 
+from devagent.errors import JournalError
 from devagent.model.plan import Arguments, Plan, Step
 from devagent.model.preparation import Preparation, RefusalKind
-from devagent.prepare.database import JournalError
 from devagent.prepare.journal import Entry, Journal
 from devagent.prepare.machine import Gone, Machine, StepFailed
 from devagent.prepare.verbs import VERBS, inverse

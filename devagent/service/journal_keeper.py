@@ -16,10 +16,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from devagent.errors import NotPrepared
+from devagent.errors import JournalError, NotPrepared
 from devagent.model.preparation import Overview, Refusal, RefusalKind
 from devagent.prepare import recovery
-from devagent.prepare.database import JournalError
 from devagent.prepare.executor import Executor
 from devagent.prepare.journal import Entry, Journal
 from devagent.service.noting import NotingMachine

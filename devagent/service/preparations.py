@@ -22,7 +22,7 @@ from typing import Any, Final
 
 from devagent.errors import NoSuchPreparation, PreparedOtherwise
 from devagent.model.preparation import Preparation, Refusal, RefusalKind, State
-from devagent.prepare.executor import OtherRequest, Request
+from devagent.prepare.executor import Request
 from devagent.prepare.journal import Entry
 from devagent.prepare.runs import RELEASED
 from devagent.service import preparation
@@ -97,8 +97,6 @@ class Preparations:
             return self._found(consumer) or job.document(), 202
         except CancelledError:
             answer = RELEASED
-        except OtherRequest:
-            raise PreparedOtherwise(consumer) from None
         if isinstance(answer, Refusal):
             raise preparation.not_prepared(answer)
         return self._document(Entry(answer)), 200
@@ -213,7 +211,7 @@ class Preparations:
             refusal = answer if isinstance(answer, Refusal) else None
             self._note(job, answer)
             return answer
-        except OtherRequest:
+        except PreparedOtherwise:
             raise
         except Exception:
             self._metrics.prepared("failed", 0.0, {})

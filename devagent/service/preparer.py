@@ -57,7 +57,7 @@ class Preparer:
     def prepare(self, request: Request, until: float, cancelled: threading.Event) -> Preparation | Refusal:
         """Makes the devices of a request ready until `until` (time.monotonic), unless `cancelled` before it begins.
 
-        Raises OtherRequest.
+        Raises PreparedOtherwise.
         """
         answer = self._executor.prepare(request, lambda _: _UNSEEN, until - time.monotonic())
         if answer is not _UNSEEN:

@@ -16,10 +16,11 @@ from pathlib import Path
 
 import pytest
 
+from devagent.errors import JournalError
 from devagent.model.handle import Handle, MdevHandle, PciHandle
 from devagent.model.plan import Group, Plan, Step
 from devagent.model.preparation import Holder, Preparation, Refusal, RefusalKind, State
-from devagent.prepare.database import Database, JournalError
+from devagent.prepare.database import Database
 from devagent.prepare.journal import MIGRATIONS, Entry, Held, Journal
 
 BOOT = "boot 1"

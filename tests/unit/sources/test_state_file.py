@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 
+from devagent.errors import JournalError
 from devagent.model.health import Kept
 from devagent.model.snapshot import Problem
 from devagent.placement.state import Memory, StateFile
-from devagent.prepare.database import JournalError
 from devagent.prepare.journal import Journal
 from devagent.sources import condition_file, known, state_file
 from devagent.sources.host import Directory
