@@ -17,10 +17,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Final
 
-from devagent.errors import DevagentError
+from devagent.errors import JournalError, PreparedOtherwise
 from devagent.model.plan import Group, Plan
 from devagent.model.preparation import Holder, Holdings, Preparation, Refusal, RefusalKind, State
-from devagent.prepare.database import JournalError
 from devagent.prepare.journal import Entry, Held, Journal
 from devagent.prepare.locking import Busy, Locks
 from devagent.prepare.machine import Machine, StepStuck
@@ -44,14 +43,6 @@ class Request:
     expires: float | None = None
 
 
-class OtherRequest(DevagentError):
-    """The consumer has been prepared, or is being prepared, with another request."""
-
-    def __init__(self, consumer: str) -> None:
-        super().__init__(f"{consumer} has been prepared with another request: release it first")
-        self.consumer = consumer
-
-
 class Executor:
     """Serves any number of consumers at once. Its calls block; whatever does not work is a Refusal."""
 
@@ -68,7 +59,7 @@ class Executor:
         """Makes the devices of a request ready within `seconds`; the same request again gives the same answer.
 
         `plan` is given what others hold, must not wait itself, and is asked again for `wait` seconds while a device
-        is busy. `phases` has what the caller took before. Raises OtherRequest.
+        is busy. `phases` has what the caller took before. Raises PreparedOtherwise.
         """
         now = time.monotonic()
         try:
@@ -114,6 +105,8 @@ class Executor:
 
     def _recover(self, entry: Entry, until: float) -> Refusal | None:
         preparation = entry.preparation
+        if entry.leaving:  # how it is released is planned on a look, which nobody has here
+            return _leaving(preparation)
         if entry.release is not None:
             return self._runs.release(entry, entry.release, until, self._patience.tombstone)
         left = preparation.deadline - time.time()
@@ -132,10 +125,12 @@ class Executor:
             left = self._runs.release(entry, entry.release, until, self._patience.tombstone)
             return left or self._buried(request.consumer)
         preparation = entry.preparation
+        if entry.leaving:
+            return _leaving(preparation)
         if preparation.state is State.FAILED and not entry.given:
             return self._runs.back(entry, preparation.error or TOO_LATE)
         if (preparation.groups, preparation.project_id) != (request.groups, request.project_id):
-            raise OtherRequest(request.consumer)
+            raise PreparedOtherwise(request.consumer)
         if self._runs.is_of_this_boot(preparation):
             if preparation.state is State.PREPARING:
                 return self._forward(preparation, until)
@@ -222,6 +217,12 @@ class Executor:
             yield
         finally:
             self._released.discard(consumer)
+
+
+def _leaving(preparation: Preparation) -> Refusal:
+    why = preparation.error
+    reason = f"{preparation.consumer} is being released, which waits" + (f": {why.reason}" if why else "")
+    return Refusal(RefusalKind.RETRY, reason, why.address if why else None, why.holders if why else ())
 
 
 def _lock(consumer: str) -> str:

@@ -41,6 +41,11 @@ class NotingMachine:
         """Tells whether the machine is as the step makes it: see Machine."""
         return self._machine.check(step, seconds)
 
+    def changed(self, began: float) -> frozenset[str]:
+        """Gives the addresses of the functions that were changed after a look had begun (time.monotonic)."""
+        with self._condition:
+            return frozenset(address for address, at in self._changed.items() if at >= began)
+
     def outdated(self, plan: Plan, view: View, began: float) -> bool:
         """Tells whether something that a plan rests on was changed after the look behind `view` had begun."""
         touched = {step.target for step in plan.steps}

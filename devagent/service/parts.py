@@ -101,7 +101,7 @@ def build(agent: Agent, state: StateFile, privileged: Privileged, *, root: Path,
 
     keeper = JournalKeeper(settings.state_path, _boot_id(root), machine, preparer)
     facts.prepared = keeper.held
-    preparations = Preparations(keeper, in_force)
+    preparations = Preparations(keeper, in_force, metrics)
     backend = ServiceBackend(facts, beats, look, book, metrics, preparations, own)
     server = Server(
         Application(backend, waiting=max(1, settings.threads // 2), counted=metrics.called),

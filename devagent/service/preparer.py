@@ -57,7 +57,7 @@ class Preparer:
     def prepare(self, request: Request, until: float, cancelled: threading.Event) -> Preparation | Refusal:
         """Makes the devices of a request ready until `until` (time.monotonic), unless `cancelled` before it begins.
 
-        Raises OtherRequest.
+        Raises PreparedOtherwise.
         """
         answer = self._executor.prepare(request, lambda _: _UNSEEN, until - time.monotonic())
         if answer is not _UNSEEN:
@@ -70,11 +70,10 @@ class Preparer:
         busy_until = min(until, time.monotonic() + _BUSY_S)
         while not cancelled.is_set():
             answer, again = self._try(request, until, phases)
-            if not again or time.monotonic() >= busy_until:
+            if again is None or time.monotonic() >= busy_until:
                 return answer
-            if answer is not _OUTDATED:
-                with phases("waiting"):
-                    self._machine.wait(min(_LOOK_AGAIN, busy_until - time.monotonic()))
+            with phases("waiting"):
+                self._machine.wait(min(again, busy_until - time.monotonic()))
         return RELEASED
 
     def release(self, consumer: str, until: float, told: Callable[[Refusal | None], None]) -> Refusal | None:
@@ -115,29 +114,34 @@ class Preparer:
         }
         return replace(view(devices, _NOWHERE), treatments=given)
 
-    def _try(self, request: Request, until: float, phases: Phases) -> tuple[Preparation | Refusal, bool]:
-        """Gives what came of one try, and whether another one may do better."""
+    def _try(self, request: Request, until: float, phases: Phases) -> tuple[Preparation | Refusal, float | None]:
+        """Gives what came of one try, and in how many seconds another one may do better, None for never."""
         root = self._facts.reported.root
         if root is None:
-            return Refusal(RefusalKind.RETRY, "this host is not in Placement yet: see `devagent status`"), False
+            return Refusal(RefusalKind.RETRY, "this host is not in Placement yet: see `devagent status`"), None
         try:
             with phases("looking"):
                 sighting = self._sight.look(self._addresses(root, request))
         except LookFailed as error:
-            return Refusal(RefusalKind.RETRY, str(error)), False
-        refused: list[Refusal] = []
+            return Refusal(RefusalKind.RETRY, str(error)), None
+        refused: list[tuple[Refusal, float]] = []
         seen = self._view(root, sighting)
+        wanted = _parts(request, seen)
 
         def plan(holdings: Holdings) -> Plan | Refusal:
-            answer = _unwipeable(request, seen) or planner.plan(request.consumer, request.groups, seen, holdings)
+            stale = self._machine.changed(sighting.began) & wanted
+            now = replace(seen, stale=stale)
+            answer = _unwipeable(request, seen) or planner.plan(request.consumer, request.groups, now, holdings)
             if isinstance(answer, Plan) and self._machine.outdated(answer, seen, sighting.began):
                 answer = _OUTDATED
             if isinstance(answer, Refusal):
-                refused.append(answer)
+                # What was changed and nobody has is free: to see it is all that it takes.
+                at_once = answer is _OUTDATED or stale - holdings.consumers.keys()
+                refused.append((answer, 0.0 if at_once else _LOOK_AGAIN))
             return answer
 
         answer = self._executor.prepare(request, plan, until - time.monotonic(), phases=phases)
-        return answer, any(answer is each and each.kind is RefusalKind.RETRY for each in refused)
+        return answer, next((s for each, s in refused if answer is each and each.kind is RefusalKind.RETRY), None)
 
     def _addresses(self, root: str, request: Request) -> set[str]:
         """Gives where the devices of the request are; what the agent does not know has no address to look at."""
@@ -148,6 +152,12 @@ class Preparer:
     def _view(self, root: str, sighting: Sighting) -> View:
         devices = sighting.devices
         return view(devices, root, treatments(devices, self._settings().policy), vetoes=vetoes(devices))
+
+
+def _parts(request: Request, seen: View) -> set[str]:
+    """Gives the functions of the devices that a request is about."""
+    devices = (seen.devices[group.provider] for group in request.groups if group.provider in seen.devices)
+    return {part.address for device in devices for part in functions(device)}
 
 
 def _unwipeable(request: Request, seen: View) -> Refusal | None:

@@ -12,8 +12,9 @@ from pathlib import Path
 
 import pytest
 
+from devagent.errors import PreparedOtherwise
 from devagent.model.preparation import Holdings, Preparation, Refusal, RefusalKind, State
-from devagent.prepare.executor import Executor, OtherRequest
+from devagent.prepare.executor import Executor
 from devagent.prepare.journal import Journal
 from devagent.prepare.recovery import recover
 from devagent.prepare.runs import Patience
@@ -95,7 +96,7 @@ def test_the_same_request_again_gives_the_same_answer_and_does_nothing(host: Hos
 
 def test_another_request_for_the_same_consumer_is_an_error(host: Host) -> None:
     host.prepared("A", "VF")
-    with pytest.raises(OtherRequest):
+    with pytest.raises(PreparedOtherwise):
         host.prepare("A", "MDEV")
 
 

@@ -30,6 +30,7 @@ from devagent.prepare.journal import Journal
 from devagent.prepare.machine import StepFailed
 from devagent.service.facts import Facts, Reported, Seen
 from devagent.service.journal_keeper import FILE, JournalKeeper
+from devagent.service.metrics import Metrics
 from devagent.service.noting import NotingMachine
 from devagent.service.preparations import Preparations
 from devagent.service.preparer import Preparer
@@ -134,7 +135,8 @@ class Agent:
 
         keeper = JournalKeeper(self.state_path, boot_id, machine, preparer)
         self.facts.prepared = keeper.held
-        self.own = Preparations(keeper, lambda: self.settings)
+        self.metrics = Metrics()
+        self.own = Preparations(keeper, lambda: self.settings, self.metrics)
         self.own.start()
         self.upkeep = Upkeep(
             self.own, held, self.facts, lambda: self.settings, monotonic=lambda: self.now, clock=lambda: self.now
@@ -262,6 +264,21 @@ def test_what_was_given_back_after_it_was_seen_is_planned_anew(small: Agent) -> 
     assert [step["verb"] for step in small.own.get(BOB)["steps"]] == ["bind"]
 
 
+def test_what_was_given_back_after_it_was_seen_is_left_to_others_while_there_is_more(agent: Agent) -> None:
+    """As it was seen, on vfio-pci, it would be the best of all: nothing would have to be done to it."""
+    (address,) = agent.prepared(ALICE)
+
+    def give_back() -> None:
+        agent.host.seen = lambda: None
+        step = Step("bind", address, {"driver": "mlx5_core"})
+        assert agent.own.keeper.executor.release(ALICE, lambda _: Plan(ALICE, (step,)), PATIENCE_S) is None
+
+    agent.host.seen = give_back
+    looks = len(agent.host.looks)
+    assert agent.prepared(BOB) != {address}
+    assert len(agent.host.looks) == looks + 1
+
+
 def test_who_waits_for_a_device_gets_it_when_it_is_given_back(small: Agent, clients: ThreadPoolExecutor) -> None:
     addresses = small.prepared(ALICE)
     waiting = clients.submit(small.prepared, BOB)
@@ -311,6 +328,26 @@ def test_a_release_ends_the_waiting_for_a_busy_device_for_good(small: Agent, cli
     assert small.host.bound == set()
 
 
+def test_a_release_is_not_answered_by_a_recovery_that_is_under_way(agent: Agent, clients: ThreadPoolExecutor) -> None:
+    """The upkeep saw it half done just before it was ready, and has it recovered: there is nothing left to do."""
+    agent.prepared(ALICE)
+    reached, go_on = threading.Event(), threading.Event()
+    recover = agent.own.keeper.executor.recover
+
+    def hold(consumer: str) -> Refusal | None:
+        reached.set()
+        go_on.wait(PATIENCE_S)
+        return recover(consumer)
+
+    agent.own.keeper.executor.recover = hold  # type: ignore[method-assign]
+    agent.own.recover(ALICE)
+    assert reached.wait(PATIENCE_S)
+    released = clients.submit(agent.own.delete, ALICE, PATIENCE_S)
+    go_on.set()
+    assert released.result() == (None, 204)
+    assert agent.host.bound == set()
+
+
 def test_a_release_waits_for_who_has_the_device_open_and_says_who(agent: Agent) -> None:
     (address,) = agent.prepared(ALICE)
     agent.host.users[address] = User(4711, "qemu-system-x86", "/dev/vfio/12")
@@ -318,10 +355,50 @@ def test_a_release_waits_for_who_has_the_device_open_and_says_who(agent: Agent) 
     agent.until(lambda: agent.own.get(ALICE)["error"])
     (holder,) = agent.own.get(ALICE)["error"]["holders"]
     assert (holder["pid"], holder["command"]) == (4711, "qemu-system-x86")
-    assert agent.own.get(ALICE)["handles"]
+    assert (agent.own.get(ALICE)["state"], agent.own.get(ALICE)["handles"]) == ("releasing", [])
     agent.host.users.clear()
     assert agent.own.delete(ALICE, PATIENCE_S) == (None, 204)
     assert agent.host.bound == set()
+
+
+def test_what_was_in_use_when_it_was_to_be_released_is_released_later_though_nobody_asks_again(agent: Agent) -> None:
+    (address,) = agent.prepared(ALICE)
+    agent.host.users[address] = User(4711, "qemu-system-x86", "/dev/vfio/12")
+    agent.settings.prepare_deadline = 0
+    with pytest.raises(NotPrepared, match="qemu-system-x86"):
+        agent.own.delete(ALICE, PATIENCE_S)
+    agent.settings.prepare_deadline = 60
+    with pytest.raises(NotPrepared, match=r"is being released, which waits: .* qemu-system-x86") as refused:
+        agent.put(ALICE)
+    assert refused.value.kind == "retry"
+    agent.restart()
+    looks = len(agent.host.looks)
+    for _ in range(3):
+        agent.keep_up()
+    assert len(agent.host.looks) == looks + 1
+    assert agent.states() == {ALICE: "releasing"}
+    agent.host.users.clear()
+    agent.now += 31
+    agent.keep_up()
+    assert agent.states() == {}
+    assert agent.host.bound == set()
+
+
+def test_others_wait_for_what_is_in_use_and_to_be_released_as_for_any_other(
+    small: Agent, clients: ThreadPoolExecutor
+) -> None:
+    (address,) = small.prepared(ALICE)
+    small.host.users[address] = User(4711, "qemu-system-x86", "/dev/vfio/12")
+    small.settings.prepare_deadline = 0
+    with pytest.raises(NotPrepared, match="qemu-system-x86"):
+        small.own.delete(ALICE, PATIENCE_S)
+    small.settings.prepare_deadline = 60
+    small.host.users.clear()
+    looks = len(small.host.looks)
+    waiting = clients.submit(small.prepared, BOB)
+    small.until(lambda: len(small.host.looks) > looks + 1 or waiting.done())
+    small.keep_up()
+    assert waiting.result() == {address}
 
 
 def test_what_fails_is_undone_and_told_to_who_asks_later(agent: Agent) -> None:
@@ -447,6 +524,34 @@ def test_a_device_of_a_consumer_counts_as_held(agent: Agent) -> None:
     assert agent.facts.holdings(agent.facts.seen.devices) == frozenset({NIC})
     agent.own.delete(ALICE, PATIENCE_S)
     assert agent.facts.holdings(agent.facts.seen.devices) == frozenset()
+
+
+def test_what_comes_of_requests_is_counted(agent: Agent) -> None:
+    def counted(name: str, outcome: str) -> float | None:
+        return agent.metrics._registry.get_sample_value(f"devagent_{name}_total", {"outcome": outcome})
+
+    agent.prepared(ALICE)
+    agent.prepared(ALICE)
+    agent.placement.unknown = {BOB}
+    with pytest.raises(NotPrepared):
+        agent.put(BOB)
+    assert [counted("prepares", each) for each in ("prepared", "repeated", "invalid", "retry")] == [1, 1, 1, 0]
+    found = agent.own.keeper.overview()
+    assert found is not None
+    assert (found.states, found.releasing_since) == ({State.PREPARED: 1}, None)
+    (address,) = agent.host.bound
+    agent.host.users[address] = User(4711, "qemu-system-x86", "/dev/vfio/12")
+    agent.settings.prepare_deadline = 0
+    with pytest.raises(NotPrepared):
+        agent.own.delete(ALICE, PATIENCE_S)
+    waits = agent.own.keeper.overview()
+    assert waits is not None
+    assert waits.states == {State.RELEASING: 1}
+    assert waits.releasing_since == pytest.approx(time.time(), abs=60)
+    agent.host.users.clear()
+    agent.settings.prepare_deadline = 60
+    agent.own.delete(ALICE, PATIENCE_S)
+    assert [counted("releases", each) for each in ("released", "retry")] == [1, 1]
 
 
 def test_the_end_waits_for_what_is_under_way_and_begins_nothing(agent: Agent, clients: ThreadPoolExecutor) -> None:
