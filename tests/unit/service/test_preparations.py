@@ -125,7 +125,7 @@ class Agent:
     def begin(self, boot_id: str = "boot") -> None:
         self.facts = Facts(reported=Reported(root=ROOT))
         self.see()
-        machine = NotingMachine(self.host)
+        machine = NotingMachine(self.host, lambda *_: None)
         held: Any = self.placement
 
         def preparer(executor: Executor) -> Preparer:
