@@ -22,7 +22,7 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from devagent.privileged import Privileged, client, process, start
+from devagent.privileged import Privileged, process, start
 from devagent.privileged.verbs import VERBS
 
 from ..worlds import Link, World, write
@@ -107,7 +107,7 @@ def noted(notes: Path, live: Callable[..., None]) -> Callable[..., None]:
 def watched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Watched]:
     """Starts a privileged process on a host of files."""
     root, notes = write(tmp_path / "host", world()), tmp_path / "notes"
-    monkeypatch.setattr(client.process, "live", noted(notes, process.live))
+    monkeypatch.setattr(process, "live", noted(notes, process.live))
     privileged = start({}, root=str(root))
     privileged.call("ping", 30)
     yield Watched(privileged, root, notes, notes.stat().st_size)
@@ -138,7 +138,7 @@ GOOD: dict[str, tuple[Any, ...]] = {
     "type": ("nvidia-558", "nvidia-1", 0, 1155), "mac": ("fa:16:3e:0b:7c:01", None), "vlan": (0, 120, None),
     "trust": (0, 1, None), "rate": (0, 2500, None),
 }  # fmt: skip
-BAD = st.sampled_from(
+BAD: st.SearchStrategy[Any] = st.sampled_from(
     ["../../../../etc", "/etc/shadow", "..", ".", "", "a/b", f"{PF}/../{OTHER}", f"{PF}\n", f"{PF}\0", "vfio-pci/../x",
      "nvidia-558/../../..", "\u0660000:3b:00.0", "\ud800", -1, 1.5, True, [], {}, 10**30, None]
 )  # fmt: skip
