@@ -30,6 +30,7 @@ from devagent.prepare.steps import Phases
 
 Planner = Callable[[Holdings], Plan | Refusal]
 Releaser = Callable[[Preparation], Plan | Refusal]
+Veto = Callable[[Preparation], Refusal | None]
 
 _PATIENCE: Final = Patience()
 
@@ -63,17 +64,25 @@ class Executor:
         self._released: set[str] = set()
 
     def prepare(
-        self, request: Request, plan: Planner, seconds: float, *, wait: float = 0.0, phases: Phases | None = None
+        self,
+        request: Request,
+        plan: Planner,
+        seconds: float,
+        *,
+        wait: float = 0.0,
+        phases: Phases | None = None,
+        veto: Veto = lambda _: None,
     ) -> Preparation | Refusal:
         """Makes the devices of a request ready within `seconds`; the same request again gives the same answer.
 
         `plan` is given what others hold, must not wait itself, and is asked again for `wait` seconds while a device
-        is busy. `phases` has what the caller took before. Raises OtherRequest.
+        is busy. `phases` has what the caller took before. `veto` is asked before what was given once is made again,
+        as after a boot. Raises OtherRequest.
         """
         now = time.monotonic()
         try:
             with self._locks.holding((_lock(request.consumer),), now + seconds):
-                earlier = self._earlier(request, now + seconds)
+                earlier = self._earlier(request, now + seconds, veto)
                 if earlier is not None:
                     return earlier
                 return self._new(request, plan, now + seconds, now + min(wait, seconds), phases or Phases())
@@ -123,7 +132,7 @@ class Executor:
         answer = self._forward(preparation, time.monotonic() + left)
         return answer if isinstance(answer, Refusal) and self._runs.known(preparation.consumer).unfinished else None
 
-    def _earlier(self, request: Request, until: float) -> Preparation | Refusal | None:
+    def _earlier(self, request: Request, until: float, veto: Veto) -> Preparation | Refusal | None:
         """Gives the answer that follows from what the journal has of the consumer; None if that is nothing."""
         entry = self._journal.get(request.consumer)
         if entry is None:
@@ -144,6 +153,7 @@ class Executor:
         if not entry.given:
             return self._runs.back(entry, REBOOTED)
         left = self._runs.back(entry, TOO_LATE) if preparation.state is State.FAILED else None
+        left = left or veto(preparation)
         return left or self._forward(self._runs.again(self._runs.known(preparation.consumer), until), until)
 
     def _buried(self, consumer: str) -> Refusal | None:

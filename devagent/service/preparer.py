@@ -10,12 +10,13 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from typing import Final
 
 from devagent.errors import LookFailed
 from devagent.inventory.build import device_uuid
+from devagent.model.device import Device
 from devagent.model.plan import Plan
 from devagent.model.preparation import Holdings, Preparation, Refusal, RefusalKind
 from devagent.prepare import planner
@@ -35,6 +36,7 @@ _NOWHERE: Final = "00000000-0000-0000-0000-000000000000"
 _BUSY_S: Final = 10.0
 """For how long a new consumer waits for devices that are taken: the one before may just be giving them back."""
 _LOOK_AGAIN: Final = 1.0
+_NOT_THERE: Final = Refusal(RefusalKind.RETRY, "this host is not in Placement yet: see `devagent status`")
 _UNSEEN: Final = Refusal(RefusalKind.RETRY, "nothing was looked at yet")
 _OUTDATED: Final = Refusal(RefusalKind.RETRY, "what was seen was changed since")
 
@@ -59,7 +61,7 @@ class Preparer:
 
         Raises OtherRequest.
         """
-        answer = self._executor.prepare(request, lambda _: _UNSEEN, until - time.monotonic())
+        answer = self._executor.prepare(request, lambda _: _UNSEEN, until - time.monotonic(), veto=self._veto)
         if answer is not _UNSEEN:
             return answer
         phases = Phases()
@@ -104,8 +106,9 @@ class Preparer:
 
         Raises LookFailed.
         """
-        places = {handle.function for handle in preparation.handles or preparation.plan.handles}
-        devices = self._sight.look(places | {step.target for step in preparation.plan.steps}).devices
+        devices = self._look(preparation)
+        others = self._others(preparation, devices)
+        devices = tuple(device for device in devices if device.address not in others)
         wanted = treatments(devices, self._settings().policy, given=False)
         cards = {part.address: device.address for device in devices for part in functions(device)}
         given = {
@@ -115,11 +118,44 @@ class Preparer:
         }
         return replace(view(devices, _NOWHERE), treatments=given)
 
+    def _look(self, preparation: Preparation) -> tuple[Device, ...]:
+        places = {handle.function for handle in preparation.handles or preparation.plan.handles}
+        return self._sight.look(places | {step.target for step in preparation.plan.steps}).devices
+
+    def _others(self, preparation: Preparation, devices: Iterable[Device]) -> dict[str, str]:
+        """Gives, by address, the devices that stand now where another one was given, with a function of that.
+
+        Cards change places, and a boot may number the buses anew: nothing of what was planned is for these devices.
+        """
+        reported = self._facts.reported
+        cards = {part.address: device for device in devices for part in functions(device)}
+        # Of a compute node that was made anew in Placement, no provider of before can be told from its device.
+        given = [handle for handle in preparation.plan.handles if handle.provider in reported.listed]
+        return {
+            cards[handle.function].address: handle.function
+            for handle in given
+            if handle.function in cards
+            and device_uuid(reported.root or _NOWHERE, cards[handle.function]) != handle.provider
+        }
+
+    def _veto(self, preparation: Preparation) -> Refusal | None:
+        """Refuses to make again, on another device, what was given; whose devices those are must be known."""
+        if self._facts.reported.root is None:
+            return _NOT_THERE
+        try:
+            others = self._others(preparation, self._look(preparation))
+        except LookFailed as error:
+            return Refusal(RefusalKind.RETRY, str(error))
+        for place in others.values():
+            reason = f"{place} is another device than the one that was given: release the consumer, then ask again"
+            return Refusal(RefusalKind.PERMANENT, reason, place)
+        return None
+
     def _try(self, request: Request, until: float, phases: Phases) -> tuple[Preparation | Refusal, bool]:
         """Gives what came of one try, and whether another one may do better."""
         root = self._facts.reported.root
         if root is None:
-            return Refusal(RefusalKind.RETRY, "this host is not in Placement yet: see `devagent status`"), False
+            return _NOT_THERE, False
         try:
             with phases("looking"):
                 sighting = self._sight.look(self._addresses(root, request))

@@ -45,13 +45,16 @@ VF = "SRIOV_NET_VF"
 HOST = HostFacts(hostname="h", boot_id="boot")
 
 
+def nic(vfs: int, ids: str = "15b3:101d") -> dict[str, Any]:
+    own = {"total": 8, "count": vfs, "device": "101e", "driver": "mlx5_core"}
+    return {"id": ids, "class": "020000", "driver": "mlx5_core", "vfs": own}
+
+
 class Host:
     """A machine in memory, seen and changed as the agent does; `seen` and `doing` are called in between."""
 
     def __init__(self, vfs: int) -> None:
-        own = {"total": 8, "count": vfs, "device": "101e", "driver": "mlx5_core"}
-        nic = {"id": "15b3:101d", "class": "020000", "driver": "mlx5_core", "vfs": own}
-        self.machine = Machine(on_bus(nic))
+        self.machine = Machine(on_bus(nic(vfs)))
         self.users: dict[str, User] = {}
         self.seen: Callable[[], None] = lambda: None
         self.doing: Callable[[Step], None] = lambda _: None
@@ -123,7 +126,8 @@ class Agent:
         self.begin()
 
     def begin(self, boot_id: str = "boot") -> None:
-        self.facts = Facts(reported=Reported(root=ROOT))
+        listed: Any = {provider(NIC, self.host.machine.devices): None}
+        self.facts = Facts(reported=Reported(root=ROOT, listed=listed))
         self.see()
         machine = NotingMachine(self.host, lambda *_: None)
         held: Any = self.placement
@@ -420,6 +424,33 @@ def test_after_a_boot_there_are_no_handles_until_it_is_asked_for_again(agent: Ag
     assert agent.host.bound == set()
     assert agent.prepared(ALICE) == addresses
     assert agent.host.bound == addresses
+
+
+def test_another_device_at_the_address_of_the_one_that_was_given_is_left_alone(agent: Agent) -> None:
+    """A boot numbers buses anew: what has the address now is not the consumer's, and may be the host's own."""
+    addresses = agent.prepared(ALICE)
+    asked = provider(NIC, agent.host.machine.devices)
+    agent.host.machine = Machine(on_bus(nic(4, "8086:1592")))
+    agent.restart("another boot")
+    agent.facts.reported.listed[asked] = None  # type: ignore[index]
+    group = {"provider": asked, "resources": {VF: 1}}
+    with pytest.raises(NotPrepared, match="is another device than the one that was given") as refused:
+        agent.own.put(ALICE, {"groups": [group]}, PATIENCE_S)
+    assert (refused.value.kind, refused.value.address in addresses) == ("permanent", True)
+    done: list[Step] = []
+    agent.host.doing = done.append
+    assert agent.own.delete(ALICE, PATIENCE_S) == (None, 204)
+    assert (done, agent.host.bound, agent.states()) == ([], set(), {})
+
+
+def test_before_the_host_is_known_in_placement_nothing_is_made_again(agent: Agent) -> None:
+    addresses = agent.prepared(ALICE)
+    agent.host.machine.drivers.update(dict.fromkeys(addresses, "mlx5_core"))
+    agent.restart("another boot")
+    agent.facts.reported = Reported()
+    with pytest.raises(NotPrepared, match="not in Placement yet"):
+        agent.put(ALICE)
+    assert agent.host.bound == set()
 
 
 def test_what_was_half_done_is_finished_before_anybody_is_served(agent: Agent) -> None:
