@@ -124,7 +124,7 @@ class Executor:
     def _recover(self, entry: Entry, until: float) -> Refusal | None:
         preparation = entry.preparation
         if entry.release is not None:
-            return self._runs.release(entry, entry.release, until, self._patience.tombstone)
+            return self._go_on_releasing(entry, entry.release, until)
         left = preparation.deadline - time.time()
         in_time = preparation.state is State.PREPARING and left > 0 and self._runs.is_of_this_boot(preparation)
         if not in_time:
@@ -138,7 +138,7 @@ class Executor:
         if entry is None:
             return self._buried(request.consumer)
         if entry.release is not None:
-            left = self._runs.release(entry, entry.release, until, self._patience.tombstone)
+            left = self._go_on_releasing(entry, entry.release, until)
             return left or self._buried(request.consumer)
         preparation = entry.preparation
         if preparation.state is State.FAILED and not entry.given:
@@ -155,6 +155,12 @@ class Executor:
         left = self._runs.back(entry, TOO_LATE) if preparation.state is State.FAILED else None
         left = left or veto(preparation)
         return left or self._forward(self._runs.again(self._runs.known(preparation.consumer), until), until)
+
+    def _go_on_releasing(self, entry: Entry, plan: Plan, until: float) -> Refusal | None:
+        """Goes on with a plan of this boot: after another one its addresses may be those of other devices."""
+        if not self._runs.is_of_this_boot(entry.preparation):
+            return REBOOTED
+        return self._runs.release(entry, plan, until, self._patience.tombstone)
 
     def _buried(self, consumer: str) -> Refusal | None:
         now = time.time()

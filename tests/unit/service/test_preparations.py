@@ -443,6 +443,29 @@ def test_another_device_at_the_address_of_the_one_that_was_given_is_left_alone(a
     assert (done, agent.host.bound, agent.states()) == ([], set(), {})
 
 
+@pytest.mark.parametrize("ids", ["15b3:101d", "8086:1592"])
+def test_a_release_before_a_boot_is_planned_anew_for_what_is_there_then(agent: Agent, ids: str) -> None:
+    agent.prepared(ALICE)
+    asked = provider(NIC, agent.host.machine.devices)
+
+    def fail(step: Step) -> None:
+        raise StepFailed(RefusalKind.PERMANENT, "no", step.target)
+
+    agent.host.doing = fail
+    with pytest.raises(NotPrepared):
+        agent.own.delete(ALICE, PATIENCE_S)
+    assert agent.states() == {ALICE: "releasing"}
+    done: list[Step] = []
+    agent.host.doing = done.append
+    agent.host.machine = Machine(on_bus(nic(4, ids)))
+    agent.restart("another boot")
+    agent.facts.reported.listed[asked] = None  # type: ignore[index]
+    assert (agent.states(), done) == ({ALICE: "releasing"}, [])
+    agent.keep_up()
+    assert agent.states() == {}
+    assert [step.verb for step in done] == (["reset"] if ids == "15b3:101d" else [])
+
+
 def test_before_the_host_is_known_in_placement_nothing_is_made_again(agent: Agent) -> None:
     addresses = agent.prepared(ALICE)
     agent.host.machine.drivers.update(dict.fromkeys(addresses, "mlx5_core"))
