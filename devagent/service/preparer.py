@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from typing import Final
 
@@ -157,15 +157,20 @@ class Preparer:
         if root is None:
             return _NOT_THERE, False
         try:
+            known = self._known(root, request)
             with phases("looking"):
-                sighting = self._sight.look(self._addresses(root, request))
+                sighting = self._sight.look(known.values())
         except LookFailed as error:
             return Refusal(RefusalKind.RETRY, str(error)), False
         refused: list[Refusal] = []
         seen = self._view(root, sighting)
 
         def plan(holdings: Holdings) -> Plan | Refusal:
-            answer = _unwipeable(request, seen) or planner.plan(request.consumer, request.groups, seen, holdings)
+            answer = (
+                _unread(known, seen)
+                or _unwipeable(request, seen)
+                or planner.plan(request.consumer, request.groups, seen, holdings)
+            )
             if isinstance(answer, Plan) and self._machine.outdated(answer, seen, sighting.began):
                 answer = _OUTDATED
             if isinstance(answer, Refusal):
@@ -175,15 +180,25 @@ class Preparer:
         answer = self._executor.prepare(request, plan, until - time.monotonic(), phases=phases)
         return answer, any(answer is each and each.kind is RefusalKind.RETRY for each in refused)
 
-    def _addresses(self, root: str, request: Request) -> set[str]:
-        """Gives where the devices of the request are; what the agent does not know has no address to look at."""
+    def _known(self, root: str, request: Request) -> dict[str, str]:
+        """Gives where the devices of the request are, by provider: those that the agent gives, as far as it knows."""
         wanted = {group.provider for group in request.groups}
         devices = self._facts.seen.devices if self._facts.seen else ()
-        return {device.address for device in devices if device_uuid(root, device) in wanted}
+        given = (device for device in devices if device.decision.managed or device.decision.unknown)
+        return {uid: device.address for device in given if (uid := device_uuid(root, device)) in wanted}
 
     def _view(self, root: str, sighting: Sighting) -> View:
         devices = sighting.devices
         return view(devices, root, treatments(devices, self._settings().policy), vetoes=vetoes(devices))
+
+
+def _unread(known: Mapping[str, str], seen: View) -> Refusal | None:
+    """Refuses for now what the agent gives and this look does not show so: a device that was slow is not gone."""
+    for provider, address in known.items():
+        if provider not in seen.devices:
+            reason = f"{address} could not be read just now, or is changing: see `devagent status`"
+            return Refusal(RefusalKind.RETRY, reason, address)
+    return None
 
 
 def _unwipeable(request: Request, seen: View) -> Refusal | None:

@@ -88,7 +88,7 @@ def test_whole_gpus_and_their_vfs_and_mediated_devices_are_given_to_many_at_once
     assert {daemon.guest.link(f"{MDEVS}/{each}/mdev_type") for each in made} == {"i915-222"}
 
     refused, why = stranger(daemon, mixed).put()
-    assert (refused, "holds 0 PGPU" in str(why)) == (400, True)
+    assert (refused, "holds 0 " in str(why)) == (400, True)
     user = daemon.guest.hold(whole)
     status, left = mixed.delete(wait=3)
     assert (status, [each["pid"] for each in left["error"]["holders"]]) == (202, [user.pid])

@@ -61,7 +61,7 @@ def is_as_before(daemon: Daemon, pf: str) -> None:
 def test_who_is_killed_in_the_middle_of_it_prepares_the_same_when_asked_again(daemon: Daemon) -> None:
     cards = daemon.guest.plug(flex()), daemon.guest.plug(gvt())
     one = begun(daemon, cards)
-    daemon.guest.write(f"{CONTROL}/delay_ms", "5000")
+    daemon.guest.write(f"{CONTROL}/delay_ms", "20000")
     asked = one.begin()
     daemon.until(lambda: _is_making(one), "a mediated device is being made")
     before = kill(daemon, "agent")
@@ -113,7 +113,7 @@ def test_a_reload_drops_no_call(daemon: Daemon) -> None:
     cards = daemon.guest.plug(flex()), daemon.guest.plug(gvt())
     one = begun(daemon, cards)
     pid = daemon.show("MainPID")
-    daemon.guest.write(f"{CONTROL}/delay_ms", "4000")
+    daemon.guest.write(f"{CONTROL}/delay_ms", "20000")
     asked = one.begin()
     daemon.until(lambda: _is_making(one), "a mediated device is being made")
     daemon.systemctl("reload", UNIT)

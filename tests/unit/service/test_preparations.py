@@ -20,6 +20,7 @@ from devagent.discovery import Discovery
 from devagent.errors import LookFailed, NoSuchPreparation, NotPrepared, PlacementUnreachable, PreparedOtherwise
 from devagent.inventory.build import Nest
 from devagent.inventory.default_policy import DEFAULT
+from devagent.model.device import Decision
 from devagent.model.plan import Arguments, Group, Plan, Step
 from devagent.model.policy import Policy
 from devagent.model.preparation import Preparation, Refusal, RefusalKind, State
@@ -424,6 +425,24 @@ def test_after_a_boot_there_are_no_handles_until_it_is_asked_for_again(agent: Ag
     assert agent.host.bound == set()
     assert agent.prepared(ALICE) == addresses
     assert agent.host.bound == addresses
+
+
+def test_a_device_that_did_not_answer_in_time_is_looked_at_again(agent: Agent) -> None:
+    unread = Decision(False, "unknown", unknown=True)
+    view, views = agent.host.view, []
+
+    def once() -> Look:
+        views.append(view())
+        if len(views) > 1:
+            return views[-1]
+        found = views[-1].found
+        return replace(
+            views[-1], found=replace(found, devices=tuple(replace(d, decision=unread) for d in found.devices))
+        )
+
+    agent.host.view = once  # type: ignore[method-assign]
+    assert agent.prepared(ALICE) == agent.host.bound
+    assert len(views) > 1
 
 
 def test_another_device_at_the_address_of_the_one_that_was_given_is_left_alone(agent: Agent) -> None:
