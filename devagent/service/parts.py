@@ -24,6 +24,7 @@ from devagent.service.api_loop import ApiLoop
 from devagent.service.backend import ServiceBackend
 from devagent.service.configurer import Configurer
 from devagent.service.facts import Facts
+from devagent.service.hanging import Hanging
 from devagent.service.health_book import HealthBook
 from devagent.service.journal_keeper import JournalKeeper
 from devagent.service.log_loop import LogLoop, Opened
@@ -90,10 +91,13 @@ def build(agent: Agent, state: StateFile, privileged: Privileged, *, root: Path,
     eyes = Looker(privileged, state_path=str(settings.state_path))
 
     def own() -> Self:
-        return _own(agent, privileged, {"look": looker.pid, "look-prepare": eyes.pid}, configurer)
+        hung = (*configurer.hung, *hanging.hung)
+        return _own(agent, privileged, {"look": looker.pid, "look-prepare": eyes.pid}, hung)
 
     allocations = Allocations(lambda new: client.from_conf(new.conf), in_force)
-    machine = NotingMachine(PrivilegedMachine(privileged, root))
+    hanging = Hanging(privileged, look.want)
+    facts.hanging = lambda: hanging.stuck
+    machine = NotingMachine(PrivilegedMachine(privileged, root), hanging.note)
 
     def preparer(executor: Executor) -> Preparer:
         sight = Sight(eyes, facts, in_force)
@@ -117,7 +121,7 @@ def build(agent: Agent, state: StateFile, privileged: Privileged, *, root: Path,
             look,
             report,
             ReconcileLoop(beats, lambda: _scene(facts, in_force().policy), report.holding, facts.reconciled, in_force),
-            PrepareLoop(beats, Upkeep(preparations, allocations, facts, in_force)),
+            PrepareLoop(beats, Upkeep(preparations, allocations, facts, in_force), hanging),
             ApiLoop(beats, server, lambda: in_force().drain_timeout),
         ),
         (looker, eyes),
@@ -149,7 +153,9 @@ def _scene(facts: Facts, policy: Policy) -> Scene | None:
     return Scene(seen.devices, desired, reported.listed, policy)
 
 
-def _own(agent: Agent, privileged: Privileged, looks: Mapping[str, int | None], configurer: Configurer) -> Self:
+def _own(
+    agent: Agent, privileged: Privileged, looks: Mapping[str, int | None], hung: tuple[tuple[str, str, float], ...]
+) -> Self:
     settings = agent.settings
     processes = {"agent": os.getpid(), "privileged": privileged.pid}
     processes |= {name: pid for name, pid in looks.items() if pid is not None}
@@ -162,5 +168,5 @@ def _own(agent: Agent, privileged: Privileged, looks: Mapping[str, int | None], 
         loaded=agent.loaded,
         error=agent.reload_error,
         processes=processes,
-        hung=configurer.hung,
+        hung=hung,
     )

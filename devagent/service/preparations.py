@@ -40,6 +40,7 @@ _KEPT: Final = 256
 """So many refusals are kept for who asks about them later."""
 _RECOVERY_S: Final = 20.0
 """So long the start waits for what was left half done; what takes longer is finished while others are served."""
+_ANEW_S: Final = 60.0
 _STOPPING: Final = Refusal(RefusalKind.RETRY, "the agent is stopping: ask again when it is back")
 _UNDER_WAY: Final = Refusal(RefusalKind.RETRY, "its release is under way")
 _FULL: Final = Refusal(RefusalKind.RETRY, f"{_AT_MOST} consumers are waiting already")
@@ -275,6 +276,10 @@ class Preparations:
         return refusal
 
     def _recover(self, consumer: str) -> Refusal | None:
+        entry = self.keeper.get(consumer)
+        if entry is not None and entry.release is not None and entry.preparation.boot_id != self.keeper.boot_id:
+            # What was planned before the boot was for the addresses of then: it is looked and planned anew.
+            return self._release(consumer, time.monotonic() + _ANEW_S)
         return self.keeper.executor.recover(consumer)
 
     def _told(self, consumer: str, why: Refusal | None) -> None:

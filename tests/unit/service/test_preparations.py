@@ -20,6 +20,7 @@ from devagent.discovery import Discovery
 from devagent.errors import LookFailed, NoSuchPreparation, NotPrepared, PlacementUnreachable, PreparedOtherwise
 from devagent.inventory.build import Nest
 from devagent.inventory.default_policy import DEFAULT
+from devagent.model.device import Decision
 from devagent.model.plan import Arguments, Group, Plan, Step
 from devagent.model.policy import Policy
 from devagent.model.preparation import Preparation, Refusal, RefusalKind, State
@@ -46,13 +47,16 @@ VF = "SRIOV_NET_VF"
 HOST = HostFacts(hostname="h", boot_id="boot")
 
 
+def nic(vfs: int, ids: str = "15b3:101d") -> dict[str, Any]:
+    own = {"total": 8, "count": vfs, "device": "101e", "driver": "mlx5_core"}
+    return {"id": ids, "class": "020000", "driver": "mlx5_core", "vfs": own}
+
+
 class Host:
     """A machine in memory, seen and changed as the agent does; `seen` and `doing` are called in between."""
 
     def __init__(self, vfs: int) -> None:
-        own = {"total": 8, "count": vfs, "device": "101e", "driver": "mlx5_core"}
-        nic = {"id": "15b3:101d", "class": "020000", "driver": "mlx5_core", "vfs": own}
-        self.machine = Machine(on_bus(nic))
+        self.machine = Machine(on_bus(nic(vfs)))
         self.users: dict[str, User] = {}
         self.seen: Callable[[], None] = lambda: None
         self.doing: Callable[[Step], None] = lambda _: None
@@ -124,9 +128,10 @@ class Agent:
         self.begin()
 
     def begin(self, boot_id: str = "boot") -> None:
-        self.facts = Facts(reported=Reported(root=ROOT))
+        listed: Any = {provider(NIC, self.host.machine.devices): None}
+        self.facts = Facts(reported=Reported(root=ROOT, listed=listed))
         self.see()
-        machine = NotingMachine(self.host)
+        machine = NotingMachine(self.host, lambda *_: None)
         held: Any = self.placement
 
         def preparer(executor: Executor) -> Preparer:
@@ -497,6 +502,74 @@ def test_after_a_boot_there_are_no_handles_until_it_is_asked_for_again(agent: Ag
     assert agent.host.bound == set()
     assert agent.prepared(ALICE) == addresses
     assert agent.host.bound == addresses
+
+
+def test_a_device_that_did_not_answer_in_time_is_looked_at_again(agent: Agent) -> None:
+    unread = Decision(False, "unknown", unknown=True)
+    view, views = agent.host.view, []
+
+    def once() -> Look:
+        views.append(view())
+        if len(views) > 1:
+            return views[-1]
+        found = views[-1].found
+        return replace(
+            views[-1], found=replace(found, devices=tuple(replace(d, decision=unread) for d in found.devices))
+        )
+
+    agent.host.view = once  # type: ignore[method-assign]
+    assert agent.prepared(ALICE) == agent.host.bound
+    assert len(views) > 1
+
+
+def test_another_device_at_the_address_of_the_one_that_was_given_is_left_alone(agent: Agent) -> None:
+    """A boot numbers buses anew: what has the address now is not the consumer's, and may be the host's own."""
+    addresses = agent.prepared(ALICE)
+    asked = provider(NIC, agent.host.machine.devices)
+    agent.host.machine = Machine(on_bus(nic(4, "8086:1592")))
+    agent.restart("another boot")
+    agent.facts.reported.listed[asked] = None  # type: ignore[index]
+    group = {"provider": asked, "resources": {VF: 1}}
+    with pytest.raises(NotPrepared, match="is another device than the one that was given") as refused:
+        agent.own.put(ALICE, {"groups": [group]}, PATIENCE_S)
+    assert (refused.value.kind, refused.value.address in addresses) == ("permanent", True)
+    done: list[Step] = []
+    agent.host.doing = done.append
+    assert agent.own.delete(ALICE, PATIENCE_S) == (None, 204)
+    assert (done, agent.host.bound, agent.states()) == ([], set(), {})
+
+
+@pytest.mark.parametrize("ids", ["15b3:101d", "8086:1592"])
+def test_a_release_before_a_boot_is_planned_anew_for_what_is_there_then(agent: Agent, ids: str) -> None:
+    agent.prepared(ALICE)
+    asked = provider(NIC, agent.host.machine.devices)
+
+    def fail(step: Step) -> None:
+        raise StepFailed(RefusalKind.PERMANENT, "no", step.target)
+
+    agent.host.doing = fail
+    with pytest.raises(NotPrepared):
+        agent.own.delete(ALICE, PATIENCE_S)
+    assert agent.states() == {ALICE: "releasing"}
+    done: list[Step] = []
+    agent.host.doing = done.append
+    agent.host.machine = Machine(on_bus(nic(4, ids)))
+    agent.restart("another boot")
+    agent.facts.reported.listed[asked] = None  # type: ignore[index]
+    assert (agent.states(), done) == ({ALICE: "releasing"}, [])
+    agent.keep_up()
+    assert agent.states() == {}
+    assert [step.verb for step in done] == (["reset"] if ids == "15b3:101d" else [])
+
+
+def test_before_the_host_is_known_in_placement_nothing_is_made_again(agent: Agent) -> None:
+    addresses = agent.prepared(ALICE)
+    agent.host.machine.drivers.update(dict.fromkeys(addresses, "mlx5_core"))
+    agent.restart("another boot")
+    agent.facts.reported = Reported()
+    with pytest.raises(NotPrepared, match="not in Placement yet"):
+        agent.put(ALICE)
+    assert agent.host.bound == set()
 
 
 def test_what_was_half_done_is_finished_before_anybody_is_served(agent: Agent) -> None:
