@@ -34,7 +34,7 @@ def document() -> dict[str, Any]:
         "info": {
             "title": "devagent",
             "version": versions.text(versions.MAXIMUM),
-            "description": "The agent of one compute host, on its unix socket.",
+            "description": "The agent of one compute host: on its unix socket, and over TLS where that is configured.",
             "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
         },
         "servers": [{"url": "/"}],
@@ -53,6 +53,8 @@ def _operation(operation: Operation) -> dict[str, Any]:
     described: dict[str, Any] = {"operationId": operation.handler, "summary": operation.summary}
     if operation.who is Who.OPERATOR:
         described["description"] = "For root, the agent's own user and members of the socket's group."
+    if operation.who is not Who.PUBLIC:
+        described["x-policy-rule"] = operation.rule
     described["parameters"] = _parameters(operation)
     if operation.request:
         described["requestBody"] = {"required": True, "content": _content(operation.request, (JSON,))}
