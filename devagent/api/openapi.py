@@ -22,6 +22,7 @@ _SAID: Final = {
     "device": "the id of a device, or its PCI address, for example 0000:3b:00.0",
     "consumer": "the UUID of a consumer in Placement: of a virtual machine",
 }
+_FORMS: Final = {"device": {"type": "string"}, "consumer": {"type": "string", "format": "uuid"}}
 
 
 def document() -> dict[str, Any]:
@@ -64,7 +65,7 @@ def _operation(operation: Operation) -> dict[str, Any]:
 
 def _parameters(operation: Operation) -> list[dict[str, Any]]:
     found = [
-        {"name": name, "in": "path", "required": True, "description": _SAID[name], "schema": {"type": "string"}}
+        {"name": name, "in": "path", "required": True, "description": _SAID[name], "schema": _FORMS[name]}
         for name in _ARGUMENTS.findall(operation.path)
     ]
     if operation.versioned:

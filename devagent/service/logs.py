@@ -61,10 +61,10 @@ def setup(conf: Any, environment: Mapping[str, str] = os.environ) -> None:
     if not any(conf[name] for name in _CHOICES):
         root.handlers = [_own(environment)]
     for handler in root.handlers:
-        handler.addFilter(_for_whom)
+        handler.addFilter(for_whom)
 
 
-def _for_whom(record: logging.LogRecord) -> bool:
+def for_whom(record: logging.LogRecord) -> bool:
     """Notes in a record for which request it is, as oslo.log looks for it, too."""
     if (found := current()) and not hasattr(record, "request_id"):
         record.request_id = found
