@@ -65,9 +65,10 @@ def setup(conf: Any, environment: Mapping[str, str] = os.environ) -> None:
 
 
 def for_whom(record: logging.LogRecord) -> bool:
-    """Notes in a record for which request it is, as oslo.log looks for it, too."""
-    if (found := current()) and not hasattr(record, "request_id"):
-        record.request_id = found
+    """Notes in a record for which request it is, so that oslo.log's formats have it, too."""
+    found = getattr(record, "request_id", None) or current()
+    if found:
+        record.request_id, record.extra_keys = found, ["request_id"]
     return True
 
 
