@@ -8,6 +8,8 @@ import os
 import shutil
 import signal
 import socket
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -274,3 +276,9 @@ def test_the_end_waits_once_for_calls_at_both_doors(start: Start, by_certificate
     agent.process.send_signal(signal.SIGTERM)
     assert agent.process.wait(PATIENCE_S) == 0
     assert os.path.lexists(by_certificate["unix_socket"]) is False
+
+
+def test_what_keystone_needs_is_not_imported_where_it_is_not_configured() -> None:
+    script = "import sys, devagent.service.parts; print({'keystonemiddleware', 'oslo_policy'} & {*sys.modules})"
+    ran = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, timeout=60)
+    assert ran.stdout == "set()\n"

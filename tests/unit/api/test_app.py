@@ -406,3 +406,13 @@ def test_the_id_that_another_service_gave_is_logged_and_nothing_else(
 def test_a_hostile_path_moves_no_cursor_in_the_log(app: Application, caplog: pytest.LogCaptureFixture) -> None:
     record = logged(caplog, app, "GET", "/v1/%1b%5b2J%0a%c2%9b")
     assert record.getMessage().isprintable()
+
+
+def test_what_does_not_work_now_says_when_to_ask_again(app: Application, agent: Agent) -> None:
+    agent.failing = [("report", False, "is late")]
+    for accept in ("text/plain", "application/json"):
+        response = ask(app, "GET", "/healthcheck", headers={"Accept": accept})
+        assert (response.status_int, response.headers["Retry-After"]) == (503, "5")
+    agent.found = None
+    response = ask(app, "GET", "/v1/devices")
+    assert (response.status_int, response.headers["Retry-After"]) == (503, "1")
