@@ -174,12 +174,14 @@ class _Connections(connections.ConnectionManager):
 
     def make_room(self) -> bool:
         """Sends away who has waited for longest; false if nobody does."""
-        found = self._guests()
-        if found:
-            number, conn = min(found, key=lambda each: each[1].since)
-            self._selector.unregister(number)
-            conn.close()
-        return bool(found)
+        guests = [each for _, each in self._guests()]
+        if guests:
+            longest = min(guests, key=lambda each: each.since)
+            longest.since = time.monotonic()
+            # Not close(): its number would be another's, while this turn of the loop may still have news of it.
+            with suppress(OSError):
+                socket.socket.shutdown(longest.socket, socket.SHUT_RDWR)
+        return bool(guests)
 
     def _guests(self) -> list[tuple[int, _Connection]]:
         return [(number, each) for number, each in self._selector.connections if isinstance(each, _Connection)]

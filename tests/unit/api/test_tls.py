@@ -20,6 +20,7 @@ from devagent.api import certificate
 from devagent.api.certificate import names
 from devagent.api.doors import TcpDoor
 from devagent.api.remote_client import RemoteClient
+from devagent.api.server import CONNECTIONS
 from devagent.errors import AgentDenied, AgentRefused, AgentUnreachable, ConfigurationError, ListenError
 
 from .agents import GPU, ROOT, Agent, received, serving_at
@@ -117,6 +118,16 @@ def test_silent_clients_and_half_a_handshake_keep_no_thread_from_others(agent: A
         for _ in range(20):
             stack.enter_context(found.secured()).sendall(GET[:-2])
         assert status(asked(found)) == 200
+
+
+def test_who_comes_over_the_bound_has_the_place_of_who_was_silent_for_longest(
+    agent: Agent, authority: Authority
+) -> None:
+    with reached(agent, authority, patience=600) as found, ExitStack() as stack:
+        for number in range(CONNECTIONS + 20):
+            stack.enter_context(found.connected()).sendall(HELLO[: 1 + number % 3])
+        for _ in range(3):
+            assert status(asked(found)) == 200
 
 
 def test_clients_that_go_away_in_the_middle_stop_nothing(agent: Agent, authority: Authority) -> None:
