@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from devagent.api.app import Application
+from devagent.api.doors import Door, UnixDoor
 from devagent.api.server import Server
 from devagent.inventory.reconcile import Scene
 from devagent.model.policy import Policy
@@ -19,8 +20,9 @@ from devagent.placement import client
 from devagent.placement.state import StateFile
 from devagent.prepare.executor import Executor
 from devagent.privileged.client import Privileged
+from devagent.service import remote
 from devagent.service.allocations import Allocations
-from devagent.service.api_loop import ApiLoop
+from devagent.service.api_loop import ApiLoop, Drain, RemoteApiLoop
 from devagent.service.backend import ServiceBackend
 from devagent.service.configurer import Configurer
 from devagent.service.facts import Facts
@@ -107,12 +109,16 @@ def build(agent: Agent, state: StateFile, privileged: Privileged, *, root: Path,
     facts.prepared = keeper.held
     preparations = Preparations(keeper, in_force, metrics)
     backend = ServiceBackend(facts, beats, look, book, metrics, preparations, own)
-    server = Server(
-        Application(backend, waiting=max(1, settings.threads // 2), counted=metrics.called),
-        settings.socket,
-        group=settings.socket_group,
-        threads=settings.threads,
-    )
+    drain = Drain(lambda: in_force().drain_timeout)
+
+    def server(door: Door) -> Server:
+        # An application for each, so that who waits from afar takes no patience from this host's own.
+        application = Application(backend, waiting=max(1, settings.threads // 2), counted=metrics.called)
+        return Server(application, door, threads=settings.threads)
+
+    remote_api = []
+    if settings.remote is not None:
+        remote_api.append(RemoteApiLoop(beats, server(remote.door(settings, in_force)), drain))
     return Parts(
         (
             # What listens begins before what looks, so that nothing falls between the two.
@@ -122,7 +128,8 @@ def build(agent: Agent, state: StateFile, privileged: Privileged, *, root: Path,
             report,
             ReconcileLoop(beats, lambda: _scene(facts, in_force().policy), report.holding, facts.reconciled, in_force),
             PrepareLoop(beats, Upkeep(preparations, allocations, facts, in_force), hanging),
-            ApiLoop(beats, server, lambda: in_force().drain_timeout),
+            *remote_api,
+            ApiLoop(beats, server(UnixDoor(settings.socket, settings.socket_group)), drain),
         ),
         (looker, eyes),
         metrics,

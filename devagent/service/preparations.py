@@ -6,7 +6,7 @@
     delete ──> its job is cancelled, a release takes its place ──> releasing ── gone
 
 The journal is the truth. What never came into it, since its turn has not come or it was refused, is kept here for who
-asks.
+asks. What a worker logs carries the id of the request that it works for, or the first of several.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 from concurrent.futures import wait as wait_for
+from contextvars import copy_context
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -181,7 +182,7 @@ class Preparations:
             if len(self._jobs) >= _AT_MOST:
                 raise preparation.not_prepared(_FULL)
             job = _Job(request, now, now + limit, time.monotonic() + limit)
-            job.future = self._preparing.submit(self._run, job)
+            job.future = self._preparing.submit(copy_context().run, self._run, job)
             self._jobs[request.consumer] = job
             self._refused.pop(request.consumer, None)
             return job
@@ -194,7 +195,8 @@ class Preparations:
             future = at_work.get(consumer)
             if future is None:
                 self._serving()
-                future = self._releasing.submit(self._ending, at_work, work, consumer, *arguments)
+                run = copy_context().run
+                future = self._releasing.submit(run, self._ending, at_work, work, consumer, *arguments)
                 at_work[consumer] = future
             return future
 

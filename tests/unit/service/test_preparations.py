@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -15,6 +16,7 @@ from typing import Any
 
 import pytest
 
+from devagent.api.request_id import answering, current
 from devagent.api.schemas import mistake
 from devagent.discovery import Discovery
 from devagent.errors import LookFailed, NoSuchPreparation, NotPrepared, PlacementUnreachable, PreparedOtherwise
@@ -677,3 +679,29 @@ def test_refusals_name_the_reason_in_the_documents(agent: Agent) -> None:
     assert found["error"] == {"type": "invalid", "reason": f"{ALICE} holds nothing", "address": None, "holders": []}
     agent.own.delete(ALICE, PATIENCE_S)
     assert agent.states() == {}
+
+
+def test_every_line_that_a_worker_logs_carries_the_request_that_it_works_for(agent: Agent) -> None:
+    said: list[tuple[str, str | None]] = []
+
+    class Heard(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            said.append((record.getMessage().partition(":")[0], current()))
+
+    logger, heard = logging.getLogger("devagent"), Heard(logging.INFO)
+    level = logger.level
+    logger.addHandler(heard)
+    logger.setLevel(logging.INFO)
+    try:
+        with answering("req-1"):
+            agent.prepared(ALICE)
+        with answering("req-2"):
+            agent.own.delete(ALICE, PATIENCE_S)
+        agent.prepared(BOB)
+    finally:
+        logger.removeHandler(heard)
+        logger.setLevel(level)
+    assert (f"{ALICE} is prepared", "req-1") in said
+    assert (f"{ALICE} is released", "req-2") in said
+    assert (f"{BOB} is prepared", None) in said
+    assert all(id_ is not None for message, id_ in said if message.startswith(ALICE))
