@@ -89,7 +89,10 @@ def destroy_mig(root: Path, address: str, profile: str, placement: int) -> dict[
 
 
 def instance_names(gpu: Gpu) -> list[str]:
-    """Gives the profiles of the instances that there are. Raises VerbRefused."""
+    """Gives the profiles of the instances that there are: none where MIG is off, or unknown. Raises VerbRefused."""
+    mode = gpu.is_there("nvmlDeviceGetMigMode", gpu.handle)
+    if mode is None or mode[0] != gpu.nvml.NVML_DEVICE_MIG_ENABLE:
+        return []
     return [each.profile.name for each in _instances(gpu, _profiles(gpu))]
 
 

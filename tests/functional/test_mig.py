@@ -42,7 +42,7 @@ def root(tmp_path: Path) -> Path:
     """A host with the GPU; its driver is nvidia, and its node /dev/nvidia0."""
     folder = tmp_path / "host/sys/bus/pci/devices" / GPU
     folder.mkdir(parents=True)
-    (folder / "driver").symlink_to("../../../bus/pci/drivers/nvidia")
+    (folder / "driver").symlink_to("../../drivers/nvidia")
     information = tmp_path / f"host/proc/driver/nvidia/gpus/{GPU}/information"
     information.parent.mkdir(parents=True)
     information.write_text("Model: \t\t NVIDIA A100-PCIE-40GB\nIRQ:   \t\t 42\nDevice Minor: \t 0\n")
@@ -196,7 +196,7 @@ def test_what_stands_against_it_is_said(
 def test_only_a_gpu_with_nvidias_driver_is_asked(call: Callable[..., Any], root: Path) -> None:
     link = root / f"sys/bus/pci/devices/{GPU}/driver"
     link.unlink()
-    link.symlink_to("../../../bus/pci/drivers/vfio-pci")
+    link.symlink_to("../../drivers/vfio-pci")
     error = refused(call, "mig_instances")
     assert str(error) == f"{GPU} is bound to vfio-pci: only a GPU with the driver nvidia can be divided"
 
