@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import socket
 from collections.abc import Mapping
@@ -15,6 +16,7 @@ from devagent.api.app import Application
 from devagent.api.server import Server
 from devagent.inventory.reconcile import Scene
 from devagent.model.policy import Policy
+from devagent.nvml_gate import NvmlGate
 from devagent.placement import client
 from devagent.placement.state import StateFile
 from devagent.prepare.executor import Executor
@@ -24,6 +26,7 @@ from devagent.service.api_loop import ApiLoop
 from devagent.service.backend import ServiceBackend
 from devagent.service.configurer import Configurer
 from devagent.service.facts import Facts
+from devagent.service.gated import GatedMachine
 from devagent.service.health_book import HealthBook
 from devagent.service.journal_keeper import JournalKeeper
 from devagent.service.log_loop import LogLoop, Opened
@@ -48,6 +51,8 @@ from devagent.sources.udev import Changes
 
 if TYPE_CHECKING:
     from devagent.service.agent import Agent
+
+LOG = logging.getLogger(__name__)
 
 _WITHOUT_EVENTS_S: Final = 30.0
 _CAPTURED_S: Final = 2.0
@@ -82,9 +87,10 @@ def build(agent: Agent, state: StateFile, privileged: Privileged, *, root: Path,
         return agent.settings
 
     metrics, book, settings = Metrics(), HealthBook(in_force), agent.settings
+    gate = _gate(settings.state_path)
     looker = Looker(privileged, state_path=str(settings.state_path))
     report = ReportLoop(beats, facts, state, lambda new: client.from_conf(new.conf), in_force, metrics)
-    configurer = Configurer(privileged, lambda address: look.want({address}), metrics)
+    configurer = Configurer(privileged, lambda address: look.want({address}), metrics, gate)
     look = LookLoop(beats, facts, looker, configurer, book, in_force, metrics, report.kick)
 
     eyes = Looker(privileged, state_path=str(settings.state_path))
@@ -93,7 +99,7 @@ def build(agent: Agent, state: StateFile, privileged: Privileged, *, root: Path,
         return _own(agent, privileged, {"look": looker.pid, "look-prepare": eyes.pid}, configurer)
 
     allocations = Allocations(lambda new: client.from_conf(new.conf), in_force)
-    machine = NotingMachine(PrivilegedMachine(privileged, root))
+    machine = NotingMachine(GatedMachine(PrivilegedMachine(privileged, root), gate, root))
 
     def preparer(executor: Executor) -> Preparer:
         sight = Sight(eyes, facts, in_force)
@@ -124,6 +130,15 @@ def build(agent: Agent, state: StateFile, privileged: Privileged, *, root: Path,
         metrics,
         preparations,
     )
+
+
+def _gate(state_path: Path) -> NvmlGate:
+    gate = NvmlGate(state_path)
+    try:
+        gate.make()
+    except OSError as error:
+        LOG.warning("%s: NVML is not kept closed while a GPU changes hands (%s)", state_path, error.strerror)
+    return gate
 
 
 def _boot_id(root: Path) -> str:

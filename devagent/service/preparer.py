@@ -125,6 +125,9 @@ class Preparer:
                 sighting = self._sight.look(self._addresses(root, request))
         except LookFailed as error:
             return Refusal(RefusalKind.RETRY, str(error)), False
+        unknown = _unknown(root, request, sighting)
+        if unknown is not None:
+            return unknown, True
         refused: list[Refusal] = []
         seen = self._view(root, sighting)
 
@@ -148,6 +151,15 @@ class Preparer:
     def _view(self, root: str, sighting: Sighting) -> View:
         devices = sighting.devices
         return view(devices, root, treatments(devices, self._settings().policy), vetoes=vetoes(devices))
+
+
+def _unknown(root: str, request: Request, sighting: Sighting) -> Refusal | None:
+    """Refuses for now what could not be read at this moment: nothing follows from that, not that it is not given."""
+    wanted = {group.provider for group in request.groups}
+    for device in sighting.devices:
+        if device.decision.unknown and device_uuid(root, device) in wanted:
+            return Refusal(RefusalKind.RETRY, f"{device.address}: {device.decision.reason}", device.address)
+    return None
 
 
 def _unwipeable(request: Request, seen: View) -> Refusal | None:

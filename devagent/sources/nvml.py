@@ -10,14 +10,15 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, replace
 from typing import Any, Final
 
-from devagent.errors import Unreadable
+from devagent.errors import GateBusy, Unreadable
 from devagent.model.gpu import GpuFacts, NvmlGpu
 from devagent.model.pci import Function
 from devagent.nvml import CURES, LIBRARY, bus_id, session
+from devagent.nvml_gate import NvmlGate
 from devagent.sources import nvml_health, nvml_links, nvml_mig, nvml_vgpu
 from devagent.sources.apart import Ask, Look
 from devagent.sources.host import Tree
@@ -27,6 +28,7 @@ from devagent.sources.typed import decode
 SOURCE: Final = "nvml"
 # Without persistence mode a GPU is initialised whenever it is opened, which takes it some seconds.
 _LIMIT: Final = 10.0
+_SHUT: Final = 5.0
 
 
 def sees(function: Function) -> bool:
@@ -54,8 +56,8 @@ def problems(gpu: NvmlGpu) -> Iterator[str]:
             yield f"{call}: {reason}"
 
 
-def look(addresses: Iterable[str]) -> Look:
-    """Asks each address; the answers are of type NvmlGpu, or None."""
+def look(addresses: Iterable[str], gate: NvmlGate | None = None) -> Look:
+    """Asks each address; the answers are of type NvmlGpu, or None. While the `gate` is shut nobody is asked."""
     subjects = tuple(addresses)
 
     @contextmanager
@@ -64,7 +66,7 @@ def look(addresses: Iterable[str]) -> Look:
             yield lambda address: _replay(tree, address)
             return
         try:
-            with session() as nvml:
+            with _let_in(gate), session() as nvml:
                 version = _driver_version(nvml)
                 yield lambda address: _ask(tree, nvml, address, version)
         except Unreadable as error:
@@ -73,6 +75,16 @@ def look(addresses: Iterable[str]) -> Look:
             raise
 
     return Look(SOURCE, subjects, opened, _LIMIT)
+
+
+@contextmanager
+def _let_in(gate: NvmlGate | None) -> Iterator[None]:
+    """Holds the gate open. Raises Unreadable if it is shut for longer than a look can wait."""
+    try:
+        with gate.open(_SHUT) if gate is not None else nullcontext():
+            yield
+    except GateBusy as error:
+        raise Unreadable("NVML", f"was not asked: {error}") from None
 
 
 def _driver_version(nvml: Any) -> str | None:
