@@ -131,10 +131,10 @@ def _together(stocks: Mapping[str, _Stock], ids: Collection[str]) -> _Stock:
     return _Stock(sum(stocks[id].made for id in ids), room, max(most, default=None))
 
 
-def _stock(of: VgpuType, chosen: Collection[Place], mig: MigFacts | None, known: Mapping[str, VgpuType]) -> _Stock:
+def _stock(of: VgpuType, chosen: Collection[Place], mig: MigFacts | None, types: Mapping[str, VgpuType]) -> _Stock:
     profile = backing(of.name, mig)
     if mig is not None and profile is not None:
-        return _backed(of, chosen, mig, profile, known)
+        return _backed(of, chosen, mig, profile, types)
     rooms = [place.room.get(of.id, 0) if place.room is not None else None for place in chosen]
     known = [room for room in rooms if room is not None]
     room = sum(known) if len(known) == len(rooms) else None
@@ -147,11 +147,11 @@ def _stock(of: VgpuType, chosen: Collection[Place], mig: MigFacts | None, known:
 
 
 def _backed(
-    of: VgpuType, chosen: Collection[Place], mig: MigFacts, profile: MigProfile, known: Mapping[str, VgpuType]
+    of: VgpuType, chosen: Collection[Place], mig: MigFacts, profile: MigProfile, types: Mapping[str, VgpuType]
 ) -> _Stock:
     """Counts a type that a MIG instance carries, which is made with it: the driver lists it only once there is one."""
     carried = [id for place in chosen for id in place.made.values()]
-    of_profile = sum(id in known and profile_of(known[id].name) == profile.name for id in carried)
+    of_profile = sum(id in types and profile_of(types[id].name) == profile.name for id in carried)
     ready = sum(each.profile == profile.name for each in mig.instances) - of_profile
     empty = sum(not place.made for place in chosen)
     room = None if profile.free is None else min(empty, profile.free + max(0, ready))

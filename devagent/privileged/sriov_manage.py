@@ -14,7 +14,6 @@ instance is gone then. It also ends with 0 where it does nothing, so only the VF
 from __future__ import annotations
 
 import re
-import subprocess
 from pathlib import Path
 from typing import Final
 
@@ -93,6 +92,8 @@ def _carries_nothing(device: Device, vf: str) -> None:
 
 def _run(device: Device, tool: Path, count: int) -> None:
     """Runs the tool in the verb's process group, with which it is killed at the deadline."""
+    import subprocess  # noqa: PLC0415 - only in the verb's process: the privileged one stays small
+
     command = [str(tool), "-e" if count else "-d", device.address]
     try:
         done = subprocess.run(
