@@ -27,6 +27,7 @@
     │   ├── AgentUnreachable         nothing answers on its socket
     │   ├── AgentDenied              this user may not talk to it
     │   └── AgentRefused             it answered, and said no
+    ├── GateBusy                 NVML must be closed, or could not be closed, while a GPU changes hands
     ├── LookFailed               the look process died, hung, or could not look at the host
     ├── PrivilegedError          the privileged process did not do what was asked
     │   ├── VerbFailed           it was refused or did not work, and says why
@@ -88,6 +89,15 @@ class RootError(ConfigurationError):
 
 class StateError(DevagentError):
     """The state directory is in use by another devagent."""
+
+
+class GateBusy(DevagentError):
+    """NVML may not be opened now, or is open in the processes `pids` of our own."""
+
+    def __init__(self, message: str, pids: tuple[int, ...] = ()) -> None:
+        who = f" (process {', '.join(map(str, pids))})" if pids else ""
+        super().__init__(f"{message}{who}: it is worth another try")
+        self.pids = pids
 
 
 class LookFailed(DevagentError):

@@ -83,7 +83,7 @@ def _vf_counts(patient: Patient, device: Device) -> Iterator[Finding]:
         cure = f"if it stays so: with no VF in use, write 0 and then the number to {file}"
         yield Finding("vf-count", Grade.FAILED, text, cure, device.address)
     rule = patient.rule(device)
-    wanted = rule.vf_count if rule else None
+    wanted = rule.wanted_vfs(device.function.sriov.total_vfs if device.function.sriov else 0) if rule else None
     if rule is not None and wanted is not None and wanted != there:
         yield _vfs_wanted(device, rule.name, wanted, file)
 
@@ -96,7 +96,10 @@ def _vfs_wanted(device: Device, rule: str, wanted: int, file: str) -> Finding:
         return Finding("vf-count", Grade.FAILED, text, cure, device.address)
     first = "with no VF in use, write 0 and then" if there else "write"
     text = f"rule {rule} wants {wanted} VFs, but there are {there}"
-    return _warning("vf-count", device, text, f"{first} {wanted} to {file}")
+    by_hand = f"{first} {wanted} to {file}"
+    if device.function.driver == "nvidia":
+        by_hand = f"run /usr/lib/nvidia/sriov-manage -e {device.address} while nothing uses it, or let the agent do it"
+    return _warning("vf-count", device, text, by_hand)
 
 
 def vf_drivers(patient: Patient) -> Iterator[Finding]:

@@ -24,8 +24,9 @@ def by_vfs(function: Function, rule: Rule, resource_class: str, around: Surround
     chosen, vetoes = _chosen(function, rule, around)
     total = len(chosen) - len(vetoes)
     reasons = [f"{total} of {len(vfs)} VFs given" if vfs else "no VFs exist"]
-    if rule.vf_count is not None and rule.vf_count != len(vfs):
-        reasons.append(f"the rule wants {rule.vf_count} (the agent makes them)")
+    wanted = rule.wanted_vfs(function.sriov.total_vfs if function.sriov else 0)
+    if wanted is not None and wanted != len(vfs):
+        reasons.append(f"the rule wants {wanted} (the agent makes them)")
     reason, vetoed = "; ".join([*reasons, *_grouped(vetoes)]), tuple(vetoes.items())
     return Decision(True, reason, rule.name, rule.mode, resource_class, total, rule.placement_traits, vf_vetoes=vetoed)
 

@@ -62,6 +62,13 @@ def veto_vfs(function: Function, around: Surroundings) -> str | None:
     return around.nova.device(function)
 
 
+def veto_new_vfs(function: Function, around: Surroundings) -> str | None:
+    """Says why no VFs must be made of `function`, which is taken from its driver for that."""
+    if not around.snapshot.host.iommu:
+        return _no_iommu(None, around)
+    return _boot_display(function) or veto_parts(function, around)
+
+
 def veto_parts(function: Function, around: Surroundings) -> str | None:
     """Says why no mediated devices or vGPUs must be made of `function` or its VFs."""
     return _host_use(function.address, around) or _nova(function, around)

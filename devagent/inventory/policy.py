@@ -156,6 +156,9 @@ def _decide(function: Function, claim: Claim, rule: Rule | None, around: Surroun
         return Decision(False, reason, rule.name, unknown=True)
     resource_class = rule.resource_class or claim.offers.get(rule.mode)
     if rule.mode not in claim.offers or resource_class is None:
+        veto = guards.veto_new_vfs(function, around) if rule.mode.is_made and rule.vf_count is not None else None
+        if veto is not None:
+            return Decision(False, veto, rule.name, rule.mode)
         return Decision(False, _not_offered(claim, rule.mode), rule.name)
     if not around.snapshot.host_use_known and claim.kind not in _NEVER_MOUNTED:
         reason = "unknown: what the host itself uses could not be read; what was reported of it stays"

@@ -8,13 +8,12 @@ from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
 from devagent.model.claim import Kind, Mode
-from devagent.model.policy import Match, Prepare, Rule
+from devagent.model.policy import ALL_VFS, Match, Prepare, Rule
 from devagent.model.ranges import parse_ranges
 
 _MADE: Final = ("mdev", "vgpu")
 _NO_USE: Final = {
     "resource_class": "has no use with mode {mode}, whose classes stand in types",
-    "vf_count": "has no use with mode {mode}: devagent makes no VFs for vGPUs (NVIDIA's sriov-manage does)",
     "prepare": "has no use with mode {mode}: what is made for a consumer ends with it",
 }
 
@@ -29,6 +28,8 @@ def mistakes(raw: Mapping[str, Any]) -> Iterator[tuple[tuple[str, ...], str]]:
     mode, types = raw["mode"], raw.get("types", {})
     if mode in _MADE:
         yield from (((key,), problem.format(mode=mode)) for key, problem in _NO_USE.items() if key in raw)
+        if raw.get("vf_count", "all") != "all":
+            yield ("vf_count",), f"can only be all with mode {mode}: NVIDIA's sriov-manage makes all VFs or none"
         if not types:
             yield (), f"types is missing, which says what mode {mode} makes"
     elif types:
@@ -77,11 +78,17 @@ def rule(raw: Mapping[str, Any]) -> Rule:
         resource_class=raw.get("resource_class"),
         traits=frozenset(raw.get("traits", ())),
         vf_indexes=parse_ranges(raw["vf_indexes"]) if "vf_indexes" in raw else None,
-        vf_count=int(raw["vf_count"]) if "vf_count" in raw else None,
+        vf_count=_vf_count(raw.get("vf_count")),
         physical_network=raw.get("physical_network"),
         types=tuple(raw.get("types", {}).items()),
         prepare=Prepare(**prepare),
     )
+
+
+def _vf_count(value: Any) -> int | None:
+    if value is None:
+        return None
+    return ALL_VFS if value == "all" else int(value)
 
 
 def _many(value: Any) -> tuple[Any, ...]:

@@ -14,16 +14,20 @@ from dataclasses import dataclass
 from devagent.inventory.policy import first_match
 from devagent.model.claim import Kind, Mode
 from devagent.model.device import Device
-from devagent.model.policy import Policy
+from devagent.model.policy import Policy, Rule
 
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One change of one PF: `count` is how many VFs it has afterwards; `what` says so to an operator."""
+    """One change of one PF: `count` is how many VFs it has afterwards; `what` says so to an operator.
+
+    `driver` is the one that the PF has.
+    """
 
     address: str
     count: int
     what: str
+    driver: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,37 +55,58 @@ def plan(devices: Iterable[Device], policy: Policy, held: Collection[str] | None
     """
     steps, refused = [], []
     for device in devices:
-        wanted = _wanted(device, policy)
-        if wanted is None or wanted == len(device.vfs):
+        rule = first_match(policy, device.function, device.claim, device.identity)
+        wanted = _wanted(device, rule) if rule is not None else None
+        if rule is None or wanted is None or wanted == len(device.vfs):
             continue
-        why = _refusal(device, wanted) or next(_holders(device, wanted, held), None)
+        why = _refusal(device, rule, wanted) or next(_holders(device, wanted, held), None)
         if why is not None:
             refused.append(Refusal(device.address, f"{wanted} VFs", why))
-        elif device.vfs:
-            what = f"0 VFs ({len(device.vfs)} are there, {wanted} are wanted)" if wanted else "0 VFs"
-            steps.append(Step(device.address, 0, what))
         else:
-            steps.append(Step(device.address, wanted, f"{wanted} VFs"))
+            steps.append(_step(device, wanted))
     return VfPlan(tuple(steps), tuple(refused))
 
 
-def _wanted(device: Device, policy: Policy) -> int | None:
-    rule = first_match(policy, device.function, device.claim, device.identity)
-    return rule.vf_count if rule is not None and rule.mode is Mode.VF else None
+def _step(device: Device, wanted: int) -> Step:
+    driver = device.function.driver
+    if not device.vfs:
+        return Step(device.address, wanted, f"{wanted} VFs", driver)
+    what = f"0 VFs ({len(device.vfs)} are there, {wanted} are wanted)" if wanted else "0 VFs"
+    return Step(device.address, 0, what, driver)
 
 
-def _refusal(device: Device, wanted: int) -> str | None:
+def _wanted(device: Device, rule: Rule) -> int | None:
+    """Gives how many VFs the device shall have; None if the rule gives none, or it can have none to be parents."""
+    sriov = device.function.sriov
+    if rule.mode in (None, Mode.WHOLE) or (rule.mode is not Mode.VF and sriov is None):
+        return None
+    return rule.wanted_vfs(sriov.total_vfs if sriov else 0)
+
+
+def _refusal(device: Device, rule: Rule, wanted: int) -> str | None:
     """Says why the PF cannot have so many VFs, whoever uses it."""
-    if not device.decision.managed or device.function.sriov is None:
+    lacks_only_vfs, driver = _lacks_only_vfs(device, rule), device.function.driver
+    if device.function.sriov is None or not (device.decision.managed or lacks_only_vfs):
         return device.decision.reason
     total = device.function.sriov.total_vfs
     if wanted > total:
         return f"the device can have {total} VFs at most; lower vf_count, or let its firmware offer more"
     if device.claim.kind is Kind.QAT and wanted not in (0, total):
         return f"QAT drivers make all VFs or none, whatever they are asked for; write vf_count: {total}"
-    if device.function.driver is None:
+    if driver is None:
         return "the device has no driver, and VFs are made by the driver; bind one"
+    if lacks_only_vfs and driver != "nvidia":
+        return f"VFs for vGPUs are made by NVIDIA's tool, for a GPU with the driver nvidia; it has {driver}"
     return None
+
+
+def _lacks_only_vfs(device: Device, rule: Rule) -> bool:
+    """Tells whether a device that is to carry vGPUs is not given only because nothing tells yet what its VFs can make.
+
+    A guard's veto would have a mode.
+    """
+    decision, made = device.decision, rule.mode is not None and rule.mode.is_made
+    return made and not device.vfs and not decision.managed and not decision.unknown and decision.mode is None
 
 
 def _holders(device: Device, wanted: int, held: Collection[str] | None) -> Iterator[str]:

@@ -16,7 +16,8 @@ from typing import Final
 
 from devagent.model.claim import Claim, Mode
 from devagent.model.device import Share
-from devagent.model.gpu import VgpuType
+from devagent.model.gpu import MigFacts, MigProfile, VgpuType
+from devagent.model.mig import backing, profile_of
 from devagent.model.pci import Function
 from devagent.model.policy import Rule
 
@@ -92,7 +93,8 @@ def foreign(claim: Claim, rule: Rule, chosen: Iterable[Place]) -> list[str]:
 def count(claim: Claim, rule: Rule, classes: Iterable[str], chosen: Collection[Place]) -> Count:
     """Counts those of the rule's types that stand for `classes`, in the `chosen` places."""
     known = _types(claim, rule.mode or Mode.MDEV)
-    stocks = {id: _stock(each, chosen) for id, each in known.items()}
+    mig = claim.gpu.mig if claim.gpu else None
+    stocks = {id: _stock(each, chosen, mig, known) for id, each in known.items()}
     shares: list[Share] = []
     missing: list[str] = []
     named: set[str] = set()
@@ -129,7 +131,10 @@ def _together(stocks: Mapping[str, _Stock], ids: Collection[str]) -> _Stock:
     return _Stock(sum(stocks[id].made for id in ids), room, max(most, default=None))
 
 
-def _stock(of: VgpuType, chosen: Collection[Place]) -> _Stock:
+def _stock(of: VgpuType, chosen: Collection[Place], mig: MigFacts | None, types: Mapping[str, VgpuType]) -> _Stock:
+    profile = backing(of.name, mig)
+    if mig is not None and profile is not None:
+        return _backed(of, chosen, mig, profile, types)
     rooms = [place.room.get(of.id, 0) if place.room is not None else None for place in chosen]
     known = [room for room in rooms if room is not None]
     room = sum(known) if len(known) == len(rooms) else None
@@ -139,6 +144,18 @@ def _stock(of: VgpuType, chosen: Collection[Place]) -> _Stock:
     if most is not None and all(place.index is not None for place in chosen):  # a VF carries one
         most = min(most, len(chosen))
     return _Stock(sum(id == of.id for place in chosen for id in place.made.values()), room, most)
+
+
+def _backed(
+    of: VgpuType, chosen: Collection[Place], mig: MigFacts, profile: MigProfile, types: Mapping[str, VgpuType]
+) -> _Stock:
+    """Counts a type that a MIG instance carries, which is made with it: the driver lists it only once there is one."""
+    carried = [id for place in chosen for id in place.made.values()]
+    of_profile = sum(id in types and profile_of(types[id].name) == profile.name for id in carried)
+    ready = sum(each.profile == profile.name for each in mig.instances) - of_profile
+    empty = sum(not place.made for place in chosen)
+    room = None if profile.free is None else min(empty, profile.free + max(0, ready))
+    return _Stock(carried.count(of.id), room, min(len(chosen), profile.total))
 
 
 def _types(claim: Claim, mode: Mode) -> dict[str, VgpuType]:

@@ -6,8 +6,12 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from typing import Final
 
 from devagent.model.claim import Kind, Mode
+
+ALL_VFS: Final = -1
+"""For `vf_count`: as many VFs as the device can have."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +56,7 @@ class Rule:
     """One rule; a `mode` of None means: leave the device alone.
 
     `resource_class` None takes the driver's; `vf_indexes` None gives every VF; `vf_count` is how many
-    VFs the operator wants to exist. `physical_network` is the network, by Neutron's name, that a NIC's
+    VFs the operator wants to exist, or ALL_VFS. `physical_network` is the network, by Neutron's name, that a NIC's
     ports are on. `types` names by resource class what is made for modes mdev and vgpu; None: the
     consumer says.
     """
@@ -67,6 +71,10 @@ class Rule:
     physical_network: str | None = None
     types: tuple[tuple[str, str | None], ...] = ()
     prepare: Prepare = Prepare()
+
+    def wanted_vfs(self, total: int) -> int | None:
+        """Gives how many VFs a device that can have `total` shall have; None: the rule does not say."""
+        return total if self.vf_count == ALL_VFS else self.vf_count
 
     @property
     def placement_traits(self) -> frozenset[str]:

@@ -12,6 +12,7 @@ from typing import Final
 from devagent.model.claim import MdevType
 from devagent.model.gpu import GpuFacts, MigProfile, VgpuFacts, VgpuType
 from devagent.model.handle import Handle, MdevHandle, PciHandle
+from devagent.model.mig import backing, profile_of
 from devagent.model.plan import Step
 from devagent.model.preparation import Holder, Refusal
 from devagent.prepare.functions import Ask, Desk, choose, group_obstacle, parts
@@ -22,15 +23,14 @@ NAMES: Final = ("vgpu_type", "mdev_type", "mig_profile")
 
 _NAMESPACE: Final = uuid.UUID("0d1c4be5-6f0a-5b0e-a8a5-2f1f3c7be0d4")
 _ROW: Final = re.compile(r"\s*([0-9]{1,9})\s*:\s*\S.*")
-_PROFILE: Final = re.compile(r"([0-9])g\.([0-9]{1,3})gb(\+me)?")
 
 _Types = tuple[VgpuType, ...] | tuple[MdevType, ...]
 
 
 def vgpus(desk: Desk, ask: Ask, resource_class: str, count: int, consumer: str) -> tuple[list[Step], list[Handle]]:
     """Gives steps and handles for `count` parts of a device; raises Refused where they cannot be made."""
-    profile = _profile(desk, ask, count)
     gpu = ask.device.claim.gpu or GpuFacts()
+    profile = _profile(desk, ask, _profile_name(ask, resource_class, gpu), count)
     numbered = gpu.vgpu if gpu.vgpu and gpu.vgpu.framework == "vfio" else None
     if numbered is None and ask.device.claim.mdev is None:
         reason = f"{ask.device.address} carries no virtual devices now: an NVIDIA GPU needs its VFs first"
@@ -162,17 +162,31 @@ def _is_of(name: str, profile: str, *, any_series: object) -> bool:
 
     C is the series for computing, taken where no type is asked for; Q, A and B are of the same profile.
     """
-    match = _PROFILE.fullmatch(profile)
-    if match is None:
-        return False
-    slices, memory, media = match[1], match[2], "ME" if match[3] else ""
-    series = "[A-Z]" if any_series else "C"
-    return re.search(rf"-{slices}-{memory}{series}{media}\Z", name) is not None
+    return profile_of(name) == profile and (bool(any_series) or name.removesuffix("ME").endswith("C"))
 
 
-def _profile(desk: Desk, ask: Ask, count: int) -> MigProfile | None:
-    """Gives the MIG profile that is asked for, of which `count` more fit; None if none is."""
-    name = ask.group.properties.get("mig_profile")
+def _profile_name(ask: Ask, resource_class: str, gpu: GpuFacts) -> str | None:
+    """Gives the MIG profile that is asked for, or that the type needs of which no instance is ready."""
+    properties = ask.group.properties
+    asked = ask.treatment.types.get(resource_class) or properties.get("vgpu_type") or properties.get("mdev_type")
+    types = gpu.vgpu.types if gpu.vgpu else ()
+    implied = [each for each in types if asked in (each.name, each.id) and backing(each.name, gpu.mig)]
+    if "mig_profile" in properties or len(implied) != 1 or _is_ready(ask, implied[0]):
+        return properties.get("mig_profile")
+    return profile_of(implied[0].name)
+
+
+def _is_ready(ask: Ask, wanted: VgpuType) -> bool:
+    """Tells whether a VF could carry the type at once: somebody has made an instance for it beforehand."""
+    files = ask.device.function.attributes
+    tables = (text for path, text in files.items() if path.endswith("/nvidia/creatable_vgpu_types"))
+    rows = (row for text in tables for row in map(_ROW.fullmatch, text.splitlines()) if row)
+    room = (text for path, text in files.items() if path.endswith(f"/{wanted.id}/available_instances"))
+    return wanted.id in {row[1] for row in rows} or any(text != "0" for text in room)
+
+
+def _profile(desk: Desk, ask: Ask, name: str | None, count: int) -> MigProfile | None:
+    """Gives the MIG profile of that name, of which `count` more fit; None without a name."""
     if name is None:
         return None
     address, mig = ask.device.address, ask.device.claim.gpu.mig if ask.device.claim.gpu else None
@@ -196,7 +210,7 @@ def _profile(desk: Desk, ask: Ask, count: int) -> MigProfile | None:
 
 
 def _mig_step(ask: Ask, profile: MigProfile) -> Step:
-    """The driver chooses the placement: which are possible hangs on what else is there at that moment."""
+    """Leaves the placement open: which are possible hangs on what else is there at that moment."""
     arguments = {"profile": profile.name, "placement": None}
     return Step("create_mig", ask.device.address, arguments, arguments)
 

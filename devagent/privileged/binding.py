@@ -17,11 +17,13 @@ there before (driverctl sets them) comes back. Reading it waits for the device's
 from __future__ import annotations
 
 import errno
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, Final
 
 from devagent.privileged.device import Device, Meanings
 from devagent.privileged.refused import PERMANENT, RETRY
+from devagent.privileged.unbind_lock import locked
 
 NAME: Final = "bind"
 
@@ -66,7 +68,8 @@ def _rebind(device: Device, before: str | None, driver: str | None, place: Path)
         _override(device, driver)
     if before is not None:
         gone: Meanings = {errno.ENODEV: (RETRY, f"its driver {before} has let go of it meanwhile")}
-        device.write(device.folder / "driver/unbind", device.address, _LET_GO, gone)
+        with locked(device) if before == "nvidia" else nullcontext():
+            device.write(device.folder / "driver/unbind", device.address, _LET_GO, gone)
     if driver is not None:
         meanings = _meanings(driver, has_group=(device.folder / "iommu_group").is_symlink())
         device.write(place / "bind", device.address, f": the driver {driver} takes no devices by hand", meanings)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import errno
 import os
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -26,6 +26,12 @@ _CLOSED: Final = {
     errno.EACCES: "; the privileged process needs CAP_DAC_OVERRIDE (see devagent.service)",
     errno.EROFS: "; /sys is mounted read-only, as in a container",
 }
+
+_CURES: Final = {
+    "nvidia-persiste": "; nvidia-persistenced lets go of it after nvidia-smi -i {address} -pm 0",
+    "nv-hostengine": "; it is DCGM: stop nvidia-dcgm for as long",
+}
+"""What to do about those who have GPUs open all the time, by the 15 letters of the command that the kernel keeps."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,14 +102,23 @@ class Device:
 
         Each comes as its folder in sysfs, and how it is called where it is not the device itself.
         """
-        found = {node: name for folder, name in folders for node in users.nodes(folder)}
-        proc = self.root / "proc"
+        named = list(folders)
+        for holder, node in self.openers(named):
+            name = next((name for folder, name in named if name and node in users.nodes(folder)), "")
+            what = f": {name} is in use" if name else " is in use"
+            cure = _CURES.get(holder.command or "", "").format(address=self.address)
+            raise self.refusal(RETRY, f"{what}: process {holder.pid} has {node} open{cure}", (holder,))
+
+    def openers(self, folders: Iterable[tuple[Path, str]]) -> Iterator[tuple[Holder, str]]:
+        """Gives who has one of them open, and by which node. Raises VerbRefused where that may not be seen."""
+        proc, named = self.root / "proc", [folder for folder, _ in folders]
+        nodes = {node for folder in named for node in users.nodes(folder)}
+        if self.folder in named:
+            nodes.update(users.gpu_nodes(proc, self.address))
         try:
-            for process, node in users.opened(proc) if found else ():
-                if node in found:
-                    what = f": {found[node]} is in use" if found[node] else " is in use"
-                    text = f"{what}: process {process} has {node} open"
-                    raise self.refusal(RETRY, text, (users.holder(proc, process),))
+            for process, node in users.opened(proc) if nodes else ():
+                if node in nodes:
+                    yield users.holder(proc, process), node
         except PermissionError:
             why = ": whether it is in use may not be seen; the privileged process needs CAP_SYS_PTRACE"
             raise self.refusal(PERMANENT, f"{why} (see devagent.service)") from None

@@ -13,6 +13,8 @@ from typing import Any, Final
 from devagent.model.pci import is_address
 from devagent.privileged.binding import bind, driver
 from devagent.privileged.mdevs import create_mdev, remove_mdev
+from devagent.privileged.mig import create_mig, destroy_mig, mig_instances, mig_placement
+from devagent.privileged.mig_mode import mig_mode, set_mig_mode
 from devagent.privileged.resetting import METHODS, reset
 from devagent.privileged.vf_attributes import set_vf_attributes, vf_attributes
 from devagent.privileged.vf_count import set_vf_count
@@ -66,6 +68,9 @@ _COUNT: Final = _number(0xFFFF)  # as wide as NumVFs in the SR-IOV capability
 _DRIVER: Final = _text("[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
 _UUID: Final = _text("[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 _MDEV: Final = {"address": _address, "type": _text("[A-Za-z0-9][A-Za-z0-9_.-]{0,127}"), "uuid": _UUID}
+_GPU: Final = {"address": _address}
+_MIG: Final = {"address": _address, "profile": _text(r"[0-9]g\.[0-9]{1,4}gb([+-][a-z][a-z.]{0,7}){0,2}")}
+_SLICE: Final = _number(63)
 _VF: Final = {"address": _address, "index": _COUNT}
 _VALUES: Final = {
     "mac": _or_none(_text("[0-9a-f]{2}(:[0-9a-f]{2}){5}")),
@@ -125,6 +130,32 @@ _TABLE: Final = (
         "makes an NVIDIA VF carry a vGPU, or with 0 none",
         lambda world, **arguments: set_vgpu_type(world.root, **arguments),
         {"address": _address, "type": _number(999_999_999)},
+    ),
+    Verb("mig_mode", "says whether MIG is on", lambda world, address: mig_mode(world.root, address), _GPU),
+    Verb(
+        "set_mig_mode",
+        "turns MIG on or off",
+        lambda world, **arguments: set_mig_mode(world.root, **arguments),
+        _GPU | {"enabled": _number(1)},
+    ),
+    Verb("mig_instances", "lists MIG instances", lambda world, address: mig_instances(world.root, address), _GPU),
+    Verb(
+        "mig_placement",
+        "says where a MIG instance of a profile can be made now",
+        lambda world, **arguments: mig_placement(world.root, **arguments),
+        _MIG,
+    ),
+    Verb(
+        "create_mig",
+        "makes a MIG instance at a memory slice, or with None where there is room",
+        lambda world, **arguments: create_mig(world.root, **arguments),
+        _MIG | {"placement": _or_none(_SLICE)},
+    ),
+    Verb(
+        "destroy_mig",
+        "removes the MIG instance of a profile at a memory slice",
+        lambda world, **arguments: destroy_mig(world.root, **arguments),
+        _MIG | {"placement": _SLICE},
     ),
     Verb(
         "vf_attributes",

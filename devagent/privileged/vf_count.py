@@ -7,7 +7,7 @@
     lrwxrwxrwx virtfn0 -> ../0000:3b:00.1         iommu_group -> ../../../../kernel/iommu_groups/12
 
 How many there are is counted by the links: reading sriov_numvfs waits for the device's lock, which a hanging
-removal holds for ever (seen on 6.1 and 6.12).
+removal holds for ever (seen on 6.1 and 6.12). NVIDIA's driver makes none so: see sriov_manage.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import errno
 from pathlib import Path
 from typing import Any, Final
 
+from devagent.privileged import sriov_manage
 from devagent.privileged.device import Device, Meanings
 from devagent.privileged.refused import PERMANENT, RETRY
 
@@ -34,9 +35,12 @@ def set_vf_count(root: Path, address: str, count: int) -> dict[str, Any]:
         if before and count:
             text = f" has {before} VFs: they must be removed before there can be {count}"
             raise device.refusal(PERMANENT, text)
-        device.nobody_has((device.folder / vf, f"VF {vf.removeprefix('virtfn')}") for vf in sorted(vfs))
-        missing = " is no SR-IOV PF: it cannot have VFs"
-        device.write(device.folder / "sriov_numvfs", str(count), missing, _meanings(device.driver(), count))
+        if device.driver() == "nvidia":
+            sriov_manage.set_vfs(device, count)
+        else:
+            device.nobody_has((device.folder / vf, f"VF {vf.removeprefix('virtfn')}") for vf in sorted(vfs))
+            missing = " is no SR-IOV PF: it cannot have VFs"
+            device.write(device.folder / "sriov_numvfs", str(count), missing, _meanings(device.driver(), count))
     after = len(device.vfs())
     if after != count:
         asked = f"{count} were asked for and its driver {device.driver() or ''} reported success"

@@ -8,7 +8,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Iterable
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass
 from typing import Final
 
@@ -16,6 +16,7 @@ from devagent.errors import DevagentError, VerbStuck
 from devagent.inventory.vfs import Step, plan
 from devagent.model.device import Device
 from devagent.model.policy import Policy
+from devagent.nvml_gate import NvmlGate
 from devagent.privileged.client import Privileged
 from devagent.service.facts import Refused
 from devagent.service.metrics import Metrics
@@ -26,6 +27,8 @@ _DEADLINE: Final = 30.0
 _DEADLINE_PER_VF: Final = 1.0
 """The kernel probes the VFs one after the other before it answers, and some drivers take their time with each."""
 _AGAIN: Final = 300.0
+_NVML_S: Final = 60.0
+"""For as long as a look at all GPUs may take, or another GPU of this host its own VFs."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,10 +58,11 @@ class Configurer:
         privileged: Privileged,
         ready: Callable[[str], None],
         metrics: Metrics,
+        gate: NvmlGate,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self._privileged, self._ready, self._monotonic = privileged, ready, monotonic
-        self._metrics = metrics
+        self._metrics, self._gate = metrics, gate
         self._lock = threading.Condition()
         self._running: dict[str, Step] = {}
         self._failed: dict[str, _Failure] = {}
@@ -135,7 +139,8 @@ class Configurer:
         deadline = _DEADLINE + _DEADLINE_PER_VF * step.count
         LOG.info("making %s", step.what, extra=extra)
         try:
-            self._privileged.call("set_vf_count", deadline, address=step.address, count=step.count)
+            with self._gate.shut(_NVML_S) if step.driver == "nvidia" else nullcontext():
+                self._privileged.call("set_vf_count", deadline, address=step.address, count=step.count)
             LOG.info("has %s now", step.what, extra=extra)
             self._metrics.verb("set_vf_count", "ok")
         except DevagentError as error:

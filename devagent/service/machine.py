@@ -27,8 +27,12 @@ _PATIENCE_S: Final = 120.0
 undo the rest and to try another host."""
 
 _READY: Final = frozenset(
-    {"bind", "reset", "create_mdev", "remove_mdev", "set_vgpu_type", "set_vf_attributes", "set_vf_count"}
-)
+    {
+        "bind", "reset", "create_mdev", "remove_mdev", "set_vgpu_type", "set_vf_attributes", "set_vf_count",
+        "create_mig", "destroy_mig", "set_mig_mode",
+    }
+)  # fmt: skip
+_MIG: Final = ("create_mig", "destroy_mig")
 
 
 class PrivilegedMachine(Machine):
@@ -47,6 +51,8 @@ class PrivilegedMachine(Machine):
             return dict(step.arguments)
         if step.verb == "bind":
             return self._found_bound(step, seconds)
+        if step.verb in _MIG:
+            return {**step.arguments, "placement": self._placement(step, seconds)}
         now = self._now(step, seconds)
         if step.verb == "set_vf_attributes":
             # A driver may take what it does not tell: it is brought back to what a VF has by itself.
@@ -55,9 +61,13 @@ class PrivilegedMachine(Machine):
         return {name: now[name] if _counts(step, name) else None for name in step.arguments}
 
     def do(self, step: Step, seconds: float) -> None:
-        """Has the privileged process do the step."""
-        usual = {"override": _usual_override(step.arguments["driver"])} if step.verb == "bind" else {}
-        self._call(step, step.verb, seconds, **{**usual, **step.arguments})
+        """Has the privileged process do the step, a MIG instance where `before` has chosen its place."""
+        arguments = dict(step.arguments)
+        if step.verb == "bind":
+            arguments = {"override": _usual_override(step.arguments["driver"]), **arguments}
+        elif step.verb in _MIG:
+            arguments["placement"] = _place(step)
+        self._call(step, step.verb, seconds, **arguments)
 
     def check(self, step: Step, seconds: float) -> bool:
         """Tells whether the machine is as the step makes it."""
@@ -65,6 +75,8 @@ class PrivilegedMachine(Machine):
             return self._mdev(step) == step.arguments["type"]
         if step.verb == "remove_mdev":
             return self._mdev(step) is None
+        if step.verb in _MIG:
+            return self._has_instance(step, seconds) == (step.verb == "create_mig")
         now = self._now(step, seconds)
         return all(_is(now[name], value, step) for name, value in step.arguments.items() if _counts(step, name))
 
@@ -95,6 +107,23 @@ class PrivilegedMachine(Machine):
     def _vf_attributes(self, step: Step, seconds: float) -> Mapping[str, Any]:
         index = step.arguments["index"]
         return {"index": index, **self._call(step, "vf_attributes", seconds, index=index)}
+
+    def _mig_mode(self, step: Step, seconds: float) -> Mapping[str, Any]:
+        return self._call(step, "mig_mode", seconds)
+
+    def _placement(self, step: Step, seconds: float) -> Any:
+        """Gives the memory slice of the step's MIG instance: where it is said, or where there is room for it."""
+        placement = _place(step)
+        if placement is None:
+            placement = self._call(step, "mig_placement", seconds, profile=step.arguments["profile"])["placement"]
+        return placement
+
+    def _has_instance(self, step: Step, seconds: float) -> bool:
+        """Tells whether the step's MIG instance is there; one half made still is, but is not what was to be made."""
+        there = self._call(step, "mig_instances", seconds)["instances"]
+        wanted = (step.arguments["profile"], _place(step))
+        found = [each for each in there if (each["profile"], each["placement"]) == wanted]
+        return any(each["compute"] or step.verb == "destroy_mig" for each in found)
 
     def _mdev(self, step: Step) -> str | None:
         """Gives the type of the step's mediated device, None if there is no such device."""
@@ -133,7 +162,14 @@ _READ: Final[Mapping[str, Callable[[PrivilegedMachine, Step, float], Mapping[str
     "set_vf_count": PrivilegedMachine._vf_count,
     "set_vgpu_type": PrivilegedMachine._vgpu_type,
     "set_vf_attributes": PrivilegedMachine._vf_attributes,
+    "set_mig_mode": PrivilegedMachine._mig_mode,
 }
+
+
+def _place(step: Step) -> str | int | None:
+    """Gives where a MIG instance is or is to be: a step that leaves it open has it in its `undo`."""
+    placement = step.arguments["placement"]
+    return step.undo["placement"] if placement is None and step.undo is not None else placement
 
 
 def _counts(step: Step, name: str) -> bool:

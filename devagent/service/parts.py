@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import socket
 from collections.abc import Mapping
@@ -16,6 +17,7 @@ from devagent.api.doors import Door, UnixDoor
 from devagent.api.server import Server
 from devagent.inventory.reconcile import Scene
 from devagent.model.policy import Policy
+from devagent.nvml_gate import NvmlGate
 from devagent.placement import client
 from devagent.placement.state import StateFile
 from devagent.prepare.executor import Executor
@@ -26,6 +28,7 @@ from devagent.service.api_loop import ApiLoop, Drain, RemoteApiLoop
 from devagent.service.backend import ServiceBackend
 from devagent.service.configurer import Configurer
 from devagent.service.facts import Facts
+from devagent.service.gated import GatedMachine
 from devagent.service.hanging import Hanging
 from devagent.service.health_book import HealthBook
 from devagent.service.journal_keeper import JournalKeeper
@@ -51,6 +54,8 @@ from devagent.sources.udev import Changes
 
 if TYPE_CHECKING:
     from devagent.service.agent import Agent
+
+LOG = logging.getLogger(__name__)
 
 _WITHOUT_EVENTS_S: Final = 30.0
 _CAPTURED_S: Final = 2.0
@@ -85,9 +90,10 @@ def build(agent: Agent, state: StateFile, privileged: Privileged, *, root: Path,
         return agent.settings
 
     metrics, book, settings = Metrics(), HealthBook(in_force), agent.settings
+    gate = _gate(settings.state_path)
     looker = Looker(privileged, state_path=str(settings.state_path))
     report = ReportLoop(beats, facts, state, lambda new: client.from_conf(new.conf), in_force, metrics)
-    configurer = Configurer(privileged, lambda address: look.want({address}), metrics)
+    configurer = Configurer(privileged, lambda address: look.want({address}), metrics, gate)
     look = LookLoop(beats, facts, looker, configurer, book, in_force, metrics, report.kick)
 
     eyes = Looker(privileged, state_path=str(settings.state_path))
@@ -99,7 +105,7 @@ def build(agent: Agent, state: StateFile, privileged: Privileged, *, root: Path,
     allocations = Allocations(lambda new: client.from_conf(new.conf), in_force)
     hanging = Hanging(privileged, look.want)
     facts.hanging = lambda: hanging.stuck
-    machine = NotingMachine(PrivilegedMachine(privileged, root), hanging.note)
+    machine = NotingMachine(GatedMachine(PrivilegedMachine(privileged, root), gate, root), hanging.note)
 
     def preparer(executor: Executor) -> Preparer:
         sight = Sight(eyes, facts, in_force)
@@ -135,6 +141,15 @@ def build(agent: Agent, state: StateFile, privileged: Privileged, *, root: Path,
         metrics,
         preparations,
     )
+
+
+def _gate(state_path: Path) -> NvmlGate:
+    gate = NvmlGate(state_path)
+    try:
+        gate.make()
+    except OSError as error:
+        LOG.warning("%s: NVML is not kept closed while a GPU changes hands (%s)", state_path, error.strerror)
+    return gate
 
 
 def _boot_id(root: Path) -> str:

@@ -206,7 +206,9 @@ def _unread(known: Mapping[str, str], seen: View) -> Refusal | None:
     """Refuses for now what the agent gives and this look does not show so: a device that was slow is not gone."""
     for provider, address in known.items():
         if provider not in seen.devices:
-            reason = f"{address} could not be read just now, or is changing: see `devagent status`"
+            card = seen.cards.get(address)
+            why = card.decision.reason if card is not None and card.decision.unknown else "could not be read just now"
+            reason = f"{address}: {why}: see `devagent status`"
             return Refusal(RefusalKind.RETRY, reason, address)
     return None
 

@@ -10,13 +10,15 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, replace
 from typing import Any, Final
 
-from devagent.errors import Unreadable
+from devagent.errors import GateBusy, Unreadable
 from devagent.model.gpu import GpuFacts, NvmlGpu
 from devagent.model.pci import Function
+from devagent.nvml import CURES, LIBRARY, bus_id, session
+from devagent.nvml_gate import NvmlGate
 from devagent.sources import nvml_health, nvml_links, nvml_mig, nvml_vgpu
 from devagent.sources.apart import Ask, Look
 from devagent.sources.host import Tree
@@ -24,18 +26,9 @@ from devagent.sources.nvml_calls import NO_PERMISSION, NOT_THERE, Calls
 from devagent.sources.typed import decode
 
 SOURCE: Final = "nvml"
-LIBRARY: Final = "libnvidia-ml.so.1"
-
 # Without persistence mode a GPU is initialised whenever it is opened, which takes it some seconds.
 _LIMIT: Final = 10.0
-
-_CURES: Final = {
-    "NVMLError_LibraryNotFound": "is not installed: install the package of the driver's version that has it",
-    "NVMLError_DriverNotLoaded": "the driver is not loaded, or has no usable GPU (look at: dmesg | grep NVRM)",
-    "NVMLError_LibRmVersionMismatch": "the driver was upgraded without reloading its module: "
-    "reboot, or stop what uses the GPUs and reload nvidia",
-    "NVMLError_NoPermission": "only some users may open /dev/nvidiactl and the GPUs",
-}
+_SHUT: Final = 5.0
 
 
 def sees(function: Function) -> bool:
@@ -63,8 +56,8 @@ def problems(gpu: NvmlGpu) -> Iterator[str]:
             yield f"{call}: {reason}"
 
 
-def look(addresses: Iterable[str]) -> Look:
-    """Asks each address; the answers are of type NvmlGpu, or None."""
+def look(addresses: Iterable[str], gate: NvmlGate | None = None) -> Look:
+    """Asks each address; the answers are of type NvmlGpu, or None. While the `gate` is shut nobody is asked."""
     subjects = tuple(addresses)
 
     @contextmanager
@@ -73,33 +66,25 @@ def look(addresses: Iterable[str]) -> Look:
             yield lambda address: _replay(tree, address)
             return
         try:
-            nvml = _start()
+            with _let_in(gate), session() as nvml:
+                version = _driver_version(nvml)
+                yield lambda address: _ask(tree, nvml, address, version)
         except Unreadable as error:
             for address in subjects:
                 _keep(tree, address, {"failure": error.reason})
             raise
-        try:
-            version = _driver_version(nvml)
-            yield lambda address: _ask(tree, nvml, address, version)
-        finally:
-            with suppress(nvml.NVMLError):
-                nvml.nvmlShutdown()
 
     return Look(SOURCE, subjects, opened, _LIMIT)
 
 
-def _start() -> Any:
-    """Gives pynvml with a session begun. Raises Unreadable with what to do about it."""
+@contextmanager
+def _let_in(gate: NvmlGate | None) -> Iterator[None]:
+    """Holds the gate open. Raises Unreadable if it is shut for longer than a look can wait."""
     try:
-        import pynvml  # noqa: PLC0415 - only in the look's own process: it is large, and the library stays loaded
-    except ImportError as error:
-        raise Unreadable("pynvml", f"cannot be imported ({error}): install nvidia-ml-py") from None
-    try:
-        # Where every GPU is broken, each says so itself.
-        pynvml.nvmlInitWithFlags(pynvml.NVML_INIT_FLAG_NO_GPUS)
-    except pynvml.NVMLError as error:
-        raise Unreadable(LIBRARY, _CURES.get(type(error).__name__, f"cannot be used: {error}")) from None
-    return pynvml
+        with gate.open(_SHUT) if gate is not None else nullcontext():
+            yield
+    except GateBusy as error:
+        raise Unreadable("NVML", f"was not asked: {error}") from None
 
 
 def _driver_version(nvml: Any) -> str | None:
@@ -113,11 +98,11 @@ def _ask(tree: Tree, nvml: Any, address: str, version: str | None) -> NvmlGpu:
     """Gives all that NVML says of one GPU. Raises Unreadable if it must not be asked."""
     answer = NvmlGpu(address, driver_version=version)
     try:
-        device = nvml.nvmlDeviceGetHandleByPciBusId(_bus_id(address))
+        device = nvml.nvmlDeviceGetHandleByPciBusId(bus_id(address))
     except nvml.NVMLError_GpuIsLost:
         answer = replace(answer, lost=True)
     except nvml.NVMLError_NoPermission:
-        reason = _CURES["NVMLError_NoPermission"]
+        reason = CURES["NVMLError_NoPermission"]
         _keep(tree, address, {"failure": reason})
         raise Unreadable(LIBRARY, reason) from None
     except nvml.NVMLError as error:
@@ -149,12 +134,6 @@ def _gpu(answer: NvmlGpu, calls: Calls) -> NvmlGpu:
 def _serial(text: str | None) -> str | None:
     """Boards without a serial number say 0."""
     return text if text and text.strip("0 ") else None
-
-
-def _bus_id(address: str) -> str:
-    """Gives `0000:3b:00.0` as NVML spells it: `00000000:3B:00.0`."""
-    domain, _, rest = address.partition(":")
-    return f"{int(domain, 16):08X}:{rest.upper()}"
 
 
 def _path(address: str) -> str:

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from devagent.model.gpu import MigFacts, MigInstance, MigProfile
+from devagent.nvml import profile_name
 from devagent.sources.nvml_calls import Calls
 
 
@@ -22,7 +23,7 @@ def facts(calls: Calls) -> MigFacts | None:
         info = _profile(calls, index)
         if info is not None and info.id not in profiles:
             profile = MigProfile(
-                name=_name(calls.nvml, index, info),
+                name=profile_name(calls.nvml, index, info),
                 memory_mib=int(info.memorySizeMB),
                 total=info.instanceCount,
                 free=calls("nvmlDeviceGetGpuInstanceRemainingCapacity", info.id),
@@ -49,15 +50,6 @@ def _profile(calls: Calls, index: int) -> Any:
     return calls.attempt(
         f"{name} v1", lambda: calls.nvml.nvmlDeviceGetGpuInstanceProfileInfo(calls.device, index, 1), wrong
     )
-
-
-def _name(nvml: Any, index: int, info: Any) -> str:
-    """Gives `1g.10gb` of `MIG 1g.10gb`; without a name NVIDIA's rule makes one: slices, and memory rounded up."""
-    name = getattr(info, "name", "").removeprefix("MIG ")
-    if name:
-        return str(name)
-    media = index in (nvml.NVML_GPU_INSTANCE_PROFILE_1_SLICE_REV1, nvml.NVML_GPU_INSTANCE_PROFILE_2_SLICE_REV1)
-    return f"{info.sliceCount}g.{-(-info.memorySizeMB // 1024)}gb" + ("+me" if media else "")
 
 
 def _instances(calls: Calls, info: Any, profile: str) -> Iterator[MigInstance]:

@@ -13,12 +13,14 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from itertools import chain
+from pathlib import Path
 from typing import Final
 
 from devagent.errors import Unreadable
 from devagent.model.known import Known
 from devagent.model.pci import Function
 from devagent.model.snapshot import HostFacts, Problem, Snapshot
+from devagent.nvml_gate import NvmlGate
 from devagent.sources import (
     function_files,
     kfd,
@@ -80,7 +82,7 @@ def scan(
     what earlier looks settled about devices; a look at everything adds it to what the file below `state_path` says.
     With `users_too` a look at some devices asks anew who has any device open, as one at everything does.
     """
-    taking = _Taking(host, reads, asks, users_too)
+    taking = _Taking(host, reads, asks, NvmlGate(Path(state_path)), users_too)
     seen = None if earlier is None else taking.some(earlier, only, remembered)
     return seen or taking.all(state_path, remembered)
 
@@ -92,6 +94,7 @@ class _Taking:
     host: Tree
     reads: pci.Reads
     asks: Asks
+    gate: NvmlGate
     users_too: bool = False
 
     def all(self, state_path: str, remembered: tuple[Known, ...]) -> Seen:
@@ -152,7 +155,7 @@ class _Taking:
         """Gives what is asked of the devices themselves and their drivers."""
         yield slow.look({function.address: self.asks(function) for function in devices.values()})
         yield serials.look(devices)
-        yield nvml.look([each.address for each in devices.values() if nvml.sees(each)])
+        yield nvml.look([each.address for each in devices.values() if nvml.sees(each)], self.gate)
 
     def _told(
         self, devices: Mapping[str, Function], outcomes: told.Outcomes, kernel: str | None, problems: _Problems

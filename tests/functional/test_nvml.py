@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -11,6 +12,7 @@ from pathlib import Path
 import pytest
 from hosts.generate import generate
 
+from devagent.errors import GateBusy
 from devagent.model.gpu import (
     Fabric,
     GpuFacts,
@@ -25,6 +27,7 @@ from devagent.model.gpu import (
 )
 from devagent.model.health import State
 from devagent.model.identity import Identity
+from devagent.nvml_gate import NvmlGate
 from devagent.sources import nvml as source
 from devagent.sources.apart import Outcome, look_apart
 from devagent.sources.host import Directory
@@ -233,6 +236,54 @@ def test_what_an_old_library_lacks_is_counted_and_what_it_has_is_read(
     assert facts.links == (GpuLink("nvlink", B, 1), GpuLink("nvlink", None, 1))
     assert facts.fabric == (Fabric("completed", 4) if version >= 535 else None)
     assert facts.recovery_action == ("none" if version >= 570 else None)
+
+
+# --- while a GPU changes hands ---
+
+
+@pytest.fixture
+def gate(tmp_path: Path) -> NvmlGate:
+    made = NvmlGate(tmp_path)
+    made.make()
+    return made
+
+
+def gated(nvml: Nvml, gate: NvmlGate, monkeypatch: pytest.MonkeyPatch) -> Outcome:
+    nvml.says(gpu(), f"hang nvmlDeviceGetUUID@{A} 500")
+    nvml.serve(monkeypatch)
+    with Directory(nvml.top, machine=True) as tree:
+        return look_apart(tree, [source.look([A], gate)])["nvml"]
+
+
+def test_nobody_is_asked_while_nvml_must_be_closed(nvml: Nvml, gate: NvmlGate, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(source, "_SHUT", 0.1)
+    with gate.shut(0):
+        outcome = gated(nvml, gate, monkeypatch)
+    assert (outcome.answers, nvml.closed) == ({}, 0)
+    assert outcome.failures[A].startswith("NVML: was not asked: a GPU is being given to another driver")
+
+
+def test_a_look_waits_for_a_moment_and_holds_nvml_open_no_longer_than_it_lasts(
+    nvml: Nvml, gate: NvmlGate, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    waiting = os.fork()
+    if waiting == 0:  # shuts it at once, and once more as soon as the look has it open
+        code = 1
+        with gate.shut(0):
+            time.sleep(0.3)
+        for _ in range(6000):
+            try:
+                with gate.shut(0):
+                    pass
+                time.sleep(0.05)
+            except GateBusy as error:
+                code = 0 if error.pids else 2
+                break
+        os._exit(code)
+    assert gated(nvml, gate, monkeypatch).answers[A].facts.uuid == uuid(A)
+    assert os.waitstatus_to_exitcode(os.waitpid(waiting, 0)[1]) == 0
+    with gate.shut(0):
+        pass
 
 
 # --- what a GPU can tell ---

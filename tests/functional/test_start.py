@@ -20,7 +20,7 @@ GROUND = (
     "argparse, dataclasses, enum, fnmatch, json, logging, pathlib, pickle, re, selectors, stevedore, unicodedata, "
     "uuid, importlib.resources"
 )
-MORE = {"devagent", "grp", "pwd", "runpy", "signal", "tarfile"}
+MORE = {"devagent", "fcntl", "grp", "pwd", "runpy", "signal", "tarfile"}
 
 
 def imported(*arguments: str, code: int = 0) -> set[str]:

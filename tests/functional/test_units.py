@@ -60,6 +60,16 @@ def test_a_mistake_in_the_unit_would_be_seen(unit: Path) -> None:
     assert "ProtectNothing" in said
 
 
+@pytest.mark.parametrize("sample", sorted(UNITS.glob(f"{SERVICE}.d/*.sample")), ids=lambda path: path.name)
+def test_a_drop_in_gives_capabilities_and_nothing_else(unit: Path, sample: Path) -> None:
+    shutil.copy(sample, unit.parent / f"{SERVICE}.d" / sample.name.removesuffix(".sample"))
+    ran = tool("systemd-analyze", "verify", "--man=no", unit)
+    assert (ran.returncode, ran.stderr) == (0, "")
+    found = settings(sample)
+    assert found.keys() == {"AmbientCapabilities", "CapabilityBoundingSet"}
+    assert found["AmbientCapabilities"] == found["CapabilityBoundingSet"]
+
+
 def test_the_sandbox_is_as_tight_as_the_documentation_says(unit: Path) -> None:
     ran = tool("systemd-analyze", "security", "--offline=true", "--no-pager", f"--threshold={EXPOSED}", unit)
     score = re.search(r"Overall exposure level for \S+: ([\d.]+)", ran.stdout)

@@ -10,30 +10,39 @@
  *   gpu BUS UUID MEMORY_MIB PCIID NAME...          PCIID is device and vendor, as 20f110de
  *   set BUS KEY VALUE                              KEY is one of the names in set() below
  *   cluster BUS 32_HEX_DIGITS
- *   instance BUS PROFILE_ID START                  a GPU instance with one compute instance
+ *   instance BUS PROFILE_ID START [COMPUTE [ID]]   a GPU instance with one compute instance, or with COMPUTE (0 or 1)
  *   vgpu BUS TYPE MEMORY_MIB MAX CREATABLE NAME...
  *   link BUS INDEX gpu|switch|npu REMOTE_BUS
  *   fail FUNCTION[@BUS] CODE                       FUNCTION may be *
  *   hang FUNCTION[@BUS] MILLISECONDS
  *   crash FUNCTION[@BUS]
+ *
+ * What creates or destroys instances, or sets the mode, changes the file. `set BUS activation 19` (or 16) is what
+ * a change of mode comes to: it is pending then.
  */
 #define _GNU_SOURCE
+#include <fcntl.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
 #include <time.h>
+#include <unistd.h>
 
 #ifndef LIBRARY
 #define LIBRARY 575
 #endif
 
-enum { OK, UNINITIALIZED, INVALID, NOT_SUPPORTED, NOT_FOUND = 6, TOO_SMALL = 7, NO_DRIVER = 9, VERSION = 25 };
+enum { OK, UNINITIALIZED, INVALID, NOT_SUPPORTED, NOT_FOUND = 6, TOO_SMALL = 7, NO_DRIVER = 9, IN_USE = 19,
+       NO_ROOM = 23, VERSION = 25 };
 enum { GPUS = 16, INSTANCES = 8, TYPES = 64, LINKS = 18, NAME = 96, BUS = 20, LINE = 512 };
-enum { GPU_HANDLE = 1, INSTANCE_HANDLE = 2 };
+enum { GPU_HANDLE = 1, INSTANCE_HANDLE, COMPUTE_HANDLE };
 
 struct gpu;
-struct instance { int kind; struct gpu *gpu; unsigned id, profile, start; };
+/* All three kinds of handle begin with their kind, and the last two go on with their GPU. */
+struct compute { int kind; struct gpu *gpu; struct instance *instance; };
+struct instance { int kind; struct gpu *gpu; unsigned id, profile, start, computes; struct compute compute; };
 struct type { unsigned id, creatable, max; uint64_t memory; char name[NAME]; };
 struct link { int active, type; char remote[BUS]; };
 struct gpu {
@@ -43,7 +52,7 @@ struct gpu {
 	unsigned pciid;
 	uint8_t cluster[16];
 	/* -1: not supported */
-	int mig, pending, host_mode, heterogeneous, active, ecc, uncorrected, retired;
+	int mig, pending, activation, host_mode, heterogeneous, active, ecc, uncorrected, retired;
 	int corrected_rows, uncorrected_rows, pending_rows, failed_rows;
 	int fabric, fabric_status, clique, health, recovery;
 	int instances, types, has_links;
@@ -69,7 +78,8 @@ static struct gpu *find(const char *bus)
 static void set(struct gpu *g, const char *key, const char *value)
 {
 	struct { const char *key; int *value; } known[] = {
-		{ "mig", &g->mig }, { "mig_pending", &g->pending }, { "host_mode", &g->host_mode },
+		{ "mig", &g->mig }, { "mig_pending", &g->pending }, { "activation", &g->activation },
+		{ "host_mode", &g->host_mode },
 		{ "heterogeneous", &g->heterogeneous }, { "active", &g->active }, { "ecc", &g->ecc },
 		{ "uncorrected", &g->uncorrected }, { "retired", &g->retired },
 		{ "corrected_rows", &g->corrected_rows }, { "uncorrected_rows", &g->uncorrected_rows },
@@ -103,7 +113,7 @@ static void add_part(const char *line)
 {
 	char bus[BUS], key[32], value[64], remote[BUS];
 	struct type t = { 0 };
-	unsigned a, b;
+	unsigned a, b, c = 1, d = 0;
 	struct gpu *g;
 
 	if (sscanf(line, "%*s %19s", bus) != 1 || !(g = find(bus)))
@@ -113,9 +123,11 @@ static void add_part(const char *line)
 	if (sscanf(line, "cluster %*s %63s", value) == 1)
 		for (int i = 0; i < 16; i++)
 			sscanf(value + 2 * i, "%2hhx", &g->cluster[i]);
-	if (sscanf(line, "instance %*s %u %u", &a, &b) == 2) {
-		g->instance[g->instances] = (struct instance){ INSTANCE_HANDLE, g, g->instances + 1, a, b };
-		g->instances++;
+	if (sscanf(line, "instance %*s %u %u %u %u", &a, &b, &c, &d) >= 2) {
+		struct instance *i = &g->instance[g->instances++];
+
+		*i = (struct instance){ INSTANCE_HANDLE, g, d ? d : (unsigned)g->instances, a, b, c,
+					{ COMPUTE_HANDLE, g, i } };
 	}
 	if (sscanf(line, "vgpu %*s %u %lu %u %u %95[^\n]", &t.id, &t.memory, &t.max, &t.creatable, t.name) == 5)
 		g->type[g->types++] = t;
@@ -162,6 +174,37 @@ static int enter(const char *function, const char *bus)
 	}
 	fclose(file);
 	return code;
+}
+
+/* Puts `with` in the place of the line that begins with the words of `old`, or at the end; "" only removes. */
+static void rewrite(const char *old, const char *with)
+{
+	const char *path = getenv("FAKE_NVML_STATE");
+	char fresh[LINE], lock[LINE], line[LINE];
+	size_t length = strlen(old);
+	FILE *from, *to;
+	int replaced = 0, fd;
+
+	snprintf(fresh, sizeof(fresh), "%s.new", path);
+	snprintf(lock, sizeof(lock), "%s.lock", path);
+	fd = open(lock, O_RDWR | O_CREAT, 0600);
+	flock(fd, LOCK_EX);
+	from = fopen(path, "r");
+	to = fopen(fresh, "w");
+	while (fgets(line, sizeof(line), from)) {
+		if (!strncmp(line, old, length) && strchr(" \n", line[length])) {
+			fputs(with, to);
+			replaced = 1;
+		} else {
+			fputs(line, to);
+		}
+	}
+	if (!replaced)
+		fputs(with, to);
+	fclose(from);
+	fclose(to);
+	rename(fresh, path);
+	close(fd);
 }
 
 static struct gpu *gpu_of(void *handle)
@@ -348,16 +391,186 @@ int nvmlGpuInstanceGetInfo(struct instance *i, struct instance_info *out)
 
 int nvmlDeviceGetMaxMigDeviceCount(void *h, unsigned *out) { ABOUT(h); *out = g->mig < 0 ? 0 : 7; return OK; }
 
-/* The first index is always a hole. */
+/* The first index is always a hole. A GPU instance without a compute instance is no MIG device. */
 int nvmlDeviceGetMigDeviceHandleByIndex(void *h, unsigned index, void **out)
 {
 	ABOUT(h);
-	if (!index || (int)index > g->instances)
+	if (!index || (int)index > g->instances || !g->instance[index - 1].computes)
 		return NOT_FOUND;
 	return *out = &g->instance[index - 1], OK;
 }
 
 int nvmlDeviceGetGpuInstanceId(struct instance *i, unsigned *out) { ABOUT(i); *out = i->id; return OK; }
+
+static const struct profile *profile_of(unsigned id)
+{
+	for EACH(p)
+		if (p->id == id)
+			return p;
+	return NULL;
+}
+
+struct placement { unsigned start, size; };
+
+/* All there are on an empty GPU, as the library gives them: 1g fits anywhere but in the last slice. */
+static unsigned placements(const struct profile *p, struct placement *out)
+{
+	unsigned n = 0;
+
+	for (unsigned start = 0; start + p->size <= 8 && (start < 7); start += p->size)
+		out[n++] = (struct placement){ start, p->size };
+	return n < p->instances || p->index == 7 ? n : p->instances;
+}
+
+int nvmlDeviceGetGpuInstancePossiblePlacements_v2(void *h, unsigned id, struct placement *out, unsigned *n)
+{
+	struct placement found[8];
+	unsigned have;
+
+	ABOUT(h);
+	if (!profile_of(id))
+		return INVALID;
+	have = placements(profile_of(id), found);
+	if (out && *n < have)
+		return *n = have, TOO_SMALL;
+	if (out)
+		memcpy(out, found, have * sizeof(*out));
+	return *n = have, OK;
+}
+
+static int created(struct gpu *g, const struct profile *p, unsigned start, void **out)
+{
+	unsigned id = 1, slices = p->slices;
+	char line[LINE];
+
+	for (int i = 0; i < g->instances; i++) {
+		const struct profile *other = profile_of(g->instance[i].profile);
+
+		slices += other->slices;
+		if (start < g->instance[i].start + other->size && g->instance[i].start < start + p->size)
+			return NO_ROOM;
+		if (g->instance[i].id >= id)
+			id = g->instance[i].id + 1;
+	}
+	if (slices > 7)
+		return NO_ROOM;
+	snprintf(line, sizeof(line), "instance %s %u %u 0 %u\n", g->bus, p->id, start, id);
+	rewrite("nothing", line);
+	enter("", g->bus);
+	*out = &g->instance[g->instances - 1];
+	return OK;
+}
+
+int nvmlDeviceCreateGpuInstanceWithPlacement(void *h, unsigned id, const struct placement *where, void **out)
+{
+	struct placement found[8];
+
+	ABOUT(h);
+	if (g->mig != 1)
+		return NOT_SUPPORTED;
+	if (!profile_of(id))
+		return INVALID;
+	for (unsigned i = 0; i < placements(profile_of(id), found); i++)
+		if (found[i].start == where->start && found[i].size == where->size)
+			return created(g, profile_of(id), where->start, out);
+	return INVALID;
+}
+
+static void keep(struct instance *i, int computes)
+{
+	char old[NAME], line[LINE] = "";
+
+	snprintf(old, sizeof(old), "instance %s %u %u", i->gpu->bus, i->profile, i->start);
+	if (computes >= 0)
+		snprintf(line, sizeof(line), "%s %d %u\n", old, computes, i->id);
+	rewrite(old, line);
+}
+
+int nvmlGpuInstanceDestroy(struct instance *i)
+{
+	ABOUT(i);
+	if (i->computes)
+		return IN_USE;
+	return keep(i, -1), OK;
+}
+
+/* Compute instances of one slice and of as many as the profile has; their ids are those of their index. */
+struct compute_info { unsigned id, slices, instances, multiprocessors, copy, decode, encode, jpeg, ofa; };
+struct compute_info_v2 { unsigned version, rest[9]; char name[NAME]; };
+
+static unsigned compute_slices(unsigned index) { return index < 3 ? index + 1 : index == 4 ? 7 : 0; }
+
+int nvmlGpuInstanceGetComputeInstanceProfileInfo(struct instance *i, unsigned index, unsigned engines,
+						 struct compute_info *out)
+{
+	unsigned slices = compute_slices(index);
+
+	ABOUT(i);
+	if (index >= 9 || engines)
+		return INVALID;
+	if (!slices || (slices != 1 && slices != profile_of(i->profile)->slices))
+		return NOT_SUPPORTED;
+	*out = (struct compute_info){ .id = index, .slices = slices, .instances = profile_of(i->profile)->slices / slices };
+	return OK;
+}
+
+#if LIBRARY >= 535
+int nvmlGpuInstanceGetComputeInstanceProfileInfoV(struct instance *i, unsigned index, unsigned engines,
+						  struct compute_info_v2 *out)
+{
+	int code = nvmlGpuInstanceGetComputeInstanceProfileInfo(i, index, engines, (struct compute_info *)out->rest);
+
+	if (!code)
+		snprintf(out->name, sizeof(out->name), "MIG %uc", out->rest[1]);
+	return code;
+}
+#endif
+
+int nvmlGpuInstanceCreateComputeInstance(struct instance *i, unsigned id, void **out)
+{
+	ABOUT(i);
+	if (i->computes)
+		return NO_ROOM;
+	if (compute_slices(id) != profile_of(i->profile)->slices)
+		return INVALID;
+	keep(i, 1);
+	return *out = &i->compute, OK;
+}
+
+int nvmlGpuInstanceGetComputeInstances(struct instance *i, unsigned id, void **out, unsigned *n)
+{
+	ABOUT(i);
+	*n = 0;
+	if (i->computes && compute_slices(id) == profile_of(i->profile)->slices)
+		out[(*n)++] = &i->compute;
+	return OK;
+}
+
+int nvmlComputeInstanceDestroy(struct compute *c)
+{
+	ABOUT(c);
+	return keep(c->instance, 0), OK;
+}
+
+int nvmlDeviceSetMigMode(void *h, unsigned mode, unsigned *activation)
+{
+	char old[NAME], line[LINE];
+
+	ABOUT(h);
+	NEED(g->mig);
+	if (mode > 1)
+		return INVALID;
+	*activation = (int)mode == g->mig ? OK : g->activation;
+	snprintf(old, sizeof(old), "set %s mig_pending", g->bus);
+	snprintf(line, sizeof(line), "%s %u\n", old, mode);
+	rewrite(old, line);
+	if (*activation)
+		return OK;
+	snprintf(old, sizeof(old), "set %s mig", g->bus);
+	snprintf(line, sizeof(line), "%s %u\n", old, mode);
+	rewrite(old, line);
+	return OK;
+}
 
 /* ---------------------------------------------------------------------------------------------- vGPU */
 

@@ -8,6 +8,7 @@ The process must be a new one: the loader looks at LD_LIBRARY_PATH only when a p
 from __future__ import annotations
 
 import atexit
+import ctypes
 import os
 import pickle
 import shutil
@@ -20,7 +21,9 @@ from typing import Any
 
 import pytest
 
+from devagent import nvml
 from devagent.discovery import Discovery
+from devagent.nvml import LIBRARY
 from devagent.sources.apart import Outcome
 
 HERE = Path(__file__).parent
@@ -36,8 +39,7 @@ def build(version: int) -> Path:
     top = Path(tempfile.mkdtemp(prefix=f"nvml-{version}-"))
     atexit.register(shutil.rmtree, top)
     command = ["gcc", "-shared", "-fPIC", "-O1", "-Wall", "-Wextra", "-Werror", f"-DLIBRARY={version}"]
-    name = "libnvidia-ml.so.1"
-    subprocess.run([*command, f"-Wl,-soname,{name}", "-o", top / name, HERE / "fake_nvml.c"], check=True)
+    subprocess.run([*command, f"-Wl,-soname,{LIBRARY}", "-o", top / LIBRARY, HERE / "fake_nvml.c"], check=True)
     return top
 
 
@@ -57,6 +59,30 @@ class Nvml:
         """Sets what there is; fake_nvml.c explains the lines."""
         self.state.write_text("driver 575.57.08\n" + "".join(f"{line}\n" for line in lines))
 
+    @property
+    def instances(self) -> list[tuple[int, int, bool]]:
+        """The GPU instances that there are, each with profile id, first slice, and whether it is a MIG device."""
+        rows = [line.split() for line in self.state.read_text().splitlines() if line.startswith("instance ")]
+        return sorted((int(row[2]), int(row[3]), row[4:5] != ["0"]) for row in rows)
+
+    def serve(self, monkeypatch: pytest.MonkeyPatch, version: int = NEWEST) -> None:
+        """Has every process that is forked from now on find the library when it loads pynvml."""
+        path, load = build(version) / LIBRARY, nvml._load
+
+        def loading() -> Any:
+            assert os.getpid() != own, "NVML is used in a process of its own"
+            ctypes.CDLL(str(path))  # the loader knows it by its name from then on
+            return load()
+
+        own = os.getpid()
+        monkeypatch.setattr(nvml, "_load", loading)
+        for name, value in self.environment.items():
+            monkeypatch.setenv(name, value)
+
+    @property
+    def environment(self) -> dict[str, str]:
+        return {"FAKE_NVML_STATE": str(self.state), "FAKE_NVML_CLOSED": str(self.sessions)}
+
     def look(self, *addresses: str, version: int | None = NEWEST, limit: float = 20) -> Outcome:
         """Asks about the addresses; a version of None is a host without the library."""
         outcome, self.kept = self._run(version, "look", str(limit), str(self.top), *addresses)
@@ -73,9 +99,8 @@ class Nvml:
         folder = self.top / "none" if version is None else build(version)
         environment = os.environ | {
             "LD_LIBRARY_PATH": str(folder),
-            "FAKE_NVML_STATE": str(self.state),
-            "FAKE_NVML_CLOSED": str(self.sessions),
             "PYTHONPATH": str(REPOSITORY),
+            **self.environment,
         }
         command = [sys.executable, "-W", "error", str(HERE / "asked.py"), *arguments]
         done = subprocess.run(command, env=environment, check=True, stdout=subprocess.PIPE, timeout=60)

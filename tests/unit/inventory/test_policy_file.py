@@ -32,6 +32,14 @@ def refused(text: str) -> PolicyError:
     return caught.value
 
 
+@pytest.mark.parametrize("mode", ["vf", "vgpu", "mdev"])
+def test_as_many_vfs_as_there_can_be(mode: str) -> None:
+    rule = RULE.replace("whole", mode) + "    vf_count: all\n"
+    types = "" if mode == "vf" else "    types: {CUSTOM_A: null}\n"
+    (found,) = parse(rule + types, "devices.yaml").rules
+    assert (found.wanted_vfs(32), found.wanted_vfs(0)) == (32, 0)
+
+
 def test_a_rule_says_all_that_it_can_say() -> None:
     text = """\
 schema_version: 1
@@ -135,7 +143,8 @@ def test_an_unquoted_id_that_yaml_leaves_alone_is_right() -> None:
             "is the same as that of CUSTOM_A",
         ),
         (VGPU + "    resource_class: CUSTOM_A\n", 7, "rules[0].resource_class", "whose classes stand in types"),
-        (VGPU + "    vf_count: 4\n", 7, "rules[0].vf_count", "devagent makes no VFs for vGPUs"),
+        (VGPU + "    vf_count: 4\n", 7, "rules[0].vf_count", "can only be all with mode vgpu"),
+        (RULE + "    vf_count: some\n", 6, "rules[0].vf_count", "is 'some'; expected is a number of VFs, 0 to 65535"),
         (VGPU + "    prepare: {reset: never}\n", 7, "rules[0].prepare", "has no use with mode vgpu"),
         # How it is cleaned.
         (RULE + "    prepare: {}\n", 6, "rules[0].prepare", "is {}; expected is a mapping with driver, keep, reset"),

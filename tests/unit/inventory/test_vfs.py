@@ -15,10 +15,10 @@ from hypothesis import strategies as st
 from devagent.inventory.vfs import Refusal, Step, VfPlan, plan
 from devagent.model.claim import Kind, Mode
 from devagent.model.device import Device
-from devagent.model.policy import Policy, Rule
+from devagent.model.policy import ALL_VFS, Policy, Rule
 from devagent.model.user import User
 
-from ..worlds import claim, decide, function, pf, rule, snapshot
+from ..worlds import GPU, claim, decide, function, pf, rule, snapshot
 
 PF = "0000:3b:00.0"
 QEMU = User(4711, "qemu-system-x86", "/dev/vfio/102", "5e1f0000-0000-0000-0000-000000000000", "instance-0000001a")
@@ -45,8 +45,10 @@ def why(found: VfPlan) -> str:
 
 
 def test_where_there_are_none_they_are_made() -> None:
-    assert planned(8, seen(0)) == VfPlan((Step(PF, 8, "8 VFs"),))
-    assert planned(8, seen(0), None) == VfPlan((Step(PF, 8, "8 VFs"),)), "nothing is removed: no need to know who holds"
+    assert planned(8, seen(0)) == VfPlan((Step(PF, 8, "8 VFs", "mlx5_core"),))
+    assert planned(8, seen(0), None) == VfPlan((Step(PF, 8, "8 VFs", "mlx5_core"),)), (
+        "nothing is removed: no need to know who holds"
+    )
 
 
 @pytest.mark.parametrize(("there", "wanted"), [(8, 8), (0, 0), (0, None), (3, None)])
@@ -59,7 +61,9 @@ def test_only_a_rule_that_gives_vfs_makes_them() -> None:
         asked = rule(mode, vf_count=8)
         assert plan([device(0, asked)], Policy((asked,), "test"), ()) == VfPlan()
     first, second = rule(Mode.VF, "first", vf_count=2), rule(Mode.VF, "second", vf_count=8)
-    assert plan([device(0, first, second)], Policy((first, second), "test")).steps == (Step(PF, 2, "2 VFs"),)
+    assert plan([device(0, first, second)], Policy((first, second), "test")).steps == (
+        Step(PF, 2, "2 VFs", "mlx5_core"),
+    )
 
 
 @pytest.mark.parametrize(
@@ -67,7 +71,7 @@ def test_only_a_rule_that_gives_vfs_makes_them() -> None:
     [(4, 8, "0 VFs (4 are there, 8 are wanted)"), (8, 2, "0 VFs (8 are there, 2 are wanted)"), (4, 0, "0 VFs")],
 )
 def test_from_one_number_to_another_leads_by_none(there: int, wanted: int, what: str) -> None:
-    assert planned(wanted, seen(there, wanted)) == VfPlan((Step(PF, 0, what),))
+    assert planned(wanted, seen(there, wanted)) == VfPlan((Step(PF, 0, what, "mlx5_core"),))
 
 
 @pytest.mark.parametrize(
@@ -104,8 +108,8 @@ def test_more_than_the_device_can_have() -> None:
 def test_a_driver_that_makes_all_or_none_is_not_asked_for_some() -> None:
     """It would make all, which would have to be removed again, for ever."""
     assert why(planned(4, seen(0, 4, kind=Kind.QAT))).endswith("write vf_count: 8")
-    assert planned(8, seen(0, 8, kind=Kind.QAT)).steps == (Step(PF, 8, "8 VFs"),)
-    assert planned(0, seen(8, 0, kind=Kind.QAT)).steps == (Step(PF, 0, "0 VFs"),)
+    assert planned(8, seen(0, 8, kind=Kind.QAT)).steps == (Step(PF, 8, "8 VFs", "mlx5_core"),)
+    assert planned(0, seen(8, 0, kind=Kind.QAT)).steps == (Step(PF, 0, "0 VFs", "mlx5_core"),)
 
 
 def test_a_pf_without_driver() -> None:
@@ -154,3 +158,53 @@ def test_no_step_removes_what_anybody_has_and_none_is_in_vain(
         assert there == 0 or (held == frozenset() and not used and not route)
         assert wanted <= 8
         assert driver
+
+
+# --- VFs that carry vGPUs ---
+
+
+def gpu(
+    there: int, mode: Mode = Mode.VGPU, *, host: Any = None, types: Any = (("CUSTOM_A", None),), **more: Any
+) -> Any:
+    """Gives a GPU that can have 8 VFs, as a rule for vGPUs decides about it, with the policy."""
+    wanted = rule(mode, vf_count=ALL_VFS, types=types)
+    functions = pf(there, **{"ids": "10de:26b9", "class_code": GPU, "driver": "nvidia"} | more)
+    offers = {Mode.WHOLE: "PGPU"} | ({mode: "VGPU"} if there else {})
+    claims = [claim(functions[0], Kind.GPU, offers=offers)]
+    found = decide(snapshot(*functions, **host or {}), wanted, claims=claims)[PF]
+    return found, Policy((wanted,), "test")
+
+
+@pytest.mark.parametrize("mode", [Mode.VGPU, Mode.MDEV])
+def test_a_gpu_that_is_to_carry_vgpus_gets_all_its_vfs(mode: Mode) -> None:
+    found, policy = gpu(0, mode)
+    assert not found.decision.managed, "nothing tells what it can make before they are there"
+    assert plan([found], policy, None) == VfPlan((Step(PF, 8, "8 VFs", "nvidia"),))
+    found, policy = gpu(8, mode)
+    assert plan([found], policy, None) == VfPlan()
+
+
+def test_without_the_word_no_vfs_are_made_for_vgpus() -> None:
+    found, _ = gpu(0)
+    assert plan([found], Policy((rule(Mode.VGPU, types=(("CUSTOM_A", None),)),), "test"), None) == VfPlan()
+
+
+def test_a_gpu_that_has_no_vfs_is_its_own_parent() -> None:
+    found, policy = gpu(0, Mode.MDEV, sriov=None)
+    assert plan([found], policy, None) == VfPlan()
+
+
+@pytest.mark.parametrize(
+    ("more", "words"),
+    [
+        ({"host": {"iommu": False}}, "the host has no IOMMU in use"),
+        ({"host": {"host_use": {PF: "a filesystem"}}}, "is used by the host"),
+        ({"attributes": {"boot_vga": "1"}}, "is the boot display"),
+        ({"driver": "vfio-pci"}, "made by NVIDIA's tool, for a GPU with the driver nvidia; it has vfio-pci"),
+        ({"driver": None}, "the device has no driver"),
+        ({"unread": frozenset({"nvml"})}, "unknown: nvml could not be read"),
+    ],
+)
+def test_what_speaks_against_taking_a_gpu_from_its_driver(more: dict[str, Any], words: str) -> None:
+    found, policy = gpu(0, **more)
+    assert words in why(plan([found], policy, None))

@@ -18,7 +18,7 @@ from devagent.inventory.build import build
 from devagent.inventory.explain import explain
 from devagent.model.claim import Mode
 from devagent.model.device import Decision, Device, Share
-from devagent.model.gpu import GpuFacts, NvmlGpu, VgpuFacts, VgpuType
+from devagent.model.gpu import GpuFacts, MigFacts, MigInstance, MigProfile, NvmlGpu, VgpuFacts, VgpuType
 from devagent.model.health import Health, State
 from devagent.model.nova import NovaDevices
 from devagent.model.pci import Function, Sriov, VirtualFunction
@@ -140,6 +140,42 @@ def test_other_parents_than_gpus_are_counted_by_their_own_files(tmp_path: Path) 
 
 
 # --- What is not given ---
+
+
+# --- What MIG instances carry, which are made with it ---
+
+ONE, ONE_Q, SEVEN = "NVIDIA H100-1-10C", "NVIDIA H100-1-10Q", "NVIDIA H100-7-80C"
+BACKED = (VgpuType(ONE, "1130", total=7), VgpuType(ONE_Q, "1131", total=7), VgpuType(SEVEN, "1133", total=1))
+
+
+def h100(*carried: str, free: int | None, there: int = 0, on: bool = True) -> list[Function]:
+    """Gives a GPU with room for so many more 1g.10gb, of which some are there; no VF lists a type before that."""
+    profiles = (MigProfile("1g.10gb", 9856, 7, free), MigProfile("7g.80gb", 81152, 1, 0 if there else 1))
+    instances = tuple(MigInstance(number, "1g.10gb", number, 1) for number in range(there))
+    facts = GpuFacts(vgpu=VgpuFacts(types=BACKED), mig=MigFacts(on, on, profiles, instances))
+    return l40s(*carried, nvml=NvmlGpu(GPU, facts))
+
+
+def test_a_type_of_a_mig_instance_has_room_where_there_is_room_for_the_instance() -> None:
+    how = parts(A=ONE, B=SEVEN)
+    assert given_by(h100(*[""] * 8, free=7), how) == (Share("CUSTOM_A", 7), Share("CUSTOM_B", 1))
+    shares = given_by(h100("1130", *[""] * 7, free=4, there=3), how)
+    assert shares == (Share("CUSTOM_A", 7), Share("CUSTOM_B", 1, closed=1)), "one is carried, two are ready, four fit"
+    assert given_by(h100("1130", "1131", "", free=5, there=2), parts(A=ONE, B=ONE_Q)) == (
+        Share("CUSTOM_A", 3, closed=1),
+        Share("CUSTOM_B", 3, closed=1),
+    )
+
+
+def test_where_nvml_does_not_tell_who_asks_how_much_room_there_is_it_is_unknown() -> None:
+    device = decided(h100("", "", free=None), parts(A=ONE))
+    assert device.decision.unknown
+    assert "how many more CUSTOM_A it has room for" in device.decision.reason
+
+
+def test_without_mig_its_types_have_no_room() -> None:
+    device = decided(h100("", "", free=None, on=False), parts(A=ONE))
+    assert given_by(h100("", "", free=None, on=False), parts(A=ONE)) == (Share("CUSTOM_A", 2, closed=2),), device
 
 
 def refusal(functions: list[Function], how: Rule, **more: Any) -> tuple[str, tuple[Share, ...]]:

@@ -123,6 +123,19 @@ def test_the_vgpu_goes_before_its_gpu_instance_and_its_vf_is_never_reset() -> No
     assert machine.instances == {}
 
 
+def test_an_instance_that_the_look_may_not_see_is_removed_all_the_same() -> None:
+    """NVML tells only privileged users of instances; to others it says that there are none."""
+    address = "0000:3b:00.0"
+    machine = Machine(
+        on_bus(H100, nvml={address: H100_NVML}), {address: Treatment(Way.VGPU, types={"CUSTOM_VGPU": None})}
+    )
+    done = machine.prepare(machine.planned(machine.group(address, mig_profile="1g.10gb")))
+    blind = replace(machine, instances={})
+    plan = release(done, blind.view())
+    assert isinstance(plan, Plan)
+    assert [step.verb for step in plan.steps] == ["set_vgpu_type", "destroy_mig"]
+
+
 def test_what_is_as_it_was_already_gets_no_step() -> None:
     machine = Machine(on_bus(T4), {"0000:3b:00.0": Treatment(Way.VGPU, types={"CUSTOM_VGPU": "GRID T4-1B"})})
     done = machine.prepare(machine.planned(machine.group("0000:3b:00.0")))

@@ -199,6 +199,26 @@ def test_a_type_of_another_profile_is_refused() -> None:
     assert refusal.reason == f"{GPU} has no type 'NVIDIA H100-7-80C': it has NVIDIA H100-1-10C, NVIDIA H100-1-10Q"
 
 
+def test_a_class_of_a_type_that_only_a_mig_instance_carries_makes_one() -> None:
+    gpu = machine(H100, types={"CUSTOM_MIG_1G_10GB": "NVIDIA H100-1-10C"}, nvml={GPU: H100_NVML})
+    made = gpu.planned(gpu.group(GPU))
+    assert [(step.verb, dict(step.arguments)) for step in made.steps] == [
+        ("create_mig", {"profile": "1g.10gb", "placement": None}),
+        ("set_vgpu_type", {"type": 1130}),
+    ]
+    free = machine(H100, types={"VGPU": None}, nvml={GPU: H100_NVML})
+    assert free.planned(free.group(GPU, vgpu_type="1132")).steps[0].arguments["profile"] == "1g.10gb+me"
+
+
+def test_an_instance_that_somebody_has_made_beforehand_is_used() -> None:
+    table = {"nvidia/current_vgpu_type": "0", "nvidia/creatable_vgpu_types": "ID : Name\n1130 : NVIDIA H100-1-10C\n"}
+    ready = {**H100, "vfs": {**H100["vfs"], "attributes": table}}
+    gpu = machine(ready, types={"CUSTOM_A": "NVIDIA H100-1-10C"}, nvml={GPU: H100_NVML})
+    assert [step.verb for step in gpu.planned(gpu.group(GPU)).steps] == ["set_vgpu_type"]
+    asked = gpu.planned(gpu.group(GPU, mig_profile="1g.10gb"))
+    assert [step.verb for step in asked.steps] == ["create_mig", "set_vgpu_type"]
+
+
 @pytest.mark.parametrize("facts", [MigFacts(False, False), MigFacts(False, True), MigFacts(True, False)])
 def test_mig_is_never_turned_on_for_a_consumer(facts: MigFacts) -> None:
     gpu = mig(h100(), enabled=facts.enabled, pending=facts.pending)

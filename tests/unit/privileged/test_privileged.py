@@ -210,10 +210,10 @@ def test_it_stays_small_and_single_threaded(tmp_path: Path) -> None:
     )
     for name in ("yaml", "oslo_config", "oslo_log", "requests", "stevedore", "pyudev", "cheroot", "jsonschema"):
         assert name not in modules
-    for name in ("http", "ssl", "sqlite3", "asyncio", "pickle", "logging", "subprocess"):
+    for name in ("http", "ssl", "sqlite3", "asyncio", "pickle", "logging", "subprocess", "pynvml"):
         assert name not in modules
     ours = {name for name in modules if name.startswith("devagent.")} - {"devagent.errors"}
-    assert {name.split(".")[1] for name in ours} == {"privileged", "model"}
+    assert {name.split(".")[1] for name in ours} == {"privileged", "model", "nvml"}
 
 
 def test_it_does_not_grow(begin: Callable[..., Privileged]) -> None:

@@ -4,19 +4,22 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from devagent.errors import VerbFailed, VerbStuck
+from devagent.errors import GateBusy, VerbFailed, VerbStuck
 from devagent.inventory.policy import devices
 from devagent.model.claim import Claim, Kind, Mode
 from devagent.model.device import Device
 from devagent.model.pci import Sriov, VirtualFunction
-from devagent.model.policy import Match, Policy, Rule
+from devagent.model.policy import ALL_VFS, Match, Policy, Rule
 from devagent.model.snapshot import HostFacts, Snapshot
+from devagent.nvml_gate import NvmlGate
 from devagent.service.configurer import Configurer
 from devagent.service.metrics import Metrics
 
@@ -70,8 +73,15 @@ def ended() -> list[str]:
 
 
 @pytest.fixture
-def configurer(machine: Machine, clock: Time, ended: list[str]) -> Configurer:
-    return Configurer(machine, ended.append, Metrics(), clock)  # type: ignore[arg-type]
+def gate(tmp_path: Path) -> NvmlGate:
+    made = NvmlGate(tmp_path)
+    made.make()
+    return made
+
+
+@pytest.fixture
+def configurer(machine: Machine, clock: Time, ended: list[str], gate: NvmlGate) -> Configurer:
+    return Configurer(machine, ended.append, Metrics(), gate, clock)  # type: ignore[arg-type]
 
 
 def pfs(*addresses: str, vfs: int = 0) -> tuple[Device, ...]:
@@ -179,3 +189,47 @@ def test_a_failure_of_what_the_policy_no_longer_wants_is_forgotten(configurer: C
     configurer.advance(pfs(FIRST), POLICY, None)
     configurer.wait(60)
     assert configurer.advance(pfs(FIRST), Policy((), "none"), None) == ()
+
+
+# --- GPUs, whose VFs are made while nobody has NVML open ---
+
+
+def gpu() -> tuple[tuple[Device, ...], Policy]:
+    """Gives a GPU without VFs, of which vGPUs are to be made."""
+    policy = Policy((Rule("l40s", Match(), Mode.VGPU, vf_count=ALL_VFS, types=(("CUSTOM_A", None),)),), "test")
+    made = function(FIRST, "10de:26b9", "030200", iommu_group=1, driver="nvidia", sriov=Sriov(8, "26b9", ()))
+    claims = {FIRST: Claim("nvidia", FIRST, Kind.GPU, "NVIDIA", "L40S", offers={Mode.WHOLE: "PGPU"})}
+    return devices(Snapshot(HostFacts(iommu=True), {FIRST: made}), claims, policy), policy
+
+
+def test_a_gpus_vfs_wait_for_looks_to_end_and_keep_others_from_beginning(
+    configurer: Configurer, machine: Machine, gate: NvmlGate
+) -> None:
+    machine.go[FIRST] = threading.Event()
+    with gate.open(0):
+        assert configurer.advance(*gpu(), None) == ()
+        wait(lambda: configurer.running)
+        assert not configurer.wait(0.3)
+        assert machine.asked == []
+    wait(lambda: machine.asked)
+    with pytest.raises(GateBusy), gate.open(0):
+        pass
+    machine.go[FIRST].set()
+    assert configurer.wait(60)
+    assert machine.asked == [(FIRST, 8)]
+
+
+def test_a_look_that_never_ends_is_told_and_holds_up_no_nic(
+    configurer: Configurer, machine: Machine, gate: NvmlGate, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("devagent.service.configurer._NVML_S", 0.1)
+    with gate.open(0):
+        configurer.advance(pfs(SECOND), POLICY, None)
+        configurer.wait(60)
+        configurer.advance(*gpu(), None)
+        configurer.wait(60)
+        (refused,) = configurer.advance(*gpu(), None)
+    assert f"still has NVML open, for a look or a MIG instance that takes long or hangs (process {os.getpid()})" in (
+        refused.why
+    )
+    assert machine.asked == [(SECOND, 4)]

@@ -46,6 +46,7 @@ from ..prepare.scenes import ALICE, BOB, ROOT, Machine, on_bus, provider
 PATIENCE_S = 30.0
 NIC = "0000:3b:00.0"
 VF = "SRIOV_NET_VF"
+UNKNOWN = Decision(False, "unknown: nvml could not be read; what was reported of it stays", unknown=True)
 HOST = HostFacts(hostname="h", boot_id="boot")
 
 
@@ -63,7 +64,7 @@ class Host:
         self.seen: Callable[[], None] = lambda: None
         self.doing: Callable[[Step], None] = lambda _: None
         self.looks: list[frozenset[str] | None] = []
-        self.blind = False
+        self.blind = self.hazy = False
 
     def look(self, policy: Policy, only: Iterable[str] | None, *, timeout: float, every: bool) -> Discovery:
         assert every
@@ -78,6 +79,7 @@ class Host:
         devices = [
             replace(
                 device,
+                decision=UNKNOWN if self.hazy else device.decision,
                 vf_users=tuple((vf.index, (self.users[vf.address],)) for vf in device.vfs if vf.address in self.users),
             )
             for device in self.machine.view().cards.values()
@@ -432,6 +434,19 @@ def test_a_host_that_cannot_be_seen_is_no_place_for_anybody(agent: Agent) -> Non
     assert refused.value.kind == "retry"
     agent.host.blind = False
     assert agent.prepared(ALICE)
+
+
+def test_a_device_that_cannot_be_read_now_may_be_read_later(agent: Agent) -> None:
+    """NVML is closed while another GPU changes hands: that is no reason to say that there is no such device."""
+    agent.host.hazy = True
+    agent.host.seen = lambda: setattr(agent.host, "hazy", len(agent.host.looks) < 2)
+    assert agent.prepared(ALICE)
+    agent.host.seen = lambda: None
+    agent.host.hazy = True
+    agent.settings.prepare_deadline = 3.0
+    with pytest.raises(NotPrepared, match="unknown: nvml could not be read") as refused:
+        agent.put(BOB)
+    assert refused.value.kind == "retry"
 
 
 def test_what_nobody_used_in_time_is_released(agent: Agent) -> None:
