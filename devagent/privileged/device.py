@@ -96,12 +96,15 @@ class Device:
 
         Each comes as its folder in sysfs, and how it is called where it is not the device itself.
         """
-        found = {node: name for folder, name in folders for node in users.nodes(folder)}
-        proc = self.root / "proc"
+        self.nobody_opens({node: name for folder, name in folders for node in users.nodes(folder)})
+
+    def nobody_opens(self, nodes: Mapping[str, str]) -> None:
+        """Raises VerbRefused if another process has one of the device nodes open; they come with names as above."""
+        proc, itself = self.root / "proc", str(os.getpid())
         try:
-            for process, node in users.opened(proc) if found else ():
-                if node in found:
-                    what = f": {found[node]} is in use" if found[node] else " is in use"
+            for process, node in users.opened(proc) if nodes else ():
+                if node in nodes and process != itself:
+                    what = f": {nodes[node]} is in use" if nodes[node] else " is in use"
                     text = f"{what}: process {process} has {node} open"
                     raise self.refusal(RETRY, text, (users.holder(proc, process),))
         except PermissionError:

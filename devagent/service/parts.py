@@ -93,11 +93,12 @@ def build(agent: Agent, state: StateFile, privileged: Privileged, *, root: Path,
         return _own(agent, privileged, {"look": looker.pid, "look-prepare": eyes.pid}, configurer)
 
     allocations = Allocations(lambda new: client.from_conf(new.conf), in_force)
-    machine = NotingMachine(PrivilegedMachine(privileged, root))
+    hands = PrivilegedMachine(privileged, root)
+    machine = NotingMachine(hands)
 
     def preparer(executor: Executor) -> Preparer:
         sight = Sight(eyes, facts, in_force)
-        return Preparer(executor, machine, sight, allocations, facts, in_force)
+        return Preparer(executor, machine, sight, allocations, facts, in_force, hands.unwipeable)
 
     keeper = JournalKeeper(settings.state_path, _boot_id(root), machine, preparer)
     facts.prepared = keeper.held

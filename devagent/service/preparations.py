@@ -137,9 +137,11 @@ class Preparations:
         self._submit(consumer, self._recover)
 
     def is_at_work(self, consumer: str) -> bool:
-        """Tells whether somebody prepares or releases this consumer now."""
+        """Tells whether somebody prepares, releases or recovers this consumer now."""
         with self._lock:
-            return consumer in self._jobs or consumer in self._releases
+            if consumer in self._jobs or consumer in self._releases:
+                return True
+        return self.keeper.executor.is_at_work(consumer)
 
     def close(self, seconds: float) -> bool:
         """Begins nothing any more, and gives what is under way `seconds` to end; tells whether it has.
