@@ -26,6 +26,8 @@ _MARGIN_S: Final = 5.0
 """Before the deadline, to say in words how far it came."""
 _NVME: Final = {"nvme-format": nvme_format, "nvme-sanitize": nvme_sanitize}
 HOWS: Final = (*_NVME, "gpu-reset")
+_GPUS: Final = ("0x03", "0x12")
+"""Displays and processing accelerators, as pci_ids.h has the base class."""
 
 
 def scrub(root: Path, address: str, how: str, until: float) -> dict[str, Any]:
@@ -35,6 +37,7 @@ def scrub(root: Path, address: str, how: str, until: float) -> dict[str, Any]:
     """
     device = Device(NAME, root, address)
     vfs = device.vfs()
+    _is_of_its_kind(device, how)
     if vfs:
         raise device.refusal(PERMANENT, f" has {len(vfs)} VFs, which a wipe would harm: remove them first")
     if how not in _NVME:
@@ -56,6 +59,7 @@ def can_scrub(root: Path, address: str, how: str, until: float) -> dict[str, Any
     driver than its own, little is.
     """
     device = Device("can_scrub", root, address)
+    _is_of_its_kind(device, how)
     if how not in _NVME:
         gpu_reset.check(device)
         return {}
@@ -65,6 +69,17 @@ def can_scrub(root: Path, address: str, how: str, until: float) -> dict[str, Any
         with _opened(controller) as admin:
             _NVME[how].check(controller, admin)
     return {}
+
+
+def _is_of_its_kind(device: Device, how: str) -> None:
+    device.names()
+    try:
+        code = (device.folder / "class").read_text().strip()
+    except OSError as error:
+        raise device.refusal(RETRY, f": its class cannot be read: {said(error)}") from None
+    if not code.startswith("0x0108" if how in _NVME else _GPUS):
+        kind = "NVMe drive" if how in _NVME else "GPU"
+        raise device.refusal(PERMANENT, f" is no {kind} (its class is {code}): it cannot be wiped by {how}")
 
 
 def _needs_sys_admin(device: Device) -> None:

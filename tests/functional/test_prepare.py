@@ -139,7 +139,7 @@ def test_what_could_not_be_wiped_is_refused_before_anybody_has_it(start: Start, 
     policy.write_text(f"schema_version: 1\nrules:\n  - {rule}\n")
     agent = start(inventory={"policy_file": str(policy)})
     consumer = cloud.allocate(provider(cloud), **{VF: 1})
-    with pytest.raises(AgentRefused, match="cannot be reset: the kernel knows no way") as refused:
+    with pytest.raises(AgentRefused, match=r"is no GPU .* it cannot be wiped by gpu-reset") as refused:
         prepare(agent, consumer, body(cloud))
     assert refused.value.status == 422
     (left,) = listed(agent).values()

@@ -8,6 +8,7 @@ It takes the bytes of a command apart by itself: what the product thinks of thei
 from __future__ import annotations
 
 import ctypes
+import fcntl
 import os
 import struct
 from collections.abc import Callable
@@ -17,7 +18,7 @@ from typing import Any
 
 import pytest
 
-from devagent.privileged import capabilities, nvme_admin, nvme_controller, nvme_disks, nvme_format, nvme_sanitize
+from devagent.privileged import capabilities, nvme_controller, nvme_disks, nvme_format, nvme_sanitize
 
 from ..worlds import Link, write
 
@@ -146,13 +147,14 @@ def drive(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Driv
         found = Drive(tmp_path, **more)
         write(tmp_path, {f"{FOLDER}/driver": Link(f"../../drivers/{driver}"), "proc/1/mountinfo": "", "proc/swaps": ""})
         write(tmp_path, {f"{FOLDER}/nvme/nvme1/state": f"{state}\n", "dev/nvme1": ""})
+        write(tmp_path, {f"{FOLDER}/class": "0x010802\n"})
         for nsid, space in found.spaces.items():
             # As it is where the controller could have others beside it: a path, not the block device.
             path = space.name.replace("nvme1n", "nvme1c1n")
             block = {f"sys/class/block/{space.name}/dev": f"259:{nsid}\n"}
             write(tmp_path, {f"{FOLDER}/nvme/nvme1/{path}/nsid": f"{nsid}\n", **block})
             (tmp_path / "dev" / space.name).write_bytes(SECRET)
-        monkeypatch.setattr(nvme_admin.fcntl, "ioctl", found.ioctl)
+        monkeypatch.setattr(fcntl, "ioctl", found.ioctl)
         return found
 
     monkeypatch.setattr(capabilities, "has", lambda _: True)

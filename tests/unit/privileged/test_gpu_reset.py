@@ -39,6 +39,7 @@ THERE = f"echo 0000{GPU.upper()}"
 
 def host(top: Path, driver: str | None, **more: str | Link) -> Path:
     world: dict[str, str | bytes | Link] = {"proc/": "", f"{FOLDER}/reset": "", f"{FOLDER}/driver_override": ""}
+    world[f"{FOLDER}/class"] = "0x030200\n"
     for name in ("amdgpu", "vfio-pci"):
         world |= {f"sys/bus/pci/drivers/{name}/bind": "", f"sys/bus/pci/drivers/{name}/unbind": ""}
     if driver:
@@ -114,6 +115,17 @@ def test_a_tool_that_others_can_write_is_not_run(tmp_path: Path, verb: Callable[
     assert "there is no nvidia-smi that root alone can write" in str(error)
     assert error.kind is RefusalKind.PERMANENT
     assert not log.exists()
+
+
+@pytest.mark.parametrize("verb", [scrub, can_scrub])
+@pytest.mark.parametrize(("how", "kind"), [("gpu-reset", "GPU"), ("nvme-format", "NVMe drive")])
+def test_what_a_policy_takes_for_something_else_is_refused_for_good(
+    tmp_path: Path, verb: Callable[..., dict[str, object]], how: str, kind: str
+) -> None:
+    (host(tmp_path, "mlx5_core") / FOLDER / "class").write_text("0x020000\n")
+    with pytest.raises(VerbRefused, match=rf"is no {kind} \(its class is 0x020000\)") as caught:
+        verb(tmp_path, GPU, how, time.monotonic() + 30)
+    assert caught.value.kind is RefusalKind.PERMANENT
 
 
 class Kernel:
