@@ -101,10 +101,11 @@ def test_who_is_in_the_way_of_nvidias_tool_is_named(tmp_path: Path) -> None:
     assert "process 4711 has /dev/nvidia3 open" in str(error)
 
 
-def test_a_gpu_that_does_not_answer_after_its_reset_is_not_reset(tmp_path: Path) -> None:
-    tool(host(tmp_path, "nvidia"), query="echo 'No devices were found'; exit 6")
+@pytest.mark.parametrize(("said", "code"), [("No devices were found", 6), ("00000000:AF:00.0", 0)])
+def test_a_gpu_that_does_not_answer_after_its_reset_is_not_reset(tmp_path: Path, said: str, code: int) -> None:
+    tool(host(tmp_path, "nvidia"), query=f"echo '{said}'; exit {code}")
     error = refused(tmp_path)
-    assert "does not answer after its reset; nvidia-smi said: 'No devices were found'" in str(error)
+    assert f"does not answer after its reset; nvidia-smi said: '{said}'" in str(error)
     assert error.kind is RefusalKind.RETRY
 
 
