@@ -102,6 +102,10 @@ class Executor:
         except (Busy, JournalError) as error:
             return refusal(error)
 
+    def is_at_work(self, consumer: str) -> bool:
+        """Tells whether a call for this consumer is under way."""
+        return _lock(consumer) in self._locks
+
     def recover(self, consumer: str) -> Refusal | None:
         """Finishes or undoes what an earlier process left of a consumer; None when nothing of it is left to do."""
         until = time.monotonic() + self._patience.undo

@@ -37,6 +37,10 @@ class Locks:
     def __len__(self) -> int:
         return len(self._locks)
 
+    def __contains__(self, key: str) -> bool:
+        """Tells whether somebody has the lock `key`, or waits for it."""
+        return key in self._locks
+
     @contextmanager
     def holding(self, keys: Iterable[str], until: float) -> Iterator[None]:
         """Holds all of `keys` at once; waits for them until `until` (seconds of time.monotonic), then raises Busy."""

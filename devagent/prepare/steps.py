@@ -114,10 +114,14 @@ class Walk:
 
         Raises StepFailed, StepStuck or JournalError.
         """
-        steps = entry.release.steps if entry.release else ()
+        walk, steps = self, entry.release.steps if entry.release else ()
         for number, step in enumerate(steps):
             if number not in entry.released:
-                self._give_back(step)
+                begun = time.monotonic()
+                walk._give_back(step)
+                if step.verb == "scrub":
+                    # It takes as long as the device needs, and what comes after it has its time all the same.
+                    walk = replace(walk, until=walk.until + time.monotonic() - begun)
                 if number + 1 < len(steps):
                     with self.phases("journal"):
                         self.journal.released(entry.preparation.consumer, number)

@@ -15,10 +15,11 @@ _VERSION_3: Final = 0x20080522
 
 
 class Capability(enum.IntEnum):
-    """Those that something of ours keeps, by name and number."""
+    """Those that something of ours keeps or needs, by name and number."""
 
     DAC_READ_SEARCH = 2
     SYS_PTRACE = 19
+    SYS_ADMIN = 21
     SYSLOG = 34
 
 
@@ -48,6 +49,11 @@ def keep(wanted: Iterable[Capability]) -> None:
     # What is not inheritable leaves the ambient set, too.
     words = (_Word * 2)(*(_Word(held >> shift & 0xFFFFFFFF, held >> shift & 0xFFFFFFFF, 0) for shift in (0, 32)))
     prctl.checked(prctl.libc.capset(ctypes.byref(_Header(_VERSION_3, 0)), words))
+
+
+def has(capability: Capability) -> bool:
+    """Tells whether this thread may use a capability. Raises OSError."""
+    return bool(_permitted() >> capability & 1)
 
 
 def _permitted() -> int:

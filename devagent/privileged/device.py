@@ -10,7 +10,7 @@ from __future__ import annotations
 import errno
 import os
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -102,22 +102,35 @@ class Device:
 
         Each comes as its folder in sysfs, and how it is called where it is not the device itself.
         """
-        named = list(folders)
-        for holder, node in self.openers(named):
-            name = next((name for folder, name in named if name and node in users.nodes(folder)), "")
-            what = f": {name} is in use" if name else " is in use"
+        named = dict(folders)
+        nodes = {node: name for folder, name in named.items() for node in users.nodes(folder)}
+        if self.folder in named:
+            nodes |= dict.fromkeys(users.gpu_nodes(self.root / "proc", self.address), "")
+        self.nobody_opens(nodes)
+
+    def nobody_opens(self, nodes: Mapping[str, str]) -> None:
+        """Raises VerbRefused if another process has one of the device nodes open; they come with names as above."""
+        for holder, node in self._openers(nodes):
+            what = f": {nodes[node]} is in use" if nodes[node] else " is in use"
             cure = _CURES.get(holder.command or "", "").format(address=self.address)
             raise self.refusal(RETRY, f"{what}: process {holder.pid} has {node} open{cure}", (holder,))
 
-    def openers(self, folders: Iterable[tuple[Path, str]]) -> Iterator[tuple[Holder, str]]:
-        """Gives who has one of them open, and by which node. Raises VerbRefused where that may not be seen."""
-        proc, named = self.root / "proc", [folder for folder, _ in folders]
+    def openers(self, folders: Iterable[Path]) -> Iterator[tuple[Holder, str]]:
+        """Gives which other processes have one of them open, and by which node.
+
+        Raises VerbRefused where that may not be seen.
+        """
+        proc, named = self.root / "proc", list(folders)
         nodes = {node for folder in named for node in users.nodes(folder)}
         if self.folder in named:
             nodes.update(users.gpu_nodes(proc, self.address))
+        return self._openers(nodes)
+
+    def _openers(self, nodes: Collection[str]) -> Iterator[tuple[Holder, str]]:
+        proc, itself = self.root / "proc", str(os.getpid())
         try:
             for process, node in users.opened(proc) if nodes else ():
-                if node in nodes:
+                if node in nodes and process != itself:
                     yield users.holder(proc, process), node
         except PermissionError:
             why = ": whether it is in use may not be seen; the privileged process needs CAP_SYS_PTRACE"

@@ -4,7 +4,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -84,8 +83,7 @@ def opened(device: Device) -> Iterator[Gpu]:
 
 def in_use(device: Device, text: str) -> VerbRefused:
     """Says that NVML cannot, with who has the GPU or a VF of it open besides this process."""
-    vfs = [(device.folder / vf, f"VF {vf.removeprefix('virtfn')}") for vf in sorted(device.vfs())]
-    found = [each for each in device.openers([(device.folder, ""), *vfs]) if each[0].pid != os.getpid()]
+    found = list(device.openers([device.folder, *(device.folder / vf for vf in sorted(device.vfs()))]))
     holders = tuple({holder.pid: holder for holder, _ in found}.values())
     who = "; ".join(f"process {holder.pid} ({holder.command}) has {node} open" for holder, node in found[:3])
     return device.refusal(RETRY, f"{text}: {who or 'by whom cannot be told; look for vGPUs on it'}", holders)

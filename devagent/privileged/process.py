@@ -164,7 +164,8 @@ class _Process:
         if request.deadline_s is None:
             self._services[request.name](connection)
         else:
-            world = World(self._root, stuck, dict(self._ended))
+            until = time.monotonic() + request.deadline_s
+            world = World(self._root, stuck, dict(self._ended), until)
             carry_out(partial(VERBS[request.name].do, world, **request.arguments), connection)
 
 

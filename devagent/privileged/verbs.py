@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -16,6 +17,7 @@ from devagent.privileged.mdevs import create_mdev, remove_mdev
 from devagent.privileged.mig import create_mig, destroy_mig, mig_instances, mig_placement
 from devagent.privileged.mig_mode import mig_mode, set_mig_mode
 from devagent.privileged.resetting import METHODS, reset
+from devagent.privileged.scrubbing import HOWS, can_scrub, scrub
 from devagent.privileged.vf_attributes import set_vf_attributes, vf_attributes
 from devagent.privileged.vf_count import set_vf_count
 from devagent.privileged.vgpu_type import set_vgpu_type, vgpu_type
@@ -25,12 +27,14 @@ from devagent.privileged.vgpu_type import set_vgpu_type, vgpu_type
 class World:
     """What a verb may know: where the host's tree begins, and how the privileged process's children fare.
 
-    `stuck` are the verbs that hang in the kernel, `ended` says by name how each service last ended.
+    `stuck` are the verbs that hang in the kernel, `ended` says by name how each service last ended. `until`
+    (time.monotonic) is when the verb is killed.
     """
 
     root: Path
     stuck: tuple[Mapping[str, Any], ...] = ()
     ended: Mapping[str, str] = field(default_factory=dict)
+    until: float = math.inf
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +75,7 @@ _MDEV: Final = {"address": _address, "type": _text("[A-Za-z0-9][A-Za-z0-9_.-]{0,
 _GPU: Final = {"address": _address}
 _MIG: Final = {"address": _address, "profile": _text(r"[0-9]g\.[0-9]{1,4}gb([+-][a-z][a-z.]{0,7}){0,2}")}
 _SLICE: Final = _number(63)
+_WIPE: Final = {"address": _address, "how": lambda value: value in HOWS}
 _VF: Final = {"address": _address, "index": _COUNT}
 _VALUES: Final = {
     "mac": _or_none(_text("[0-9a-f]{2}(:[0-9a-f]{2}){5}")),
@@ -106,6 +111,18 @@ _TABLE: Final = (
         "resets a function, by a method or with None as the kernel prefers",
         lambda world, address, method: reset(world.root, address, method),
         {"address": _address, "method": _or_none(lambda value: value in METHODS)},
+    ),
+    Verb(
+        "scrub",
+        "wipes what a tenant has left on a device",
+        lambda world, address, how: scrub(world.root, address, how, world.until),
+        _WIPE,
+    ),
+    Verb(
+        "can_scrub",
+        "says whether a device could be wiped so",
+        lambda world, address, how: can_scrub(world.root, address, how, world.until),
+        _WIPE,
     ),
     Verb(
         "create_mdev",

@@ -15,7 +15,7 @@ from typing import Any, Final
 
 from devagent.errors import VerbFailed, VerbStuck
 from devagent.model.plan import Arguments, Step
-from devagent.model.preparation import RefusalKind
+from devagent.model.preparation import Refusal, RefusalKind
 from devagent.prepare.attributes import NEUTRAL
 from devagent.prepare.functions import is_vfio
 from devagent.prepare.machine import Gone, Machine, StepFailed, StepStuck
@@ -26,9 +26,14 @@ _PATIENCE_S: Final = 120.0
 """For one verb at most, however much time there is: a reset may take 60 s, and what hangs must be known in time to
 undo the rest and to try another host."""
 
+_WIPE_S: Final = 3600.0
+"""For a wipe, whatever time there is: a drive may take that long, and one that is left half way is not wiped."""
+_QUICK_WIPES: Final = ("gpu-reset",)
+_LOOK_S: Final = 10.0
+
 _READY: Final = frozenset(
     {
-        "bind", "reset", "create_mdev", "remove_mdev", "set_vgpu_type", "set_vf_attributes", "set_vf_count",
+        "bind", "reset", "scrub", "create_mdev", "remove_mdev", "set_vgpu_type", "set_vf_attributes", "set_vf_count",
         "create_mig", "destroy_mig", "set_mig_mode",
     }
 )  # fmt: skip
@@ -61,7 +66,7 @@ class PrivilegedMachine(Machine):
         return {name: now[name] if _counts(step, name) else None for name in step.arguments}
 
     def do(self, step: Step, seconds: float) -> None:
-        """Has the privileged process do the step, a MIG instance where `before` has chosen its place."""
+        """Has the privileged process do the step: a MIG instance where `before` chose, a wipe in the time it needs."""
         arguments = dict(step.arguments)
         if step.verb == "bind":
             arguments = {"override": _usual_override(step.arguments["driver"]), **arguments}
@@ -79,6 +84,17 @@ class PrivilegedMachine(Machine):
             return self._has_instance(step, seconds) == (step.verb == "create_mig")
         now = self._now(step, seconds)
         return all(_is(now[name], value, step) for name, value in step.arguments.items() if _counts(step, name))
+
+    def unwipeable(self, address: str, how: str) -> Refusal | None:
+        """Says why a function could certainly not be wiped by `how`; None if it can, or if that is not known now."""
+        try:
+            self._privileged.call("can_scrub", _LOOK_S, address=address, how=how)
+        except VerbRefused as error:
+            if error.kind is RefusalKind.PERMANENT and not error.gone:
+                return Refusal(error.kind, f"the policy wants it wiped after use ({how}): {error}", address)
+        except VerbFailed:
+            pass
+        return None
 
     def _now(self, step: Step, seconds: float) -> Mapping[str, Any]:
         read = _READ.get(step.verb)
@@ -146,7 +162,7 @@ class PrivilegedMachine(Machine):
         if step.verb not in _READY:
             raise _unable(step)
         try:
-            return self._privileged.call(verb, min(seconds, _PATIENCE_S), address=step.target, **arguments)
+            return self._privileged.call(verb, _patience(step, seconds), address=step.target, **arguments)
         except VerbStuck as error:
             raise StepStuck(str(error), step.target) from error
         except VerbRefused as error:
@@ -170,6 +186,12 @@ def _place(step: Step) -> str | int | None:
     """Gives where a MIG instance is or is to be: a step that leaves it open has it in its `undo`."""
     placement = step.arguments["placement"]
     return step.undo["placement"] if placement is None and step.undo is not None else placement
+
+
+def _patience(step: Step, seconds: float) -> float:
+    if step.verb == "scrub":
+        return _PATIENCE_S if step.arguments["how"] in _QUICK_WIPES else _WIPE_S
+    return min(seconds, _PATIENCE_S)
 
 
 def _counts(step: Step, name: str) -> bool:

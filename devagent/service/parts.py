@@ -105,11 +105,12 @@ def build(agent: Agent, state: StateFile, privileged: Privileged, *, root: Path,
     allocations = Allocations(lambda new: client.from_conf(new.conf), in_force)
     hanging = Hanging(privileged, look.want)
     facts.hanging = lambda: hanging.stuck
-    machine = NotingMachine(GatedMachine(PrivilegedMachine(privileged, root), gate, root), hanging.note)
+    hands = PrivilegedMachine(privileged, root)
+    machine = NotingMachine(GatedMachine(hands, gate, root), hanging.note)
 
     def preparer(executor: Executor) -> Preparer:
         sight = Sight(eyes, facts, in_force)
-        return Preparer(executor, machine, sight, allocations, facts, in_force)
+        return Preparer(executor, machine, sight, allocations, facts, in_force, hands.unwipeable)
 
     keeper = JournalKeeper(settings.state_path, _boot_id(root), machine, preparer)
     facts.prepared = keeper.held

@@ -147,9 +147,11 @@ class Preparations:
         self._submit(self._recoveries, consumer, self._recover)
 
     def is_at_work(self, consumer: str) -> bool:
-        """Tells whether somebody prepares or releases this consumer now."""
+        """Tells whether somebody prepares, releases or recovers this consumer now."""
         with self._lock:
-            return any(consumer in at_work for at_work in (self._jobs, self._releases, self._recoveries))
+            if any(consumer in at_work for at_work in (self._jobs, self._releases, self._recoveries)):
+                return True
+        return self.keeper.executor.is_at_work(consumer)
 
     def close(self, seconds: float) -> bool:
         """Begins nothing any more, and gives what is under way `seconds` to end; tells whether it has.

@@ -21,8 +21,10 @@ from devagent.model.plan import Plan
 from devagent.model.preparation import Holdings, Preparation, Refusal, RefusalKind
 from devagent.prepare import planner
 from devagent.prepare.executor import Executor, Request
+from devagent.prepare.functions import parts
 from devagent.prepare.runs import RELEASED
 from devagent.prepare.steps import Phases
+from devagent.prepare.treatment import Scrub
 from devagent.prepare.treatments import treatments, vetoes
 from devagent.prepare.view import View, functions, view
 from devagent.service.allocations import Allocations
@@ -52,7 +54,10 @@ class Preparer:
         allocations: Allocations,
         facts: Facts,
         settings: Callable[[], Settings],
+        unwipeable: Callable[[str, str], Refusal | None],
     ) -> None:
+        """`unwipeable` says why a function, by address, could certainly not be wiped in a way (a Scrub)."""
+        self._unwipeable = unwipeable
         self._executor, self._machine, self._sight = executor, machine, sight
         self._allocations, self._facts, self._settings = allocations, facts, settings
 
@@ -164,15 +169,12 @@ class Preparer:
         refused: list[tuple[Refusal, float]] = []
         seen = self._view(root, sighting)
         wanted = _parts(request, seen)
+        refusal = _unread(known, seen) or _unwipeable(request, seen) or self._asked_to_wipe(request, seen)
 
         def plan(holdings: Holdings) -> Plan | Refusal:
             stale = self._machine.changed(sighting.began) & wanted
             now = replace(seen, stale=stale)
-            answer = (
-                _unread(known, seen)
-                or _unwipeable(request, seen)
-                or planner.plan(request.consumer, request.groups, now, holdings)
-            )
+            answer = refusal or planner.plan(request.consumer, request.groups, now, holdings)
             if isinstance(answer, Plan) and self._machine.outdated(answer, seen, sighting.began):
                 answer = _OUTDATED
             if isinstance(answer, Refusal):
@@ -183,6 +185,21 @@ class Preparer:
 
         answer = self._executor.prepare(request, plan, until - time.monotonic(), phases=phases)
         return answer, next((s for each, s in refused if answer is each and each.kind is RefusalKind.RETRY), None)
+
+    def _asked_to_wipe(self, request: Request, seen: View) -> Refusal | None:
+        """Refuses what is known to resist the wipe that the policy wants; what somebody has is left in peace."""
+        held = self._facts.prepared() or frozenset()
+        for group in request.groups:
+            treatment, device = seen.treatments.get(group.provider), seen.devices.get(group.provider)
+            if treatment is None or treatment.scrub is None or device is None:
+                continue
+            found = [part.address for part in parts(device, treatment.way) if part.address not in held]
+            # One VF speaks for all.
+            for address in [group.address] if group.address in found else found[:1]:
+                refusal = self._unwipeable(address, treatment.scrub.value)
+                if refusal is not None:
+                    return refusal
+        return None
 
     def _known(self, root: str, request: Request) -> dict[str, str]:
         """Gives where the devices of the request are, by provider: those that the agent gives, as far as it knows."""
@@ -217,7 +234,7 @@ def _unwipeable(request: Request, seen: View) -> Refusal | None:
     """Refuses what could not be taken back as the policy wants it: its consumer would hold it for ever."""
     for group in request.groups:
         treatment, device = seen.treatments.get(group.provider), seen.devices.get(group.provider)
-        if treatment is not None and treatment.scrub is not None and device is not None:
+        if treatment is not None and treatment.scrub is Scrub.FPGA_BLANK and device is not None:
             reason = f"the policy wants it wiped ({treatment.scrub}) after use, which this version cannot do yet"
             return Refusal(RefusalKind.PERMANENT, f"{device.address}: {reason}", device.address)
     return None

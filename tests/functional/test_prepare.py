@@ -133,13 +133,13 @@ def test_a_device_that_somebody_has_is_refused_with_who_that_is(start: Start, cl
     assert holder["consumer"] == first
 
 
-def test_what_the_policy_wants_wiped_is_refused_before_anybody_has_it(start: Start, cloud: Cloud, place: Path) -> None:
+def test_what_could_not_be_wiped_is_refused_before_anybody_has_it(start: Start, cloud: Cloud, place: Path) -> None:
     policy = place / "devices.yaml"
     rule = "{name: nics, match: {kind: nic}, mode: vf, prepare: {scrub: gpu-reset}}"
     policy.write_text(f"schema_version: 1\nrules:\n  - {rule}\n")
     agent = start(inventory={"policy_file": str(policy)})
     consumer = cloud.allocate(provider(cloud), **{VF: 1})
-    with pytest.raises(AgentRefused, match="this version cannot do yet") as refused:
+    with pytest.raises(AgentRefused, match=r"is no GPU .* it cannot be wiped by gpu-reset") as refused:
         prepare(agent, consumer, body(cloud))
     assert refused.value.status == 422
     (left,) = listed(agent).values()

@@ -15,8 +15,9 @@ from .conftest import REPOSITORY
 
 UNITS = REPOSITORY / "etc/systemd"
 SERVICE = "devagent.service"
-EXPOSED = 31
-"""The most that `systemd-analyze security` may say, times ten; docs/running.md tells it."""
+WIPING = "devagent.service.d/wiping.conf"
+EXPOSED, EXPOSED_WITH_WIPING = 31, 33
+"""The most that `systemd-analyze security` may say, times ten; docs/running.md tells both."""
 
 pytestmark = pytest.mark.skipif(
     not all(map(shutil.which, ("systemd-analyze", "systemd-sysusers", "systemd-tmpfiles"))),
@@ -36,6 +37,12 @@ def unit(tmp_path: Path) -> Path:
 
 def tool(*command: str | Path, text: str | None = None) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, input=text, capture_output=True, text=True, timeout=60)
+
+
+def with_wiping(unit: Path) -> Path:
+    """Adds the drop-in that allows wiping, as docs/running.md says."""
+    shutil.copy(UNITS / WIPING, unit.parent / WIPING)
+    return unit
 
 
 def settings(unit: Path) -> dict[str, list[str]]:
@@ -70,20 +77,28 @@ def test_a_drop_in_gives_capabilities_and_nothing_else(unit: Path, sample: Path)
     assert found["AmbientCapabilities"] == found["CapabilityBoundingSet"]
 
 
-def test_the_sandbox_is_as_tight_as_the_documentation_says(unit: Path) -> None:
-    ran = tool("systemd-analyze", "security", "--offline=true", "--no-pager", f"--threshold={EXPOSED}", unit)
+def test_systemd_understands_the_drop_in(unit: Path) -> None:
+    ran = tool("systemd-analyze", "verify", "--man=no", with_wiping(unit))
+    assert (ran.returncode, ran.stderr) == (0, "")
+
+
+@pytest.mark.parametrize("wiping", [False, True])
+def test_the_sandbox_is_as_tight_as_the_documentation_says(unit: Path, wiping: bool) -> None:
+    exposed = EXPOSED_WITH_WIPING if wiping and with_wiping(unit) else EXPOSED
+    ran = tool("systemd-analyze", "security", "--offline=true", "--no-pager", f"--threshold={exposed}", unit)
     score = re.search(r"Overall exposure level for \S+: ([\d.]+)", ran.stdout)
     assert score is not None, ran.stderr
     assert ran.returncode == 0, f"the exposure is {score[1]}"
     assert f"an exposure of {score[1]}" in (REPOSITORY / "docs/running.md").read_text()
 
 
-def test_no_capability_is_received_that_is_not_in_the_table_of_the_documentation() -> None:
-    found = settings(UNITS / SERVICE)
+@pytest.mark.parametrize("name", [SERVICE, WIPING])
+def test_no_capability_is_received_that_is_not_in_the_table_of_the_documentation(name: str) -> None:
+    found = settings(UNITS / name)
     assert found["AmbientCapabilities"] == found["CapabilityBoundingSet"]
     text = (REPOSITORY / "docs/running.md").read_text()
-    for name in found["AmbientCapabilities"][0].split():
-        assert f"| `{name}` |" in text
+    for capability in found["AmbientCapabilities"][0].split():
+        assert f"| `{capability}` |" in text
 
 
 def test_the_user_is_made_and_may_read_the_configuration_with_the_password(tmp_path: Path) -> None:

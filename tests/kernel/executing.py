@@ -20,7 +20,7 @@ from typing import Any
 
 from devagent.model.plan import Step
 from devagent.prepare.machine import StepFailed, StepStuck
-from devagent.prepare.verbs import inverse
+from devagent.prepare.verbs import VERBS, inverse
 from devagent.privileged import Privileged, capabilities, start
 from devagent.service.machine import PrivilegedMachine
 
@@ -35,10 +35,11 @@ def attempt(machine: PrivilegedMachine, step: Step, seconds: float = SECONDS) ->
     said: dict[str, Any] = {}
     begun = time.monotonic()
     try:
-        if step.verb != "reset":
+        lasts = VERBS[step.verb].inverse is not None
+        if lasts:
             said["before"] = dict(machine.before(step, seconds))
         machine.do(step, seconds)
-        said["holds"] = step.verb == "reset" or machine.check(step, seconds)
+        said["holds"] = not lasts or machine.check(step, seconds)
     except (StepFailed, StepStuck) as error:
         refusal = error.refusal
         holders = [[holder.pid, holder.command] for holder in refusal.holders]

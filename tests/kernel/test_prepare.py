@@ -21,12 +21,12 @@ PATIENCE_S = 200
 Said = dict[str, Any]
 
 
-def executing(guest: Guest, *arguments: str) -> list[Said]:
+def executing(guest: Guest, *arguments: str, more: str = "") -> list[Said]:
     guest.put(SCRIPT, Path(__file__).with_name("executing.py").read_text())
     unit = (REPOSITORY / "etc/systemd/devagent.service").read_text()
     match = re.search("^AmbientCapabilities=(.*)$", unit, re.MULTILINE)
     assert match is not None
-    kept = ",".join(f"+{name.removeprefix('CAP_').lower()}" for name in match[1].split())
+    kept = ",".join(f"+{name.removeprefix('CAP_').lower()}" for name in [*match[1].split(), *more.split()])
     rights = ["--reuid", str(NOBODY), "--regid", str(NOBODY), "--clear-groups", "--bounding-set", f"-all,{kept}"]
     rights += ["--inh-caps", f"-all,{kept}", "--ambient-caps", f"-all,{kept}"]
     ran = guest.run("setpriv", *rights, "python3", SCRIPT, *arguments, timeout=PATIENCE_S)

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from devagent.errors import PreparedOtherwise
+from devagent.model.plan import Step
 from devagent.model.preparation import Holdings, Preparation, Refusal, RefusalKind, State
 from devagent.prepare.executor import Executor
 from devagent.prepare.journal import Journal
@@ -394,6 +395,34 @@ def test_a_device_that_is_gone_before_it_was_wiped_is_nobodys_until_it_is(host: 
     host.kernel.functions[VF] = gone
     assert host.release("A") is None
     assert not gone.dirty
+
+
+def test_a_wipe_takes_its_time_and_the_steps_after_it_have_theirs(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    host.prepared("A", "VF", "MDEV")
+    do = host.machine.do
+
+    def slowly(step: Step, seconds: float) -> None:
+        time.sleep(0.5 if step.verb == "scrub" else 0.0)
+        do(step, seconds)
+
+    monkeypatch.setattr(host.machine, "do", slowly)
+    assert host.release("A", seconds=0.4) is None
+    assert [step.verb for step in host.machine.done][-4:] == ["reset", "scrub", "reset", "scrub"]
+
+
+def test_who_is_at_work_for_a_consumer_is_known(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Recovery may wait for a wipe for an hour; the upkeep must not queue behind it."""
+    host.prepared("A", "VF")
+    seen, do = [], host.machine.do
+
+    def look(step: Step, seconds: float) -> None:
+        seen.append([host.executor.is_at_work(consumer) for consumer in ("A", "B")])
+        do(step, seconds)
+
+    monkeypatch.setattr(host.machine, "do", look)
+    host.release("A")
+    assert set(map(tuple, seen)) == {(True, False)}
+    assert not host.executor.is_at_work("A")
 
 
 def test_a_device_that_is_gone_and_need_not_be_wiped_is_free(host: Host) -> None:

@@ -11,11 +11,13 @@ from typing import Any
 
 import pytest
 
+from devagent.errors import VerbFailed
 from devagent.model.plan import Step
-from devagent.model.preparation import Holder, RefusalKind
+from devagent.model.preparation import Holder, Refusal, RefusalKind
 from devagent.prepare.machine import Gone, Machine, StepFailed, StepStuck
 from devagent.prepare.verbs import VERBS
 from devagent.privileged import process, start, verbs
+from devagent.privileged.refused import VerbRefused
 from devagent.service.machine import PrivilegedMachine
 
 from ..privileged.pfs import PF, Kernel, pf
@@ -166,7 +168,7 @@ def test_what_hangs_is_stuck_and_says_where(
         pass
 
 
-@pytest.mark.parametrize("verb", ["program_fpga", "scrub"])
+@pytest.mark.parametrize("verb", ["program_fpga"])
 def test_what_cannot_be_done_yet_is_refused_before_anything_begins(
     tmp_path: Path, machine: Callable[[], Machine], verb: str
 ) -> None:
@@ -176,6 +178,51 @@ def test_what_cannot_be_done_yet_is_refused_before_anything_begins(
         with pytest.raises(StepFailed, match=f"this version cannot do {verb} yet") as caught:
             ask(step(verb), LONG)
         assert caught.value.refusal.kind is RefusalKind.PERMANENT
+
+
+class Asked:
+    """Stands for the privileged process: notes how long each verb may take, and says what it is told to."""
+
+    def __init__(self, error: VerbFailed | None = None) -> None:
+        self.asked: list[tuple[str, float, dict[str, Any]]] = []
+        self.error = error
+
+    def call(self, verb: str, deadline_s: float, **arguments: Any) -> dict[str, Any]:
+        self.asked.append((verb, deadline_s, arguments))
+        if self.error is not None:
+            raise self.error
+        return {}
+
+
+@pytest.mark.parametrize(("how", "seconds"), [("nvme-format", 3600.0), ("nvme-sanitize", 3600.0), ("gpu-reset", 120.0)])
+def test_a_wipe_has_its_time_however_little_the_release_has(tmp_path: Path, how: str, seconds: float) -> None:
+    asked: Any = Asked()
+    PrivilegedMachine(asked, tmp_path).do(step("scrub", how=how), 10.0)
+    assert asked.asked == [("scrub", seconds, {"address": VF, "how": how})]
+
+
+@pytest.mark.parametrize(
+    ("error", "refusal"),
+    [
+        (None, None),
+        (VerbRefused("can_scrub", "it is resetting", RefusalKind.RETRY), None),
+        (VerbRefused("can_scrub", "it is gone", RefusalKind.PERMANENT, gone=True), None),
+        (VerbFailed("can_scrub", "killed"), None),
+        (
+            VerbRefused("can_scrub", f"{VF} cannot be formatted", RefusalKind.PERMANENT),
+            Refusal(
+                RefusalKind.PERMANENT,
+                f"the policy wants it wiped after use (nvme-format): {VF} cannot be formatted",
+                VF,
+            ),
+        ),
+    ],
+)
+def test_only_what_is_certain_speaks_against_a_wipe_in_advance(
+    tmp_path: Path, error: VerbFailed | None, refusal: Refusal | None
+) -> None:
+    asked: Any = Asked(error)
+    assert PrivilegedMachine(asked, tmp_path).unwipeable(VF, "nvme-format") == refusal
 
 
 def test_every_verb_of_a_plan_takes_the_same_arguments_in_the_privileged_process() -> None:

@@ -22,9 +22,10 @@ from devagent.discovery import Discovery
 from devagent.errors import LookFailed, NoSuchPreparation, NotPrepared, PlacementUnreachable, PreparedOtherwise
 from devagent.inventory.build import Nest
 from devagent.inventory.default_policy import DEFAULT
+from devagent.model.claim import Mode
 from devagent.model.device import Decision
 from devagent.model.plan import Arguments, Group, Plan, Step
-from devagent.model.policy import Policy
+from devagent.model.policy import Match, Policy, Prepare, Rule
 from devagent.model.preparation import Preparation, Refusal, RefusalKind, State
 from devagent.model.snapshot import HostFacts
 from devagent.model.user import User
@@ -65,6 +66,8 @@ class Host:
         self.doing: Callable[[Step], None] = lambda _: None
         self.looks: list[frozenset[str] | None] = []
         self.blind = self.hazy = False
+        self.asked: list[tuple[str, str]] = []
+        self.resists: Refusal | None = None
 
     def look(self, policy: Policy, only: Iterable[str] | None, *, timeout: float, every: bool) -> Discovery:
         assert every
@@ -85,6 +88,10 @@ class Host:
             for device in self.machine.view().cards.values()
         ]
         return Look(Discovery(HOST, tuple(devices), ()), "h", Nest.NUMA)
+
+    def unwipeable(self, address: str, how: str) -> Refusal | None:
+        self.asked.append((address, how))
+        return self.resists
 
     def before(self, step: Step, seconds: float) -> Arguments:
         return {"driver": self.machine.drivers[step.target]}
@@ -140,7 +147,7 @@ class Agent:
 
         def preparer(executor: Executor) -> Preparer:
             sight = Sight(self.host, self.facts, lambda: self.settings)
-            return Preparer(executor, machine, sight, held, self.facts, lambda: self.settings)
+            return Preparer(executor, machine, sight, held, self.facts, lambda: self.settings, self.host.unwipeable)
 
         keeper = JournalKeeper(self.state_path, boot_id, machine, preparer)
         self.facts.prepared = keeper.held
@@ -447,6 +454,24 @@ def test_a_device_that_cannot_be_read_now_may_be_read_later(agent: Agent) -> Non
     with pytest.raises(NotPrepared, match="unknown: nvml could not be read") as refused:
         agent.put(BOB)
     assert refused.value.kind == "retry"
+
+
+@pytest.mark.parametrize("scrub", ["nvme-format", "nvme-sanitize", "gpu-reset"])
+def test_what_is_known_to_resist_its_wipe_is_not_given(small: Agent, scrub: str) -> None:
+    rule = Rule("vfs", mode=Mode.VF, match=Match(), prepare=Prepare(scrub=scrub))
+    small.settings.policy = Policy((rule,), "test")
+    small.host.resists = Refusal(RefusalKind.PERMANENT, "the policy wants it wiped, and it cannot be", NIC)
+    with pytest.raises(NotPrepared, match="and it cannot be"):
+        small.put(ALICE)
+    assert small.host.asked == [("0000:3b:00.1", scrub)]
+    assert small.host.bound == set()
+    small.host.resists = None
+    address = small.prepared(ALICE)
+    small.host.asked.clear()
+    with pytest.raises(NotPrepared, match="held by consumer"):
+        small.put(BOB)
+    assert address == {"0000:3b:00.1"}
+    assert small.host.asked == [], "what somebody has, and may just be wiped, is left in peace"
 
 
 def test_what_nobody_used_in_time_is_released(agent: Agent) -> None:
