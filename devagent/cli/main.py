@@ -291,7 +291,7 @@ def _policy_argument(parser: argparse.ArgumentParser) -> None:
 
 
 def _configuration_arguments(parser: argparse.ArgumentParser, default: str | None = None) -> None:
-    none = default or []
+    none: str | list[str] = default or []
     parser.add_argument("--config-file", action="append", default=none, metavar="PATH", help="a configuration file")
     parser.add_argument(
         "--config-dir", action="append", default=none, metavar="DIR", help="a directory of *.conf files"
