@@ -97,6 +97,11 @@ class Noting(Directory):
         self.asked.append(f"s {self.prefix}{path}")
         return super().has(path)
 
+    def stamp(self, path: str) -> int | None:
+        """Notes `s`."""
+        self.asked.append(f"s {self.prefix}{path}")
+        return super().stamp(path)
+
     def _list(self, path: str) -> list[str]:
         self.asked.append(f"d {self.prefix}{path}")
         return super()._list(path)

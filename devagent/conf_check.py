@@ -36,6 +36,8 @@ KEYSTONE: Final = "keystone_authtoken"
 _ON_DEMAND: Final = {KEYSTONE: "keystonemiddleware.auth_token", "oslo_policy": "oslo.policy"}
 # "... from LocationInfo(location=<Locations.user: (4, True)>, detail='/etc/devagent/devagent.conf') ..."
 _LOCATION: Final = re.compile(r"LocationInfo\(.*?detail='(.*?)'\)")
+# As Python's int and float say it.
+_NUMBER: Final = re.compile(r"(?:invalid literal for int\(\) with base 10|could not convert string to float): (.*)")
 _PLUGINS: Final = "keystoneauth1.plugin"
 _TYPE: Final = ("auth_type", "auth_plugin")
 
@@ -208,7 +210,7 @@ def _fault(conf: cfg.ConfigOpts, section: str, option: cfg.Opt) -> str:
     except (cfg.NoSuchOptError, cfg.NoSuchGroupError, cfg.TemplateSubstitutionError):
         return "what follows $ in it is no option; a $ that means itself is written $$"
     except (cfg.Error, ValueError) as error:
-        return _plain(error).rpartition(" is not valid: ")[2]
+        return _NUMBER.sub(r"\1 is no number", _plain(error).rpartition(" is not valid: ")[2])
     if option.dest == _TYPE[0] and value not in (plugins := _points(_PLUGINS).names):
         return f"there is no plugin {value}{_near(value, plugins)}"
     return "is no finite number" if isinstance(value, float) and not math.isfinite(value) else ""

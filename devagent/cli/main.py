@@ -163,6 +163,7 @@ def _health_arguments(health: argparse.ArgumentParser) -> None:
     _device_argument(clear)
     for action in (show, override, clear):
         _socket_argument(action, default=argparse.SUPPRESS)
+        _configuration_arguments(action, default=argparse.SUPPRESS)
 
 
 def _device_argument(parser: argparse.ArgumentParser, nargs: str | None = None) -> None:
@@ -297,9 +298,12 @@ def _policy_argument(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def _configuration_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--config-file", action="append", default=[], metavar="PATH", help="a configuration file")
-    parser.add_argument("--config-dir", action="append", default=[], metavar="DIR", help="a directory of *.conf files")
+def _configuration_arguments(parser: argparse.ArgumentParser, default: str | None = None) -> None:
+    none: str | list[str] = default or []
+    parser.add_argument("--config-file", action="append", default=none, metavar="PATH", help="a configuration file")
+    parser.add_argument(
+        "--config-dir", action="append", default=none, metavar="DIR", help="a directory of *.conf files"
+    )
 
 
 def _root_argument(parser: argparse.ArgumentParser) -> None:

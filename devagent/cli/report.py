@@ -49,7 +49,7 @@ def run(args: argparse.Namespace) -> int:
             print(line, file=sys.stderr)
         seen, kept = _followed(seen, conf, here=args.root == "/")
         _fences(seen)
-        survey = _survey(reporter, seen, conf.host or _full_name(args, seen), wait=not args.once)
+        survey = _survey(reporter, seen, conf.host or _full_name(args, seen), wait=not (args.once or args.dry_run))
         desired = seen.tree(survey.root.uuid, survey.root.name)
         if args.dry_run:
             code = _dry_run(reporter, desired, survey, purge=args.purge)

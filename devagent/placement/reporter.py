@@ -94,11 +94,7 @@ class Reporter:
                 return Survey(listed[root], listed)
         found = None if compute_id else self._patience.call(lambda: self.client.find(hostname))
         if found is None:
-            what = f"with the UUID {compute_id}" if compute_id else f"called {hostname!r}"
-            raise errors.RootProviderMissing(
-                f"Placement has no provider {what} for this compute node. nova-compute makes it at its first start; "
-                "if it has another name, set [DEFAULT] host to what `openstack hypervisor list` shows"
-            )
+            raise errors.RootProviderMissing(_missing(compute_id, hostname))
         return Survey(found, self._reader.tree(found.uuid))
 
     def read(self, root: str) -> dict[str, Provider]:
@@ -322,6 +318,17 @@ def _fail(report: Report, provider: Provider, error: errors.PlacementError) -> N
     if gone or refused:
         raise error
     report.failures[provider.name] = error
+
+
+def _missing(compute_id: str | None, hostname: str) -> str:
+    """Says that the compute node's provider is missing; what Nova calls its host matters only without Nova's UUID."""
+    if compute_id:
+        what = f"with the UUID {compute_id}"
+        cure = "if it has run here, Nova's file compute_id, of which this UUID is, is another host's or an old one"
+    else:
+        what = f"called {hostname!r}"
+        cure = "if it has another name, set [DEFAULT] host to what `openstack hypervisor list` shows"
+    return f"Placement has no provider {what} for this compute node. nova-compute makes it at its first start; {cure}"
 
 
 def _ancestors(provider: Provider, listed: Mapping[str, Provider]) -> list[str]:

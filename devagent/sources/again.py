@@ -35,14 +35,20 @@ class Again(NamedTuple):
 
 
 def read_again(
-    host: Tree, reads: Reads, problems: list[Problem], earlier: Mapping[str, Function], only: frozenset[str]
+    host: Tree,
+    reads: Reads,
+    problems: list[Problem],
+    stamps: dict[str, object],
+    earlier: Mapping[str, Function],
+    only: frozenset[str],
 ) -> Again:
     """Reads the functions at the addresses `only`, there or gone, after an `earlier` look at all of them.
 
+    What is amiss goes to `problems`, what each device was before it was read to `stamps`.
     Raises Unreadable if the directory of functions itself cannot be opened.
     """
     with host.below(DEVICES) as devices:
-        scan = _Some(host, devices, reads, problems, earlier, only)
+        scan = _Some(host, devices, reads, problems, stamps, earlier, only)
         functions, unknown = scan.run()
         return Again(functions, unknown, scan.touched | scan.found.keys())
 
@@ -56,12 +62,13 @@ class _Some(Scan):
         devices: Tree,
         reads: Reads,
         problems: list[Problem],
+        stamps: dict[str, object],
         earlier: Mapping[str, Function],
         only: frozenset[str],
     ) -> None:
         self.earlier, self.only = earlier, frozenset(filter(is_address, only))
         self.touched: frozenset[str] = frozenset()
-        super().__init__(host, devices, reads, problems)
+        super().__init__(host, devices, reads, problems, stamps)
 
     def listed(self) -> list[str]:
         """Gives the addresses of what is there of the wanted, their PFs, and the VFs that these had."""

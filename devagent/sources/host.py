@@ -99,6 +99,13 @@ class Tree(abc.ABC):
         names = self._list(path)
         return sorted(names if pattern == "*" else fnmatch.filter(names, pattern))
 
+    def stamp(self, path: str) -> int | None:  # noqa: ARG002 - only a machine changes
+        """Gives a number that another file at `path` would not have; None if there is none, or nothing changes here."""
+        return None
+
+    def forget(self, path: str) -> None:  # noqa: B027 - most trees make no capture
+        """Takes out of the capture, if one is being made, what was read below the directory `path`."""
+
     def keep(self, path: str, text: str) -> None:  # noqa: B027 - most trees make no capture
         """Puts a file into the capture, if one is being made, that is no file of the host: a library's answers."""
 
@@ -172,6 +179,13 @@ class Directory(Tree):
         except OSError:
             return False
         return True
+
+    def stamp(self, path: str) -> int | None:
+        """Gives a number that another file at `path` would not have; None if there is none."""
+        try:
+            return os.stat(path, dir_fd=self._fd).st_ino
+        except OSError:
+            return None
 
     def _list(self, path: str) -> list[str]:
         try:

@@ -31,6 +31,7 @@ from devagent.sources.attributes import attributes
 from devagent.sources.function_files import Files, last
 from devagent.sources.host import Tree
 from devagent.sources.quick import maker
+from devagent.sources.stamps import FILE
 
 DEVICES: Final = "sys/bus/pci/devices"
 DRIVERS: Final = "sys/bus/pci/drivers"
@@ -53,16 +54,19 @@ _MANY: Final = 512
 _NO_ATTRIBUTES: Final[Mapping[str, str]] = {}
 
 
-def scan(host: Tree, reads: Reads, problems: list[Problem]) -> tuple[dict[str, Function], frozenset[str]]:
+def scan(
+    host: Tree, reads: Reads, problems: list[Problem], stamps: dict[str, object] | None = None
+) -> tuple[dict[str, Function], frozenset[str]]:
     """Gives every PCI function of `host` by address, in bus order, and the addresses of those that are unknown.
 
-    Unknown are functions that are there but do not say what they are; what is amiss goes to `problems`.
+    Unknown are functions that are there but do not say what they are; what is amiss goes to `problems`, what each
+    device was before it was read to `stamps`.
     Raises Unreadable if the list of functions itself cannot be read.
     """
     if not host.has(DEVICES):
         return {}, frozenset()
     with host.below(DEVICES) as devices:
-        return Scan(host, devices, reads, problems).run()
+        return Scan(host, devices, reads, problems, {} if stamps is None else stamps).run()
 
 
 class _Said(NamedTuple):
@@ -78,9 +82,11 @@ class _Said(NamedTuple):
 class Scan(Files):
     """One scan: what has been found so far; a function that does not say what it is is found as None."""
 
-    def __init__(self, host: Tree, devices: Tree, reads: Reads, problems: list[Problem]) -> None:
+    def __init__(
+        self, host: Tree, devices: Tree, reads: Reads, problems: list[Problem], stamps: dict[str, object]
+    ) -> None:
         super().__init__(host, devices, problems)
-        self.reads = reads
+        self.reads, self.stamps = reads, stamps
         self.mdev_parents = frozenset(self.on_host(MDEV_PARENTS) or ())
         self.addresses = self.listed()
         self.there = set(self.addresses)
@@ -123,6 +129,7 @@ class Scan(Files):
 
     def _function(self, address: str, physfn: str | None = None) -> Function | None:
         """Phase one: a function by its modalias, or by single files where that is missing or odd."""
+        self.stamps[address] = self.devices.stamp(f"{address}/{FILE}")
         match = _MODALIAS.fullmatch(self.text(address, "modalias"))
         said = self._said_slowly(address) if match is None else _said(match)
         if said is None:
@@ -145,7 +152,9 @@ class Scan(Files):
         """Phase two: what only devices need, read only where a driver wants it."""
         sriov = self._sriov(function)
         parents = {function.address, *(vf.address for vf in (sriov.vfs if sriov else ()))} & self.mdev_parents
-        function = replace(function, sriov=sriov, mdev_parent=bool(parents))
+        # They were listed before the function was stamped.
+        is_parent = any(self.host.has(f"{MDEV_PARENTS}/{each}") for each in parents)
+        function = replace(function, sriov=sriov, mdev_parent=is_parent)
         patterns = self.reads(function)
         if patterns is None:
             return function

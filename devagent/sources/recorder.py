@@ -122,6 +122,16 @@ class Recorder(Tree):
         self.notes[question] = None if text is None else text.encode()
         return text
 
+    def stamp(self, path: str) -> int | None:
+        """Gives a number that another file at `path` would not have; nothing of it is noted."""
+        return self._tree.stamp(path)
+
+    def forget(self, path: str) -> None:
+        """Drops the notes of what was read below the directory `path`."""
+        top = f"{plain(self._prefix + path)}/"
+        for question in [each for each in self.notes if f"{each.path}/".startswith(top)]:
+            del self.notes[question]
+
     def keep(self, path: str, text: str) -> None:
         """Puts a file into the capture that is no file of the host; its path is one from the top of the capture."""
         self.notes[Question(Kind.KEPT, path)] = text.encode()

@@ -5,6 +5,9 @@
 A look at some devices only reads these again, with their VFs, and leaves all else as an earlier look saw it. What
 keeps a device from being given away is read anew with every look, since a device that came may be among it: what the
 host itself uses, and what Nova's configuration takes.
+
+What is pulled out while it is looked at is gone, and what is then plugged in is looked at again, as often as `_AGAIN`
+says. After that it is unknown: nothing is said of it that is half of the one device and half of the other.
 """
 
 from __future__ import annotations
@@ -14,10 +17,11 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 from devagent.errors import Unreadable
 from devagent.model.known import Known
+from devagent.model.nova import NovaDevices
 from devagent.model.pci import Function
 from devagent.model.snapshot import HostFacts, Problem, Snapshot
 from devagent.nvml_gate import NvmlGate
@@ -40,6 +44,7 @@ from devagent.sources import (
 from devagent.sources.again import Again, read_again
 from devagent.sources.apart import Look, look_apart
 from devagent.sources.host import Tree
+from devagent.sources.stamps import Parted, parted
 
 Asks = Callable[[Function], frozenset[str]]
 """Tells which attributes are to be asked of a device, with a time limit."""
@@ -48,6 +53,11 @@ _Problems = defaultdict[str, list[Problem]]
 """What each source found, but for those that are read anew with every look."""
 
 _KFD: Final = frozenset({kfd.SOURCE})
+_AGAIN: Final = 2
+_TORN: Final = (
+    "was pulled out and plugged in each time it was looked at: it is unknown until the next look; look at dmesg if it "
+    "goes on"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +65,8 @@ class Seen:
     """A snapshot, and what a later look at some devices builds on.
 
     `facts` are what the host says of itself, `outcomes` what was answered apart, `problems` what each source found
-    that is not read anew with every look, `ids` of which devices the names were looked up.
+    that is not read anew with every look, `ids` of which devices the names were looked up. `torn` are the addresses at
+    which one device was replaced by another meanwhile.
     """
 
     snapshot: Snapshot
@@ -63,6 +74,7 @@ class Seen:
     outcomes: told.Outcomes
     problems: Mapping[str, list[Problem]]
     ids: frozenset[tuple[str, str]]
+    torn: frozenset[str] = frozenset()
 
 
 def scan(
@@ -84,7 +96,26 @@ def scan(
     """
     taking = _Taking(host, reads, asks, NvmlGate(Path(state_path)), users_too)
     seen = None if earlier is None else taking.some(earlier, only, remembered)
-    return seen or taking.all(state_path, remembered)
+    if seen is None:
+        seen = taking.all(state_path, remembered)
+        taking = replace(taking, users_too=True)
+    for _ in range(_AGAIN if seen.torn else 0):
+        for address in seen.torn:
+            host.forget(f"{pci.DEVICES}/{address}")
+        seen = taking.some(seen, seen.torn, seen.snapshot.known) or taking.all(state_path, remembered)
+        if not seen.torn:
+            break
+    return seen
+
+
+class _Uses(NamedTuple):
+    """What is read anew with every look."""
+
+    host_use: dict[str, str]
+    host_use_known: bool
+    nova: NovaDevices
+    notes: tuple[str, ...]
+    problems: list[Problem]
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,12 +131,13 @@ class _Taking:
     def all(self, state_path: str, remembered: tuple[Known, ...]) -> Seen:
         """Looks at everything."""
         problems: _Problems = defaultdict(list)
+        stamps: dict[str, object] = {}
         facts = system.facts(self.host, problems["system"])
         functions: dict[str, Function] = {}
         unknown: frozenset[str] = frozenset()
         complete = True
         try:
-            functions, unknown = pci.scan(self.host, self.reads, problems["pci"])
+            functions, unknown = pci.scan(self.host, self.reads, problems["pci"], stamps)
         except Unreadable as error:
             problems["pci"].append(Problem(function_files.SOURCE, None, str(error)))
             complete = False
@@ -115,19 +147,23 @@ class _Taking:
         if devices:
             looks.append(processes.look(self.host, problems["processes"]))
         outcomes = look_apart(self.host, looks)
-        functions |= self._told(devices, outcomes, facts.kernel, problems)
+        uses = self._uses()
+        lost = parted(self.host, pci.DEVICES, stamps, devices.keys() | unknown)
+        outcomes = told.without(outcomes, lost.away)
+        functions = lost.left(functions)
+        functions |= self._told(_devices(functions), outcomes, facts.kernel, problems)
         functions |= told.with_nodes(_devices(functions), outcomes)
         all_known = (*settled, *_not_among(settled, remembered))
         snapshot = Snapshot(facts, functions, unknown=unknown, complete=complete, known=all_known)
-        return self._finished(Seen(snapshot, facts, outcomes, problems, frozenset()), problems, self._gone(devices))
+        return self._finished(Seen(snapshot, facts, outcomes, problems, frozenset()), problems, uses, lost)
 
     def some(self, earlier: Seen, only: frozenset[str], remembered: tuple[Known, ...]) -> Seen | None:
         """Looks at some devices; None if that needs a look at everything: there were none, or will be none."""
-        before, found = earlier.snapshot, list[Problem]()
+        before, found, stamps = earlier.snapshot, list[Problem](), dict[str, object]()
         if not before.complete or not earlier.ids:
             return None
         try:
-            again = read_again(self.host, self.reads, found, before.functions, only)
+            again = read_again(self.host, self.reads, found, stamps, before.functions, only)
         except Unreadable:
             return None
         devices, functions = _devices(again.functions), _in_place(before.functions, again)
@@ -143,13 +179,16 @@ class _Taking:
             problems["processes"], whole = [], anew | {processes.SOURCE}
             looks.append(processes.look(self.host, problems["processes"]))
         now = look_apart(self.host, looks)
-        gone = self._gone(devices)
-        outcomes = told.merged(earlier.outcomes, now, again.touched, again.gone | gone, whole)
+        uses = self._uses()
+        lost = parted(self.host, pci.DEVICES, stamps, devices.keys() | again.unknown)
+        now, gone = told.without(now, lost.away), again.gone | lost.away
+        outcomes = told.merged(earlier.outcomes, now, again.touched, gone, whole)
+        devices, functions = lost.left(devices), lost.left(functions)
         functions |= self._told(devices, outcomes, earlier.facts.kernel, problems)
         functions |= told.with_nodes(_devices(functions) if anew else {}, outcomes)
         unknown = (before.unknown - again.touched) | again.unknown
         snapshot = replace(before, host=earlier.facts, functions=functions, unknown=unknown, known=remembered)
-        return self._finished(Seen(snapshot, earlier.facts, outcomes, problems, earlier.ids), problems, gone)
+        return self._finished(Seen(snapshot, earlier.facts, outcomes, problems, earlier.ids), problems, uses, lost)
 
     def _looks(self, devices: Mapping[str, Function]) -> Iterator[Look]:
         """Gives what is asked of the devices themselves and their drivers."""
@@ -164,17 +203,18 @@ class _Taking:
         functions = {address: told.told(function, outcomes) for address, function in devices.items()}
         return functions | modules.matched(self.host, kernel, functions.values(), problems["modules"])
 
-    def _gone(self, devices: Mapping[str, Function]) -> frozenset[str]:
-        """Gives what was unplugged while we looked: what was read of it is torn."""
-        if not self.host.machine:
-            return frozenset()
-        return frozenset(address for address in devices if not self.host.has(f"{pci.DEVICES}/{address}/modalias"))
+    def _uses(self) -> _Uses:
+        """Reads what is read anew with every look; before the devices are compared, since it is about these."""
+        problems, notes = list[Problem](), dict[str, None]()
+        host_use, known_all = users.host_use(self.host, problems)
+        return _Uses(host_use, known_all, nova.devices(self.host, problems, notes), tuple(notes), problems)
 
-    def _finished(self, seen: Seen, problems: _Problems, gone: frozenset[str]) -> Seen:
-        """Adds what is read anew with every look, and what follows from the whole."""
+    def _finished(self, seen: Seen, problems: _Problems, uses: _Uses, lost: Parted) -> Seen:
+        """Adds what was read anew, and what follows from the whole."""
         facts, functions = seen.facts, seen.snapshot.functions
-        if gone:
-            functions = {each.address: each for each in functions.values() if not {each.address, each.physfn} & gone}
+        for source in problems if lost.away else ():
+            problems[source] = [each for each in problems[source] if each.device not in lost.away]
+        problems["pci"] += [Problem(function_files.SOURCE, address, _TORN) for address in sorted(lost.torn)]
         devices = _devices(functions).values()
         ids, found = frozenset((each.vendor_id, each.device_id) for each in devices), seen.snapshot.names
         if ids <= seen.ids:
@@ -182,27 +222,25 @@ class _Taking:
         else:
             problems["names"] = []
             found = names.names(self.host, devices, problems["names"])
-        guarding, notes = list[Problem](), dict.fromkeys(told.notes(seen.outcomes))
-        host_use, host_use_known = users.host_use(self.host, guarding)
-        of_nova = nova.devices(self.host, guarding, notes)
         iommu = facts.iommu or any(function.iommu_group is not None for function in functions.values())
         nodes = {function.numa_node for function in functions.values() if function.numa_node is not None}
-        every = chain(*problems.values(), told.problems(seen.outcomes), guarding)
+        every = chain(*problems.values(), told.problems(seen.outcomes), uses.problems)
         snapshot = replace(
             seen.snapshot,
             host=replace(facts, iommu=iommu, numa_nodes=tuple(sorted(nodes.union(facts.numa_nodes)))),
             functions=functions,
-            host_use=host_use,
-            host_use_known=host_use_known,
+            unknown=(seen.snapshot.unknown - lost.gone) | lost.torn,
+            host_use={address: use for address, use in uses.host_use.items() if address not in lost.away},
+            host_use_known=uses.host_use_known,
             users=told.users(seen.outcomes),
             names=found,
-            nova=of_nova,
-            notes=tuple(notes),
-            problems=tuple(each for each in every if each.device is None or each.device not in gone),
+            nova=uses.nova,
+            notes=tuple(dict.fromkeys((*told.notes(seen.outcomes), *uses.notes))),
+            problems=tuple(every),
         )
         # Of the host's own, each look at some devices may find the same again.
         unique = {source: list(dict.fromkeys(each)) for source, each in problems.items()}
-        return replace(seen, snapshot=snapshot, problems=unique, ids=ids)
+        return replace(seen, snapshot=snapshot, problems=unique, ids=ids, torn=lost.torn)
 
 
 def _devices(functions: Mapping[str, Function]) -> dict[str, Function]:

@@ -42,6 +42,12 @@ def with_nodes(devices: Mapping[str, Function], outcomes: Outcomes) -> dict[str,
     return {address: replace(each, kfd=own[address]) for address, each in devices.items() if each.kfd != own[address]}
 
 
+def without(outcomes: Outcomes, away: frozenset[str]) -> dict[str, Outcome]:
+    """Gives the outcomes without what was answered about the devices that are `away`."""
+    left = {source: _renewed(outcomes[source], Outcome(), away) for source in _BY_DEVICE & outcomes.keys()}
+    return {**outcomes, **left, **_unused(outcomes, away)}
+
+
 def merged(
     earlier: Outcomes, now: Outcomes, touched: frozenset[str], gone: frozenset[str], anew: frozenset[str]
 ) -> dict[str, Outcome]:
@@ -53,13 +59,16 @@ def merged(
     for source in _BY_DEVICE & outcomes.keys():
         outcomes[source] = _renewed(earlier.get(source, Outcome()), now.get(source, Outcome()), touched)
     outcomes |= {source: now[source] for source in anew & now.keys()}
+    return outcomes | _unused(outcomes, gone)
+
+
+def _unused(outcomes: Outcomes, gone: frozenset[str]) -> dict[str, Outcome]:
+    """Gives the answers of the processes without the devices that are `gone`."""
     used = outcomes.get(processes.SOURCE)
-    if used is not None and gone:
-        answers = {
-            pid: found and [each for each in found if each[0] not in gone] for pid, found in used.answers.items()
-        }
-        outcomes[processes.SOURCE] = Outcome(answers, used.failures)
-    return outcomes
+    if used is None or not gone:
+        return {}
+    answers = {pid: found and [each for each in found if each[0] not in gone] for pid, found in used.answers.items()}
+    return {processes.SOURCE: Outcome(answers, used.failures)}
 
 
 def _renewed(before: Outcome, now: Outcome, touched: frozenset[str]) -> Outcome:

@@ -182,6 +182,8 @@ def test_the_socket_is_the_configured_one(agent: Agent, devagent: Devagent, path
     file = write("devagent.conf", f"[api]\nunix_socket = {path}\n")
     assert devagent("status", "--config-file", file).code == 0
     assert devagent("status", "--config-dir", file.parent).code == 0
+    assert devagent("health", "--config-file", file, "show", GPU).code == 0
+    assert devagent("health", "show", GPU, "--config-file", file).code == 0
 
 
 def test_a_configuration_that_is_wrong_about_the_socket_is_2(devagent: Devagent, write: Write) -> None:

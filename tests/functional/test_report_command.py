@@ -95,6 +95,25 @@ def test_with_once_a_missing_compute_node_fails_and_says_what_to_do(
     assert "openstack hypervisor list" in line
 
 
+def test_where_novas_uuid_is_known_the_advice_is_about_that(
+    empty_cloud: Cloud, describe: Describe, configure: Configure, devagent: Devagent
+) -> None:
+    host = describe(small(compute_id=empty_cloud.root))
+    ran = devagent("report", "--once", "--root", host, "--config-file", configure(empty_cloud))
+    assert ran.code == 1
+    assert empty_cloud.root in ran.err
+    assert "compute_id" in ran.err
+    assert "[DEFAULT] host" not in ran.err
+
+
+def test_a_dry_run_waits_for_no_compute_node(
+    empty_cloud: Cloud, describe: Describe, configure: Configure, devagent: Devagent
+) -> None:
+    ran = devagent("report", "--dry-run", "--root", describe(small()), "--config-file", configure(empty_cloud))
+    assert (ran.code, ran.out) == (1, "")
+    assert empty_cloud.name in ran.err
+
+
 def test_without_once_a_missing_compute_node_is_waited_for(
     empty_cloud: Cloud,
     describe: Describe,

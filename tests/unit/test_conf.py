@@ -78,7 +78,7 @@ def test_without_a_file_everything_has_its_default(tmp_path: Path) -> None:
         ("[placment]\nauth_type = x\n", "[placment]: there is no such section (did you mean placement?)"),
         (f"{AUTH}auth-url = x\n", "[placement] auth-url: there is no such option (did you mean auth_url?)"),
         ("[placement]\nauth_type = passwrd\n", f"[placement] auth_type: {NEAR}"),
-        (f"{AUTH}timeout = soon\n", "[placement] timeout: could not convert string to float: 'soon'"),
+        (f"{AUTH}timeout = soon\n", "[placement] timeout: 'soon' is no number"),
         ("[DEFAULT]\nuse_json = perhaps\n", "[DEFAULT] use_json: Unexpected boolean value 'perhaps'"),
     ],
 )  # fmt: skip
@@ -92,7 +92,7 @@ def test_what_nobody_knows_is_wrong_where_that_is_asked_for(file: Path, text: st
     [
         ("[inventory]\nnest = x\n", "[inventory] nest: Valid values are [numa, pcie, flat], but found 'x'"),
         ("[Inventory]\nscan_interval = 0\n", "[Inventory] scan_interval: Should be greater than or equal to 1"),
-        ("[health]\ninterval = 5m\n", "[health] interval: invalid literal for int() with base 10: '5m'"),
+        ("[health]\ninterval = 5m\n", "[health] interval: '5m' is no number"),
         ("[inventory]\ndebounce = nan\n", "[inventory] debounce: is no finite number"),
         ("[api]\nthreads = 100000\n", "[api] threads: Should be less than or equal to 1024"),
         ("[health]\nxids = 79:broken\n", f"[health] xids: {STATES} 'broken'"),

@@ -64,6 +64,10 @@ class Counting(Directory):
         self.count[f"has {path}"] += 1
         return super().has(path)
 
+    def stamp(self, path: str) -> int | None:
+        self.count[f"stamp {path}"] += 1
+        return super().stamp(path)
+
     def _list(self, path: str) -> list[str]:
         self.count[f"list {path}"] += 1
         return super()._list(path)
@@ -459,8 +463,8 @@ class Unplugging(Directory):
 
     pulled: ClassVar[set[str]] = set()
 
-    def has(self, path: str) -> bool:
-        return not any(path.endswith(f"{each}/modalias") for each in self.pulled) and super().has(path)
+    def stamp(self, path: str) -> int | None:
+        return None if any(path == f"{PCI}/{each}/modalias" for each in self.pulled) else super().stamp(path)
 
 
 def test_what_is_unplugged_during_the_look_is_gone_and_not_torn(

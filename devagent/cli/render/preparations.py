@@ -45,7 +45,8 @@ def _details(document: Document, now: float) -> Iterator[str]:
     for handle in document["handles"]:
         yield f"  has: {handle['resource_class']} {_handle(handle)}"
     for step in document["steps"]:
-        arguments = " ".join(f"{name}={value}" for name, value in sorted(step["arguments"].items()))
+        given = sorted((name, value) for name, value in step["arguments"].items() if value is not None)
+        arguments = " ".join(f"{name}={value}" for name, value in given)
         yield f"  {'done' if step['done'] else 'to do'}: {step['verb']} {step['target']} {arguments}".rstrip()
     if document["expires"]:
         yield f"  released if no virtual machine uses it by {document['expires']}"

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from devagent.api.schemas import validator
-from devagent.cli.render import health, status, times
+from devagent.cli.render import health, preparations, status, times
 
 from .agent_documents import DEGRADED, HEALTH, NOW, RUNNING, STARTING
 
@@ -40,6 +40,13 @@ def test_no_line_moves_a_cursor(name: str) -> None:
 def test_the_documents_are_what_an_agent_answers(document: dict[str, Any]) -> None:
     validator("status").validate(document)
     validator("health").validate(HEALTH)
+
+
+def test_what_a_step_leaves_open_is_not_shown() -> None:
+    step = {"verb": "reset", "target": "0000:3b:00.2", "arguments": {"method": None}, "done": False}
+    document = {"consumer": "c", "state": "releasing", "created": "2026-01-01T00:00:00Z", "groups": [], "handles": []}
+    shown = preparations.detail({**document, "steps": [step], "expires": None, "timings": {}, "error": None}, NOW)
+    assert shown.splitlines()[1] == "  to do: reset 0000:3b:00.2"
 
 
 def test_every_fact_that_is_amiss_is_shown() -> None:

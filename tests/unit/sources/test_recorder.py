@@ -168,6 +168,17 @@ def test_what_is_there_and_reads_as_absent_does_so_again(tmp_path: Path) -> None
         assert (tree.names(HOME, "v*"), tree.text(f"{HOME}/vendor")) == (["vendor"], None)
 
 
+def test_what_is_forgotten_is_in_no_capture(tmp_path: Path) -> None:
+    write(tmp_path / "host", WORLD)
+    with Directory(tmp_path / "host") as tree:
+        recorder = Recorder(tree)
+        for name in ("vendor", "uevent"):
+            recorder.below(PCI).text(f"0000:3b:00.0/{name}")
+        recorder.names(PCI)
+        recorder.forget(f"{PCI}/0000:3b:00.0")
+        assert {question.path for question in recorder.notes} == {PCI}
+
+
 def test_children_hand_their_notes_to_the_parent(tmp_path: Path) -> None:
     write(tmp_path / "host", WORLD)
     with Directory(tmp_path / "host") as tree:
