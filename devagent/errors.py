@@ -13,6 +13,7 @@
     ├── NoSuchPreparation        the agent knows nothing of that consumer
     ├── NotPrepared              devices are not made ready, or not given back, and why
     ├── PreparedOtherwise        the consumer is being prepared with another request
+    ├── BadBitstream             an image for an FPGA is damaged
     ├── ListenError              the API's socket cannot be opened
     ├── AgentError               the agent did not do what a command asked
     │   ├── AgentUnreachable         nothing answers on its socket
@@ -144,6 +145,10 @@ class PreparedOtherwise(DevagentError):
     def __init__(self, consumer: str) -> None:
         super().__init__(f"{consumer} has been prepared with another request: release it first")
         self.consumer = consumer
+
+
+class BadBitstream(DevagentError):
+    """An image for an FPGA is damaged, or of a kind that nothing loads; the text says why, and is about `it`."""
 
 
 class ListenError(DevagentError):
