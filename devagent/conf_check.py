@@ -28,8 +28,8 @@ Groups = Iterable[tuple[str | None, Sequence[cfg.Opt]]]
 Sections = Mapping[str, Mapping[str, Sequence[str]]]
 
 DEFAULT: Final = "DEFAULT"
-PLACEMENT: Final = "placement"
-_FOREIGN: Final = ("devagent.placement", "oslo.log")
+SERVICES: Final = ("placement", "glance")
+_FOREIGN: Final = ("devagent.placement", "devagent.glance", "oslo.log")
 # "... from LocationInfo(location=<Locations.user: (4, True)>, detail='/etc/devagent/devagent.conf') ..."
 _LOCATION: Final = re.compile(r"LocationInfo\(.*?detail='(.*?)'\)")
 _PLUGINS: Final = "keystoneauth1.plugin"
@@ -134,12 +134,12 @@ def _add_plugins(known: _Known, files: Collection[Sections]) -> None:
 
     One file may name the plugin and another hold the password.
     """
-    places = [PLACEMENT, *(value.lower() for value in _given(files, (PLACEMENT,), ("auth_section",)))]
+    places = [*SERVICES, *(value.lower() for value in _given(files, SERVICES, ("auth_section",)))]
     for plugin in _given(files, places, _TYPE):
         for point in _points(_PLUGINS).select(name=plugin):
             options = [_option(each) for each in point.load()().get_options()]
             for place in places:
-                known.add(place, [known.by_section[PLACEMENT][_TYPE[0]], *options])
+                known.add(place, [known.by_section[SERVICES[0]][_TYPE[0]], *options])
 
 
 def _given(files: Iterable[Sections], places: Collection[str], names: Collection[str]) -> list[str]:

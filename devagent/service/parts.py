@@ -25,6 +25,7 @@ from devagent.service.backend import ServiceBackend
 from devagent.service.configurer import Configurer
 from devagent.service.facts import Facts
 from devagent.service.health_book import HealthBook
+from devagent.service.images import Images
 from devagent.service.journal_keeper import JournalKeeper
 from devagent.service.log_loop import LogLoop, Opened
 from devagent.service.look_loop import LookLoop
@@ -92,12 +93,13 @@ def build(agent: Agent, state: StateFile, privileged: Privileged, *, root: Path,
     def own() -> Self:
         return _own(agent, privileged, {"look": looker.pid, "look-prepare": eyes.pid}, configurer)
 
+    images = Images(in_force, lambda: keeper.entries())
     allocations = Allocations(lambda new: client.from_conf(new.conf), in_force)
     machine = NotingMachine(PrivilegedMachine(privileged, root))
 
     def preparer(executor: Executor) -> Preparer:
         sight = Sight(eyes, facts, in_force)
-        return Preparer(executor, machine, sight, allocations, facts, in_force)
+        return Preparer(executor, machine, sight, allocations, images, facts, in_force)
 
     keeper = JournalKeeper(settings.state_path, _boot_id(root), machine, preparer)
     facts.prepared = keeper.held
@@ -117,7 +119,7 @@ def build(agent: Agent, state: StateFile, privileged: Privileged, *, root: Path,
             look,
             report,
             ReconcileLoop(beats, lambda: _scene(facts, in_force().policy), report.holding, facts.reconciled, in_force),
-            PrepareLoop(beats, Upkeep(preparations, allocations, facts, in_force)),
+            PrepareLoop(beats, Upkeep(preparations, allocations, images, facts, in_force)),
             ApiLoop(beats, server, lambda: in_force().drain_timeout),
         ),
         (looker, eyes),

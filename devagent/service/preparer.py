@@ -8,13 +8,17 @@ nothing, and it is looked again; who is held by nobody is changed by nobody, so 
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack
 from dataclasses import replace
 from typing import Final
 
 from devagent.errors import LookFailed
+from devagent.images.library import Told
+from devagent.images.refused import NoImage
 from devagent.inventory.build import device_uuid
 from devagent.model.plan import Plan
 from devagent.model.preparation import Holdings, Preparation, Refusal, RefusalKind
@@ -22,13 +26,16 @@ from devagent.prepare import planner
 from devagent.prepare.executor import Executor, Request
 from devagent.prepare.runs import RELEASED
 from devagent.prepare.steps import Phases
-from devagent.prepare.treatments import treatments, vetoes
-from devagent.prepare.view import View, functions, view
+from devagent.prepare.treatments import SHA256, treatments, vetoes
+from devagent.prepare.view import Bitstream, View, functions, view
 from devagent.service.allocations import Allocations
 from devagent.service.facts import Facts
+from devagent.service.images import Images
 from devagent.service.noting import NotingMachine
 from devagent.service.settings import Settings
 from devagent.service.sight import Sight, Sighting
+
+LOG = logging.getLogger(__name__)
 
 _NOWHERE: Final = "00000000-0000-0000-0000-000000000000"
 """Below no compute node: what was given is known by its handles, also while Placement was never reached."""
@@ -48,16 +55,20 @@ class Preparer:
         machine: NotingMachine,
         sight: Sight,
         allocations: Allocations,
+        images: Images,
         facts: Facts,
         settings: Callable[[], Settings],
     ) -> None:
         self._executor, self._machine, self._sight = executor, machine, sight
-        self._allocations, self._facts, self._settings = allocations, facts, settings
+        self._allocations, self._images = allocations, images
+        self._facts, self._settings = facts, settings
 
-    def prepare(self, request: Request, until: float, cancelled: threading.Event) -> Preparation | Refusal:
+    def prepare(
+        self, request: Request, until: float, cancelled: threading.Event, told: Told = lambda _: None
+    ) -> Preparation | Refusal:
         """Makes the devices of a request ready until `until` (time.monotonic), unless `cancelled` before it begins.
 
-        Raises OtherRequest.
+        `told` hears how far an image is that is fetched for it. Raises OtherRequest.
         """
         answer = self._executor.prepare(request, lambda _: _UNSEEN, until - time.monotonic())
         if answer is not _UNSEEN:
@@ -67,9 +78,25 @@ class Preparer:
             lacking = self._allocations.lacking(request.consumer, request.groups)
         if lacking is not None:
             return lacking
+        with ExitStack() as kept:
+            try:
+                with phases("images"):
+                    images = kept.enter_context(self._images.named_in(request, until, cancelled, told))
+            except NoImage as error:
+                return RELEASED if cancelled.is_set() else error.refusal
+            return self._until_free(request, images, until, cancelled, phases)
+
+    def _until_free(
+        self,
+        request: Request,
+        images: Mapping[str, Bitstream],
+        until: float,
+        cancelled: threading.Event,
+        phases: Phases,
+    ) -> Preparation | Refusal:
         busy_until = min(until, time.monotonic() + _BUSY_S)
         while not cancelled.is_set():
-            answer, again = self._try(request, until, phases)
+            answer, again = self._try(request, images, until, phases)
             if not again or time.monotonic() >= busy_until:
                 return answer
             if answer is not _OUTDATED:
@@ -82,7 +109,7 @@ class Preparer:
 
         def plan(preparation: Preparation) -> Plan | Refusal:
             try:
-                seen = self.view_of(preparation)
+                seen = self._wipeable(self.view_of(preparation), until)
             except LookFailed as error:
                 answer: Plan | Refusal = Refusal(RefusalKind.RETRY, str(error))
             else:
@@ -115,7 +142,16 @@ class Preparer:
         }
         return replace(view(devices, _NOWHERE), treatments=given)
 
-    def _try(self, request: Request, until: float, phases: Phases) -> tuple[Preparation | Refusal, bool]:
+    def _wipeable(self, seen: View, until: float) -> View:
+        """Gives a view with the images that wipe what is in it, fetched once more if they were lost here."""
+        wanted = {treatment.blank for treatment in seen.treatments.values()}
+        for why in self._images.keep(wanted, until).values():
+            LOG.warning("an image that wipes is not here: %s", why)
+        return replace(seen, bitstreams=self._images.at_hand(wanted))
+
+    def _try(
+        self, request: Request, images: Mapping[str, Bitstream], until: float, phases: Phases
+    ) -> tuple[Preparation | Refusal, bool]:
         """Gives what came of one try, and whether another one may do better."""
         root = self._facts.reported.root
         if root is None:
@@ -126,7 +162,8 @@ class Preparer:
         except LookFailed as error:
             return Refusal(RefusalKind.RETRY, str(error)), False
         refused: list[Refusal] = []
-        seen = self._view(root, sighting)
+        with phases("images"):
+            seen = self._view(root, sighting, request, images)
 
         def plan(holdings: Holdings) -> Plan | Refusal:
             answer = _unwipeable(request, seen) or planner.plan(request.consumer, request.groups, seen, holdings)
@@ -145,16 +182,32 @@ class Preparer:
         devices = self._facts.seen.devices if self._facts.seen else ()
         return {device.address for device in devices if device_uuid(root, device) in wanted}
 
-    def _view(self, root: str, sighting: Sighting) -> View:
+    def _view(self, root: str, sighting: Sighting, request: Request, images: Mapping[str, Bitstream]) -> View:
         devices = sighting.devices
-        return view(devices, root, treatments(devices, self._settings().policy), vetoes=vetoes(devices))
+        seen = view(devices, root, treatments(devices, self._settings().policy), vetoes=vetoes(devices))
+        return replace(seen, bitstreams={**images, **self._images.at_hand(_blanks(request, seen))})
+
+
+def _blanks(request: Request, seen: View) -> Iterator[str]:
+    """Gives the digests of the images that wipe what a request asks for."""
+    for group in request.groups:
+        treatment = seen.treatments.get(group.provider)
+        if treatment is not None and treatment.blank is not None:
+            yield treatment.blank
 
 
 def _unwipeable(request: Request, seen: View) -> Refusal | None:
     """Refuses what could not be taken back as the policy wants it: its consumer would hold it for ever."""
     for group in request.groups:
         treatment, device = seen.treatments.get(group.provider), seen.devices.get(group.provider)
-        if treatment is not None and treatment.scrub is not None and device is not None:
+        if treatment is None or treatment.scrub is None or device is None:
+            continue
+        if treatment.blank is None:
             reason = f"the policy wants it wiped ({treatment.scrub}) after use, which this version cannot do yet"
-            return Refusal(RefusalKind.PERMANENT, f"{device.address}: {reason}", device.address)
+        elif SHA256 + treatment.blank not in seen.bitstreams:
+            image = f"the image {SHA256}{treatment.blank}, with which the policy wipes it, is not here"
+            reason = f"{image} (see `devagent status`): it could not be wiped afterwards"
+        else:
+            continue
+        return Refusal(RefusalKind.PERMANENT, f"{device.address}: {reason}", device.address)
     return None
