@@ -92,20 +92,16 @@ class Library:
             told(None)
             yield images
 
-    def image(self, digest: str) -> Image | None:
-        """Gives an image that is in the cache, and whole; None if it is not. Raises NoImage."""
-        return self._image(digest, digest) if self._cache.has_whole(digest) else None
-
-    def keep(self, digest: str, until: float) -> None:
-        """Sees to it until `until` that an image is in the cache, and whole, from wherever it can be. Raises NoImage.
+    def keep(self, digest: str, until: float) -> Image:
+        """Sees to it until `until` that an image is in the cache, and whole, and gives it. Raises NoImage.
 
         Nobody has to have signed it: who says the digest has chosen the image.
         """
-        if self._cache.has_whole(digest):
-            return
-        offer = self._offer_of(digest, until)
-        with self._cache.pinned(digest), self._flight(offer) as fetch:
-            fetch().wait(until, threading.Event(), lambda _bytes, _total: None)
+        if not self._cache.has_whole(digest):
+            offer = self._offer_of(digest, until)
+            with self._cache.pinned(digest), self._flight(offer) as fetch:
+                fetch().wait(until, threading.Event(), lambda _bytes, _total: None)
+        return self._image(digest, f"the image {digest}")
 
     def _offer_of(self, digest: str, until: float) -> Offer:
         sources = self._sources()

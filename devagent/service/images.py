@@ -8,9 +8,10 @@ the cache, so that neither a restart nor Glance's absence is in the way of a rel
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
@@ -28,6 +29,8 @@ from devagent.prepare.journal import Entry
 from devagent.prepare.treatments import SHA256
 from devagent.prepare.view import Bitstream
 from devagent.service.settings import Settings
+
+LOG = logging.getLogger(__name__)
 
 FOLDER: Final = "images"
 _INDEX: Final = "images.json"
@@ -69,34 +72,22 @@ class Images:
         with self._library.holding(names, until, cancelled, told) as images:
             yield {name: _bitstream(image) for name, image in images.items()}
 
-    def at_hand(self, digests: Iterable[str | None]) -> Mapping[str, Bitstream]:
-        """Gives those of `digests` that are here, and whole, by names that no consumer can ask for."""
+    def at_hand(self, digests: Iterable[str], until: float) -> dict[str, Bitstream]:
+        """Gives those of `digests` that are here or can be by `until`, by names that no consumer can ask for."""
         found = {}
-        for digest in {each for each in digests if each is not None}:
+        for digest in sorted(set(digests)):
             try:
-                image = self._library.image(digest)
-            except NoImage:
-                image = None
-            if image is not None:
-                found[SHA256 + digest] = _bitstream(image)
-        return found
-
-    def keep(self, digests: Iterable[str | None], until: float) -> dict[str, str]:
-        """Sees to it until `until` (time.monotonic) that images are here; gives by digest why one is not."""
-        problems = {}
-        for digest in sorted({each for each in digests if each is not None}):
-            try:
-                self._library.keep(digest, until)
+                found[SHA256 + digest] = _bitstream(self._library.keep(digest, until))
             except NoImage as error:
-                problems[digest] = str(error)
-        return problems
+                LOG.warning("an image is not here that wipes FPGAs: %s", error)
+        return found
 
     def turn(self, entries: Iterable[Entry]) -> str | None:
         """Keeps here what the policy and the journal's `entries` need; gives what is lacking, and what to do."""
         settings, now = self._settings(), time.monotonic()
         needed = _needed(entries, settings.policy)
         again = self._kept[0] is not settings or (self._problems and now >= self._next)
-        found = self.keep(needed if again else needed - self._kept[1], now + _KEEP_S)
+        found = self._keep(needed if again else needed - self._kept[1], now + _KEEP_S)
         left = {} if again else {digest: why for digest, why in self._problems.items() if digest in needed}
         self._problems, self._kept = {**left, **found}, (settings, needed)
         if found:
@@ -112,6 +103,16 @@ class Images:
             return _needed(self._entries(), self._settings().policy)
         except NotPrepared:
             return None
+
+    def _keep(self, digests: Iterable[str], until: float) -> dict[str, str]:
+        """Sees to it until `until` that images are here; gives by digest why one is not."""
+        problems = {}
+        for digest in sorted(digests):
+            try:
+                self._library.keep(digest, until)
+            except NoImage as error:
+                problems[digest] = str(error)
+        return problems
 
     def _in_force(self) -> Sources:
         settings = self._settings()

@@ -8,7 +8,6 @@ nothing, and it is looked again; who is held by nobody is changed by nobody, so 
 
 from __future__ import annotations
 
-import logging
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -34,8 +33,6 @@ from devagent.service.images import Images
 from devagent.service.noting import NotingMachine
 from devagent.service.settings import Settings
 from devagent.service.sight import Sight, Sighting
-
-LOG = logging.getLogger(__name__)
 
 _NOWHERE: Final = "00000000-0000-0000-0000-000000000000"
 """Below no compute node: what was given is known by its handles, also while Placement was never reached."""
@@ -143,11 +140,9 @@ class Preparer:
         return replace(view(devices, _NOWHERE), treatments=given)
 
     def _wipeable(self, seen: View, until: float) -> View:
-        """Gives a view with the images that wipe what is in it, fetched once more if they were lost here."""
-        wanted = {treatment.blank for treatment in seen.treatments.values()}
-        for why in self._images.keep(wanted, until).values():
-            LOG.warning("an image that wipes is not here: %s", why)
-        return replace(seen, bitstreams=self._images.at_hand(wanted))
+        """Gives a view with the images that wipe what is in it."""
+        blanks = (treatment.blank for treatment in seen.treatments.values())
+        return replace(seen, bitstreams=self._images.at_hand(filter(None, blanks), until))
 
     def _try(
         self, request: Request, images: Mapping[str, Bitstream], until: float, phases: Phases
@@ -163,7 +158,7 @@ class Preparer:
             return Refusal(RefusalKind.RETRY, str(error)), False
         refused: list[Refusal] = []
         with phases("images"):
-            seen = self._view(root, sighting, request, images)
+            seen = self._view(root, sighting, request, images, until)
 
         def plan(holdings: Holdings) -> Plan | Refusal:
             answer = _unwipeable(request, seen) or planner.plan(request.consumer, request.groups, seen, holdings)
@@ -182,10 +177,12 @@ class Preparer:
         devices = self._facts.seen.devices if self._facts.seen else ()
         return {device.address for device in devices if device_uuid(root, device) in wanted}
 
-    def _view(self, root: str, sighting: Sighting, request: Request, images: Mapping[str, Bitstream]) -> View:
+    def _view(
+        self, root: str, sighting: Sighting, request: Request, images: Mapping[str, Bitstream], until: float
+    ) -> View:
         devices = sighting.devices
         seen = view(devices, root, treatments(devices, self._settings().policy), vetoes=vetoes(devices))
-        return replace(seen, bitstreams={**images, **self._images.at_hand(_blanks(request, seen))})
+        return replace(seen, bitstreams={**images, **self._images.at_hand(_blanks(request, seen), until)})
 
 
 def _blanks(request: Request, seen: View) -> Iterator[str]:

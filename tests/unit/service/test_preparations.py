@@ -132,10 +132,7 @@ class Agent:
         machine = NotingMachine(self.host)
         held: Any = self.placement
 
-        def sources(settings: Any) -> Sources:
-            return Sources(Directory(settings.images_directory))
-
-        images = Images(lambda: self.settings, lambda: keeper.entries(), sources)
+        images = Images(lambda: self.settings, lambda: keeper.entries(), self.sources)
 
         def preparer(executor: Executor) -> Preparer:
             sight = Sight(self.host, self.facts, lambda: self.settings)
@@ -154,6 +151,10 @@ class Agent:
             monotonic=lambda: self.now,
             clock=lambda: self.now,
         )
+
+    def sources(self, settings: Any) -> Sources:
+        """Gives where images come from."""
+        return Sources(Directory(settings.images_directory))
 
     def see(self) -> None:
         """Has the agent's own loop look."""
