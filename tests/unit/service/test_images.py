@@ -22,7 +22,7 @@ from devagent.images.library import Sources
 from devagent.model.claim import Mode
 from devagent.model.plan import Arguments, Step
 from devagent.model.policy import Policy, Prepare
-from devagent.service import images
+from devagent.service import images, preparer
 
 from ..images.glances import FakeGlance, Handler, serving
 from ..prepare.scenes import ALICE, BOB, Machine, described_host, provider
@@ -101,6 +101,11 @@ class FpgaAgent(Agent):
         """Has the policy wipe all FPGAs after use."""
         prepare = Prepare(scrub="fpga-blank", blank=f"sha256:{sha256(blank)}")
         self.settings.policy = Policy((rule(Mode.WHOLE, prepare=prepare),), "test")
+
+
+@pytest.fixture(autouse=True)
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(preparer, "_BUSY_S", 0.3)
 
 
 @pytest.fixture
