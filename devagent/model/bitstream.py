@@ -14,7 +14,7 @@ An OPAE green bitstream (GBS; opae-sdk libbitstream/bitstream.h, metadatav1.c), 
 Its older form is 80 86 1f 1d, the interface id with its bytes reversed, and the raw part. An Alveo's xclbin (XRT's
 xclbin.h) goes to its driver as it is: `xclbin2` and a zero, at 304 its length (64 bits), at 336 the interface id, at
 416 its own UUID, at 448 the number of sections (32 bits), from 456 40 bytes for each, with offset and size (64 bits)
-at 24 and 32.
+at 24 and 32. One without an interface id fits the shell that it names at 352, as text of 64 bytes at most.
 
 Whatever else there is, is taken as data without a header (.rbf, .bin): it says nothing of itself.
 """
@@ -65,7 +65,7 @@ class Header:
 
     `interface_id` is that of the region that it fits, `function_id` what the FPGA is afterwards (afu_id of a port,
     UUID of an xclbin). `offset` and `length` tell which bytes are for the kernel. `user_clock` are the frequencies
-    that it wants (high, low; MHz).
+    that it wants (high, low; MHz), `shell` the name of the shell that it was made for.
     """
 
     kind: Kind
@@ -74,9 +74,10 @@ class Header:
     offset: int
     length: int
     user_clock: tuple[int, int] | None = None
+    shell: str | None = None
 
 
-def read(data: bytes) -> Header:
+def read(data: bytes | bytearray) -> Header:
     """Gives the header of an image. Raises BadBitstream if it is damaged, or is made to be."""
     if data.startswith(GBS_GUID):
         return _gbs(data)
@@ -91,7 +92,7 @@ def read(data: bytes) -> Header:
     return Header(Kind.RAW, None, None, 0, len(data))
 
 
-def _gbs(data: bytes) -> Header:
+def _gbs(data: bytes | bytearray) -> Header:
     if len(data) < _GBS_HEAD:
         raise BadBitstream("it is a GBS that ends within its header")
     (length,) = struct.unpack_from("<I", data, len(GBS_GUID))
@@ -107,14 +108,14 @@ def _gbs(data: bytes) -> Header:
     return Header(Kind.GBS, interface, _function(image), start, len(data) - start, _clock(image))
 
 
-def _legacy(data: bytes) -> Header:
+def _legacy(data: bytes | bytearray) -> Header:
     if len(data) <= _LEGACY_HEAD:
         raise BadBitstream("it is a GBS (legacy) that ends before its data begins")
     interface = data[len(_LEGACY) : _LEGACY_HEAD][::-1].hex()
     return Header(Kind.GBS, interface, None, _LEGACY_HEAD, len(data) - _LEGACY_HEAD)
 
 
-def _metadata(text: bytes) -> dict[str, Any]:
+def _metadata(text: bytes | bytearray) -> dict[str, Any]:
     """Gives `afu-image` of a GBS's metadata."""
     try:
         metadata = json.loads(text)
@@ -162,7 +163,7 @@ def _mhz(image: dict[str, Any], key: str) -> int:
     return math.ceil(value)
 
 
-def _xclbin(data: bytes) -> Header:
+def _xclbin(data: bytes | bytearray) -> Header:
     if len(data) < _XCLBIN_HEAD:
         raise BadBitstream("it is an xclbin that ends within its header")
     (length,) = struct.unpack_from("<Q", data, 304)
@@ -175,10 +176,11 @@ def _xclbin(data: bytes) -> Header:
         start, size = _SECTION.unpack_from(data, _SECTIONS + number * 40)
         if start + size > length:
             raise BadBitstream(f"it is an xclbin whose section {number} ends behind its end")
-    return Header(Kind.XCLBIN, _id(data, 336), _id(data, 416), 0, len(data))
+    shell = bytes(data[352:416]).partition(b"\0")[0].decode("ascii", "replace")
+    return Header(Kind.XCLBIN, _id(data, 336), _id(data, 416), 0, len(data), shell=shell or None)
 
 
-def _id(data: bytes, offset: int) -> str | None:
+def _id(data: bytes | bytearray, offset: int) -> str | None:
     """Gives a UUID of an xclbin; it is zero where there is none."""
     raw = data[offset : offset + 16]
     return raw.hex() if any(raw) else None

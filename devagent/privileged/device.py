@@ -10,7 +10,8 @@ from __future__ import annotations
 import errno
 import os
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -25,6 +26,16 @@ Meanings = Mapping[int, tuple[RefusalKind, str]]
 _CLOSED: Final = {
     errno.EACCES: "; the privileged process needs CAP_DAC_OVERRIDE (see devagent.service)",
     errno.EROFS: "; /sys is mounted read-only, as in a container",
+}
+
+_FORBIDDEN: Final = (
+    "; the unit must allow it (DeviceAllow in devagent.service), and looks up its driver only at its start: restart"
+    " devagent if the driver was loaded later"
+)
+_NODE: Final[Meanings] = {
+    errno.EPERM: (PERMANENT, _FORBIDDEN),
+    errno.EACCES: (PERMANENT, "; the privileged process needs CAP_DAC_OVERRIDE (see devagent.service)"),
+    errno.EBUSY: (RETRY, "; somebody has it open"),
 }
 
 
@@ -91,12 +102,14 @@ class Device:
         who = f"its driver {driver}" if driver else "the kernel"
         return self.refusal(kind, f": {who} answered: {said(error)}")
 
-    def nobody_has(self, folders: Iterable[tuple[Path, str]]) -> None:
-        """Raises VerbRefused if a process has one of the functions or mediated devices open.
+    def nobody_has(self, folders: Iterable[tuple[Path, str]], nodes: Iterable[tuple[str, str]] = ()) -> None:
+        """Raises VerbRefused if a process has one of the functions or mediated devices open, or one of `nodes`.
 
-        Each comes as its folder in sysfs, and how it is called where it is not the device itself.
+        Each comes as its folder in sysfs, or as its name in /dev, and how it is called where it is not the device
+        itself.
         """
         found = {node: name for folder, name in folders for node in users.nodes(folder)}
+        found |= {f"/dev/{node}": name for node, name in nodes}
         proc = self.root / "proc"
         try:
             for process, node in users.opened(proc) if found else ():
@@ -112,3 +125,30 @@ class Device:
 def said(error: OSError) -> str:
     """Gives the kernel's own words for an error."""
     return (error.strerror or str(error)).lower()
+
+
+@contextmanager
+def opening(device: Device, node: str, flags: int = 0) -> Iterator[int]:
+    """Opens a node in /dev while something is done. Raises VerbRefused; with O_EXCL if somebody has it open."""
+    try:
+        fd = os.open(device.root / "dev" / node, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC | flags)
+    except OSError as error:
+        kind, hint = _NODE.get(error.errno or 0, (RETRY, ""))
+        raise device.refusal(kind, f": /dev/{node} cannot be opened: {said(error)}{hint}") from None
+    try:
+        yield fd
+    finally:
+        os.close(fd)
+
+
+def text(path: Path) -> str:
+    """Gives what a file of sysfs says, stripped; nothing where it says nothing."""
+    try:
+        return path.read_text(errors="replace").strip()
+    except OSError:
+        return ""
+
+
+def lines(path: Path) -> list[str]:
+    """Gives the first lines of a file of sysfs, such as an fpga_manager's `status`."""
+    return [line.strip()[:80] for line in text(path).splitlines()[:8]]

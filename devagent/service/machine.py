@@ -26,8 +26,11 @@ _PATIENCE_S: Final = 120.0
 undo the rest and to try another host."""
 
 _READY: Final = frozenset(
-    {"bind", "reset", "create_mdev", "remove_mdev", "set_vgpu_type", "set_vf_attributes", "set_vf_count"}
-)
+    {
+        "bind", "reset", "create_mdev", "remove_mdev", "set_vgpu_type", "set_vf_attributes", "set_vf_count",
+        "program_fpga",
+    }
+)  # fmt: skip
 
 
 class PrivilegedMachine(Machine):
@@ -44,6 +47,8 @@ class PrivilegedMachine(Machine):
             raise StepFailed(RefusalKind.PERMANENT, reason, step.target)
         if step.verb in ("create_mdev", "remove_mdev"):
             return dict(step.arguments)
+        if step.verb == "program_fpga" and step.undo is not None:
+            return dict(step.undo)  # what is in an FPGA cannot be read: the image that the plan has comes back
         now = self._now(step, seconds)
         if step.verb == "set_vf_attributes":
             # A driver may take what it does not tell: it is brought back to what a VF has by itself.
@@ -61,6 +66,9 @@ class PrivilegedMachine(Machine):
             return self._mdev(step) == step.arguments["type"]
         if step.verb == "remove_mdev":
             return self._mdev(step) is None
+        if step.verb == "program_fpga":
+            image = {name: step.arguments[name] for name in ("region", "port", "digest")}
+            return bool(self._call(step, "fpga_image", seconds, **image)["holds"])
         now = self._now(step, seconds)
         return all(_is(now[name], value, step) for name, value in step.arguments.items() if _counts(step, name))
 

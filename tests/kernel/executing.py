@@ -26,6 +26,7 @@ from devagent.service.machine import PrivilegedMachine
 
 PCI = Path("/sys/bus/pci/devices")
 SECONDS = 60.0
+IMAGES = Path("/tmp/images")
 HANGS_S = 3.0
 GROUP_SET_CONTAINER, SET_IOMMU, GROUP_GET_DEVICE_FD, TYPE1V2_IOMMU = 0x3B68, 0x3B66, 0x3B6A, 3
 
@@ -35,7 +36,7 @@ def attempt(machine: PrivilegedMachine, step: Step, seconds: float = SECONDS) ->
     said: dict[str, Any] = {}
     begun = time.monotonic()
     try:
-        if step.verb != "reset":
+        if step.verb != "reset" and (step.verb != "program_fpga" or step.undo is not None):
             said["before"] = dict(machine.before(step, seconds))
         machine.do(step, seconds)
         said["holds"] = step.verb == "reset" or machine.check(step, seconds)
@@ -51,7 +52,10 @@ def attempt(machine: PrivilegedMachine, step: Step, seconds: float = SECONDS) ->
 
 
 def steps(machine: PrivilegedMachine, raw: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Does steps one after the other; `undo` among them takes back what the one before it did."""
+    """Does steps one after the other; `undo` among them takes back what the one before it did.
+
+    `back` of a step is its own `undo`, where the plan has to say what brings it back.
+    """
     said: list[dict[str, Any]] = []
     step = Step("", "")
     for each in raw:
@@ -61,7 +65,7 @@ def steps(machine: PrivilegedMachine, raw: list[dict[str, Any]]) -> list[dict[st
             machine.do(back, SECONDS)
             said.append({"holds": machine.check(back, SECONDS)})
         else:
-            step = Step(each["verb"], each["target"], each["arguments"])
+            step = Step(each["verb"], each["target"], each["arguments"], each.get("back"))
             said.append(attempt(machine, step))
     return said
 
@@ -96,7 +100,7 @@ def hang(privileged: Privileged, machine: PrivilegedMachine, held: str, other: s
 
 def main() -> None:
     """Does what the command line asks for, without a capability of its own."""
-    privileged = start({})
+    privileged = start({}, images=lambda: IMAGES)
     machine = PrivilegedMachine(privileged)
     try:
         if sys.argv[1] == "hang":
