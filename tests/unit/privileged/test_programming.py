@@ -357,7 +357,11 @@ def test_an_alveo_whose_user_pf_a_guest_has_is_left_alone(host: Host) -> None:
 
 
 def manager(state: str = "operating", compat_id: str | None = INTERFACE) -> World:
-    world = {**driver("altera-cvp"), f"{FOLDER}/fpga_manager/fpga0/state": f"{state}\n", "lib/firmware/devagent/": ""}
+    world: dict[str, Any] = {
+        **driver("altera-cvp"),
+        f"{FOLDER}/fpga_manager/fpga0/state": f"{state}\n",
+        "lib/firmware/devagent/": "",
+    }
     world |= {f"{FOLDER}/fpga_manager/fpga0/{name}": "" for name in ("firmware", "flags", "status")}
     return world | ({f"{FOLDER}/fpga_region/region0/compat_id": f"{compat_id}\n"} if compat_id else {})
 

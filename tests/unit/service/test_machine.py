@@ -152,7 +152,7 @@ def test_what_hangs_is_stuck_and_says_where(
 def test_an_fpga_gets_back_what_the_plan_says_and_tells_what_it_has(
     tmp_path: Path, machine: Callable[[], Machine], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    where = {"region": None, "port": 0, "digest": "a" * 64}
+    where: dict[str, Any] = {"region": None, "port": 0, "digest": "a" * 64}
 
     def fake(name: str) -> verbs.Verb:
         known = verbs.VERBS[name].arguments
