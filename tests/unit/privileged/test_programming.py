@@ -423,8 +423,8 @@ def test_mainline_has_no_way_to_program_an_fpga_manager(host: Host) -> None:
         (manager(compat_id=OTHER), gbs(), None, f"has the interface {OTHER}, its image is for {INTERFACE}"),
         (manager(compat_id=None), gbs(), None, f"has the interface none, its image is for {INTERFACE}"),
         (manager(), b"raw", OTHER, f"has the interface {INTERFACE} now, and not {OTHER}"),
-        (manager() | {f"{FOLDER}/fpga_manager/fpga1/state": ""}, b"raw", None, "has 2 fpga_managers"),
-        (manager() | {f"{FOLDER}/fpga_region/region1/compat_id": ""}, b"raw", None, "regions region0, region1: which"),
+        ({**manager(), f"{FOLDER}/fpga_manager/fpga1/state": ""}, b"raw", None, "has 2 fpga_managers"),
+        ({**manager(), f"{FOLDER}/fpga_region/region1/compat_id": ""}, b"raw", None, "regions region0, region1: which"),
     ],
 )
 def test_what_does_not_fit_an_fpga_manager(
