@@ -57,11 +57,12 @@ class Cache:
             with self.path(digest).open("rb") as file:
                 if hashlib.file_digest(file, "sha256").hexdigest() != digest:
                     return False
-            os.utime(self.path(digest))
         except FileNotFoundError:
             return False
         except OSError as error:
             raise self._unusable(error) from error
+        with suppress(OSError):  # somebody else's file may be read only
+            os.utime(self.path(digest))
         return True
 
     @contextmanager
@@ -112,8 +113,9 @@ class Cache:
         limit = self._limit() * _MIB
         if size > limit:
             raise permanent(f"it has {size} bytes, and all images together may have {limit}: [images] cache_size")
-        needed = self._needed()
         with self._lock:
+            # Asked within: whoever lets go of an image has it in the journal by then.
+            needed = self._needed()
             try:
                 self.folder.mkdir(mode=0o755, parents=True, exist_ok=True)
                 files = sorted(self._files(), key=lambda each: each[1])

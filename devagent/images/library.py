@@ -130,6 +130,7 @@ class Library:
                     where = self._cache.folder
                     raise retry(f"{offer.origin} was written to {where}, and is not there as it was: look at the disk")
             self._check_signature(offer, digest)
+            self._remember(offer, digest)
             yield digest
 
     def _find(self, name: str, sources: Sources, until: float) -> Offer:
@@ -139,14 +140,14 @@ class Library:
             try:
                 offer = sources.glance.find(name, until - time.monotonic())
             except Away as away:
-                offer = self._remembered(name, away)
+                offer = self._known(name, away)
                 LOG.warning("%s; %s is taken as it was fetched", away, offer.origin)
         if offer is None:
             also = "nor in Glance" if sources.glance is not None else "and [glance] is not configured"
             raise invalid(f"bitstream: no image is called {name!r}: it is not in {sources.directory.path}, {also}")
         return offer
 
-    def _remembered(self, name: str, away: Away) -> Offer:
+    def _known(self, name: str, away: Away) -> Offer:
         known = self._index.get(name)
         if known is None or not self._cache.has_whole(known.sha256):
             raise away
@@ -155,7 +156,7 @@ class Library:
             raise away
 
         origin = f"Glance's image {name}"
-        return Offer(origin, "sha256", known.sha256, known.size, known.signature, contextmanager(gone), name)
+        return Offer(origin, known.algorithm, known.checksum, known.size, known.signature, contextmanager(gone), name)
 
     def _sha256(self, offer: Offer) -> str | None:
         return self._index.sha256(offer.algorithm, offer.checksum)
@@ -170,7 +171,7 @@ class Library:
         def fetch() -> Download:
             with self._lock:
                 if flight.download is None or not flight.download.join():
-                    flight.download = Download(offer, self._cache, lambda digest: self._arrived(offer, digest))
+                    flight.download = Download(offer, self._cache, lambda digest: self._remember(offer, digest))
                     flight.download.join()
                 return flight.download
 
@@ -182,7 +183,7 @@ class Library:
                 if not flight.users:
                     del self._flights[offer.key]
 
-    def _arrived(self, offer: Offer, digest: str) -> None:
+    def _remember(self, offer: Offer, digest: str) -> None:
         if offer.glance_id is not None:
             known = Known(offer.algorithm, offer.checksum, digest, offer.size, offer.signature)
             self._index.put(offer.glance_id, known)

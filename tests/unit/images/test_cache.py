@@ -75,6 +75,26 @@ def test_what_a_request_holds_stays_until_it_is_in_the_journal(room: Room) -> No
     assert room.get("b")
 
 
+def test_what_comes_into_the_journal_just_now_stays(room: Room) -> None:
+    """Whoever asked the journal before does not know it, and nobody holds it any more a moment later."""
+    room.mib = 1
+    digests = fill(room, "a")
+    put(room, "b", image("b"))
+    held = room.library.holding(["a"], time.monotonic() + 30, threading.Event(), lambda _: None)
+    held.__enter__()
+    letting_go = threading.Thread(target=held.__exit__, args=(None, None, None))
+
+    def asked() -> frozenset[str]:
+        letting_go.start()
+        letting_go.join(0.1)
+        return frozenset()
+
+    room.cache._needed = asked
+    assert room.refused("b").kind is RefusalKind.RETRY
+    letting_go.join()
+    assert room.cached() == set(digests.values())
+
+
 def test_what_is_damaged_in_the_cache_is_fetched_again(room: Room) -> None:
     digest = put(room, "a", RAW)
     room.get("a")

@@ -293,6 +293,18 @@ def test_while_glance_is_away_an_image_is_known_by_its_id_only(cloud: Room, glan
     assert cloud.refused(own).kind is RETRY
 
 
+def test_an_image_that_another_one_brought_here_is_known_too_while_glance_is_away(
+    cloud: Room, glance: FakeGlance
+) -> None:
+    first, second = glance.add("loopback", DATA), glance.add("also", DATA)
+    cloud.get(first)
+    cloud.get(second)
+    cloud.glance = FakeGlance("http://127.0.0.1:1")
+    cloud.start()
+    for _ in range(2):
+        assert [image.digest for image in cloud.get(first, second)] == [SHA256, SHA256]
+
+
 def test_what_the_journal_needs_is_fetched_again_by_what_glance_was_known_to_have(
     cloud: Room, glance: FakeGlance
 ) -> None:
