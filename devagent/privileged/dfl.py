@@ -44,7 +44,7 @@ _DISABLED: Final = (
 )
 _REASONS: Final[Meanings] = {
     errno.EIO: (PERMANENT, "the card refused the image"),
-    errno.ETIMEDOUT: (PERMANENT, "the card did not finish programming the image in its time (8 s)"),
+    errno.ETIMEDOUT: (PERMANENT, "the card did not finish in its time (8 s to take the image); see dmesg"),
     errno.EINVAL: (PERMANENT, "its driver does not take the image for this port"),
     errno.ENOMEM: (RETRY, "the kernel has no memory for the image now"),
     errno.EBUSY: (RETRY, "its region is being programmed already"),

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import struct
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from typing import Any
 from unit.model.images import gbs, metadata
 
 from .cards import altera, dfl
+from .daemon import Daemon
 from .guest import PCI, Guest, eventually
 from .test_prepare import UNDO, bind, step, steps
 
@@ -21,6 +23,14 @@ INTERFACE = "f3c994130e6b4f2c9a3b8d6e7a1c0d11"
 OTHER = "ce48969398f05f33946d560708be108a"
 IMAGES = "/tmp/images"
 FIRMWARE = "/lib/firmware/devagent"
+DIRECTORY = "/etc/devagent/bitstreams"
+CONSUMER = "5e1f0f6a-27d4-4a3c-9a3e-0c1d2e3f4a5b"
+POLICY = """
+- name: fpgas
+  match: {{kind: fpga}}
+  mode: whole
+  prepare: {{scrub: fpga-blank, blank: "sha256:{}"}}
+"""
 GOOD, SECOND, BLANK, CRC_ERROR, HANGS = 0x11, 0x22, 0x1, 0xBAD00002, 0xDEAD0000
 
 
@@ -31,7 +41,7 @@ def afu(value: int) -> str:
 
 def card_image(guest: Guest, value: int, interface: str = INTERFACE) -> str:
     """Gives the digest of an image whose programming ends as lab_pci.c says of `value`."""
-    return put(guest, gbs(bytes(60) + struct.pack("<I", value), metadata(interface, afu(value))))
+    return put(guest, gbs_of(value, interface))
 
 
 def put(guest: Guest, data: bytes) -> str:
@@ -48,6 +58,12 @@ def program(card: str, digest: str, **more: Any) -> Said:
 def loaded(guest: Guest, card: str) -> str:
     (port,) = guest.run("sh", "-c", f"echo {PCI}/{card}/fpga_region/*/dfl-port.*/afu_id").out.split()
     return guest.read(port)
+
+
+def heals(guest: Guest, card: str, digest: str) -> bool:
+    """Tells whether an image can be programmed after one that failed; hardware that is a thread may be late itself."""
+    wanted = program(card, digest, region="region1", port=0)
+    return any(steps(guest, wanted)[0].get("holds") for _ in range(3))
 
 
 def test_an_image_is_in_the_card_and_the_blank_one_takes_it_back(guest: Guest) -> None:
@@ -83,8 +99,7 @@ def test_an_image_that_the_hardware_refuses_says_so_and_the_next_one_works(guest
     assert f"{card}: port 0: the card refused the image (input/output error; reconfig CRC error)" in failed["reason"]
     assert "its port stays disabled" in failed["reason"]
     # The kernel never enables the port again, though it says that this one has worked: dfl-pci was bound anew.
-    (healed,) = steps(guest, program(card, good, region="region1", port=0))
-    assert healed.get("holds"), healed
+    assert heals(guest, card, good)
     assert loaded(guest, card) == afu(GOOD)
 
 
@@ -93,11 +108,10 @@ def test_an_image_that_hangs_the_hardware_ends_with_the_kernels_patience(guest: 
     hangs, good = card_image(guest, HANGS), card_image(guest, GOOD)
     failed, elsewhere = steps(guest, program(card, hangs, port=0), program(other, good, port=0))
     assert failed["error"] == "StepFailed"
-    assert "the card did not finish programming the image in its time" in failed["reason"]
+    assert "the card did not finish in its time" in failed["reason"]
     assert failed["took"] > 4
     assert elsewhere["holds"]
-    (healed,) = steps(guest, program(card, good, port=0))
-    assert healed.get("holds"), healed
+    assert heals(guest, card, good)
     assert loaded(guest, card) == afu(GOOD)
 
 
@@ -169,6 +183,51 @@ def test_a_plain_fpga_manager_is_programmed_by_its_file_firmware(guest: Guest) -
     assert f"its image is for {OTHER}" in unfit["reason"]
     assert guest.read(f"{place}/lab_loaded").split()[::2] == ["3000", "2"]
     assert guest.names(FIRMWARE) == []
+
+
+def test_the_daemon_gives_a_card_with_its_consumers_image_and_takes_it_back_blank(daemon: Daemon) -> None:
+    guest = daemon.guest
+    card = guest.plug(dfl())
+    blank = hashlib.sha256(gbs_of(BLANK)).hexdigest()
+    daemon.configure(POLICY.format(blank), "[prepare]\ncheck_allocations = false\n")
+    for name, value in (("tenant.gbs", GOOD), ("bad.gbs", CRC_ERROR), ("blank.gbs", BLANK)):
+        data = gbs_of(value)
+        guest.call(_put, DIRECTORY, name, data.hex())
+        guest.call(_put, DIRECTORY, f"{name}.sha256", f"{hashlib.sha256(data).hexdigest()}  {name}\n".encode().hex())
+    daemon.start()
+    provider = daemon.provider(card)["uuid"]
+
+    def wanted(image: str) -> Said:
+        return {"groups": [{"provider": provider, "resources": {"FPGA": 1}, "properties": {"bitstream": image}}]}
+
+    path = f"/v1/preparations/{CONSUMER}"
+    refused = guest.call(_put_call, path, json.dumps(wanted("bad.gbs")))
+    assert refused[0] == 422, refused
+    assert "the card refused the image" in refused[1]
+    assert loaded(guest, card) == afu(BLANK)  # what went wrong was undone, and the port works again
+    given = daemon.ask(path, "PUT", wanted("tenant.gbs"))
+    assert [handle["address"] for handle in given["handles"]] == [card]
+    assert guest.link(f"{PCI}/{card}/driver") == "vfio-pci"
+    daemon.ask(path, "DELETE")
+    assert guest.link(f"{PCI}/{card}/driver") == "dfl-pci"
+    assert loaded(guest, card) == afu(BLANK)
+
+
+def gbs_of(value: int, interface: str = INTERFACE) -> bytes:
+    return gbs(bytes(60) + struct.pack("<I", value), metadata(interface, afu(value)))
+
+
+def _put_call(path: str, body: str) -> tuple[int, str]:
+    """Runs in the guest."""
+    import http.client  # noqa: PLC0415 - there nothing of this module is imported
+    import socket  # noqa: PLC0415
+
+    connection = http.client.HTTPConnection("localhost", timeout=50)
+    connection.sock = socket.socket(socket.AF_UNIX)
+    connection.sock.connect("/run/devagent/devagent.sock")
+    connection.request("PUT", path, body, {"Content-Type": "application/json"})
+    answer = connection.getresponse()
+    return answer.status, answer.read().decode()
 
 
 def card_id(guest: Guest, card: str) -> str:

@@ -213,7 +213,7 @@ def test_errors_that_a_port_has_latched_are_cleared(host: Host, monkeypatch: pyt
     ("number", "kind", "says"),
     [
         (errno.EIO, "permanent", "port 0: the card refused the image (input/output error; reconfig CRC error)"),
-        (errno.ETIMEDOUT, "permanent", "did not finish programming the image in its time"),
+        (errno.ETIMEDOUT, "permanent", "did not finish in its time"),
         (errno.EBUSY, "retry", "being programmed already"),
         (errno.ENXIO, "retry", "its driver could not program it (no such device or address; reconfig CRC error)"),
     ],
