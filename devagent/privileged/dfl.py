@@ -114,8 +114,8 @@ def _card(job: Job) -> Card:
 
 
 def _numbers(device: Device, card: Card, port: int | None) -> list[int]:
-    said_count = text(card.fme / "ports_num")
-    count = int(said_count) if re.fullmatch("[0-9]{1,3}", said_count) else 0
+    told = text(card.fme / "ports_num")
+    count = int(told) if re.fullmatch("[0-9]{1,3}", told) else 0
     if count <= (port or 0):
         raise device.refusal(PERMANENT, f" has {count} ports, and none with the number {port or 0}")
     return [port] if port is not None else list(range(count))
@@ -134,10 +134,10 @@ def _nobody_uses(device: Device, card: Card, numbers: Iterable[int]) -> None:
 def _afu(port: Path) -> str | int | None:
     """Gives what a port says is in it, or the errno: EBUSY while it is disabled."""
     try:
-        said_id: str = (port / "afu_id").read_text(errors="replace").strip().lower()
+        told: str = (port / "afu_id").read_text(errors="replace").strip().lower()
     except OSError as error:
         return error.errno
-    return said_id
+    return told
 
 
 def _revive(device: Device, card: Card) -> None:
@@ -184,7 +184,7 @@ def _program(device: Device, card: Card, port: int, image: Image) -> None:
             kind, meaning = _REASONS.get(error.errno or 0, (RETRY, "its driver could not program it"))
             more = [line for path in card.fme.glob("dfl-fme-mgr.*/fpga_manager/*/status") for line in lines(path)]
             why = "; ".join([said(error), *more])
-            left = _DISABLED if _afu(card.ports.get(port, card.fme)) == errno.EBUSY else ""
+            left = _DISABLED if port in card.ports and _afu(card.ports[port]) == errno.EBUSY else ""
             raise device.refusal(kind, f": port {port}: {meaning} ({why}){left}") from None
 
 
