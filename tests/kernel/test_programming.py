@@ -60,6 +60,14 @@ def loaded(guest: Guest, card: str) -> str:
     return guest.read(port)
 
 
+def says(guest: Guest, card: str, value: int) -> bool:
+    """Tells whether the port is enabled, and has the image that ends in `value`."""
+    try:
+        return loaded(guest, card) == afu(value)
+    except (OSError, ValueError):  # the card is just bound anew
+        return False
+
+
 def heals(guest: Guest, card: str, digest: str) -> bool:
     """Tells whether an image can be programmed after one that failed; hardware that is a thread may be late itself."""
     wanted = program(card, digest, region="region1", port=0)
@@ -202,9 +210,9 @@ def test_the_daemon_gives_a_card_with_its_consumers_image_and_takes_it_back_blan
 
     path = f"/v1/preparations/{CONSUMER}"
     refused = guest.call(_put_call, path, json.dumps(wanted("bad.gbs")))
-    assert refused[0] == 422, refused
-    assert "the card refused the image" in refused[1]
-    assert loaded(guest, card) == afu(BLANK)  # what went wrong was undone, and the port works again
+    assert "the card refused the image" in refused[1], refused
+    # What went wrong is undone, if need be by the agent's later tries, and the port works again.
+    eventually(lambda: says(guest, card, BLANK), 120)
     given = daemon.ask(path, "PUT", wanted("tenant.gbs"))
     assert [handle["address"] for handle in given["handles"]] == [card]
     assert guest.link(f"{PCI}/{card}/driver") == "vfio-pci"
