@@ -99,6 +99,8 @@ class Handler(BaseHTTPRequestHandler):
         """Sends what comes before the body."""
         self.send_response(status)
         self.send_header("Content-Type", kind)
+        if 300 <= status < 400:
+            self.send_header("Location", f"{self.glance.url}/elsewhere")
         if length is None:
             self.send_header("Transfer-Encoding", "chunked")
         else:

@@ -195,6 +195,7 @@ def test_each_status_is_told_as_what_can_be_done_about_it(
     glance.fails = [(own + end, status)] * 3
     refusal = cloud.refused(own)
     assert (refusal.kind, said in refusal.reason) == (kind, True), refusal.reason
+    assert "/elsewhere" not in glance.asked, "nobody else is sent the token"
 
 
 @pytest.mark.parametrize(
