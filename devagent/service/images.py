@@ -37,6 +37,8 @@ _INDEX: Final = "images.json"
 _DIGEST: Final = "digest"
 _AGAIN_S: Final = 30.0
 _KEEP_S: Final = 60.0
+_LACKING: Final = "put it there, and its .sha256 beside it; until then FPGAs that are wiped with it are not given"
+_LOST: Final = "somebody has it in an FPGA, and it is lost here; it is tried again"
 
 
 def sources(settings: Settings) -> Sources:
@@ -92,10 +94,9 @@ class Images:
         self._problems, self._kept = {**left, **found}, (settings, needed)
         if found:
             self._next = time.monotonic() + _AGAIN_S
-        if not self._problems:
-            return None
-        hint = "put it there, and its .sha256 beside it; until then FPGAs that are wiped with it are not given"
-        return f"{'; '.join(self._problems.values())}: {hint}"
+        wiping = _blanks(settings.policy)
+        said = (f"{why}: {_LACKING if digest in wiping else _LOST}" for digest, why in self._problems.items())
+        return "; ".join(said) or None
 
     def needed(self) -> frozenset[str] | None:
         """Gives the digests of what must stay here; None while there is no journal to tell."""
@@ -123,9 +124,12 @@ class Images:
 
 
 def _needed(entries: Iterable[Entry], policy: Policy) -> frozenset[str]:
-    blanks = (rule.prepare.blank for rule in policy.rules)
-    wiping = {digest.removeprefix(SHA256) for digest in blanks if digest is not None}
-    return frozenset(wiping.union(*(_digests(each) for each in entries if each.given or each.unfinished)))
+    return _blanks(policy).union(*(_digests(each) for each in entries if each.given or each.unfinished))
+
+
+def _blanks(policy: Policy) -> frozenset[str]:
+    found = (rule.prepare.blank for rule in policy.rules)
+    return frozenset(digest.removeprefix(SHA256) for digest in found if digest is not None)
 
 
 def _digests(entry: Entry) -> Iterator[str]:
