@@ -22,6 +22,7 @@ lint: $(VENV)/.test
 unit: $(VENV)/.test
 	@tools/servers
 	@tools/nova-venv $(VENV)/nova
+	@tools/glance-venv $(VENV)/glance
 	@echo "== pytest"
 	@$(BIN)/python -m pytest
 

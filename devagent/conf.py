@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: The devagent authors
 # SPDX-License-Identifier: Apache-2.0
-"""Every option of devagent but those of [placement], which keystoneauth defines, and of logging, which oslo.log does.
+"""Every option of devagent but keystoneauth's, in [placement] and [glance], and those of logging, which are oslo.log's.
 
 Values are read where parts are built and handed to them; nothing below the commands sees this module. What is wrong in
 a file is told with the file, the section and the option: conf_check.py.
@@ -207,6 +207,30 @@ PREPARE_OPTS: Final = (
         "late does not bring back what was released.",
     ),
 )
+IMAGES_OPTS: Final = (
+    cfg.StrOpt(
+        "directory",
+        default="/etc/devagent/bitstreams",
+        mutable=True,
+        help="Images for FPGAs that `bitstream` of a request, or `blank` of the policy, may name. NAME is an image if "
+        "NAME.sha256 is beside it, as sha256sum writes it.",
+    ),
+    cfg.IntOpt(
+        "cache_size",
+        default=4096,
+        min=1,
+        max=1 << 24,
+        mutable=True,
+        help="MiB that images may have in state_path. What was used longest ago goes first; what is prepared, and what "
+        "the policy wipes with, stays.",
+    ),
+    cfg.StrOpt(
+        "signing_key",
+        mutable=True,
+        help="A file with a public key (PEM; RSA or EC) that must have signed each image: NAME.sig beside it, or in "
+        "Glance the property devagent_signature in base64. Default: no signature is asked for.",
+    ),
+)
 API_OPTS: Final = (
     cfg.StrOpt(
         "unix_socket",
@@ -275,6 +299,7 @@ def list_opts() -> list[tuple[str, list[cfg.Opt]]]:
         ("inventory", list(INVENTORY_OPTS)),
         ("health", list(HEALTH_OPTS)),
         ("prepare", list(PREPARE_OPTS)),
+        ("images", list(IMAGES_OPTS)),
         ("api", list(API_OPTS)),
     ]
 

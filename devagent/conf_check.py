@@ -29,8 +29,8 @@ Groups = Iterable[tuple[str | None, Sequence[cfg.Opt]]]
 Sections = Mapping[str, Mapping[str, Sequence[str]]]
 
 DEFAULT: Final = "DEFAULT"
-PLACEMENT: Final = "placement"
-_FOREIGN: Final = ("devagent.placement", "oslo.log")
+SERVICES: Final = ("placement", "glance")
+_FOREIGN: Final = ("devagent.placement", "devagent.glance", "oslo.log")
 KEYSTONE: Final = "keystone_authtoken"
 # Known only where a file has them: the entry point by section, of what devagent[keystone] installs.
 _ON_DEMAND: Final = {KEYSTONE: "keystonemiddleware.auth_token", "oslo_policy": "oslo.policy"}
@@ -142,7 +142,7 @@ def _add_plugins(known: _Known, files: Collection[Sections]) -> None:
 
     One file may name the plugin and another hold the password.
     """
-    for group in (each for each in (PLACEMENT, KEYSTONE) if each in known.by_section):
+    for group in (each for each in (*SERVICES, KEYSTONE) if each in known.by_section):
         places = [group, *(value.lower() for value in _given(files, (group,), ("auth_section",)))]
         for plugin in _given(files, places, _TYPE):
             for point in _points(_PLUGINS).select(name=plugin):

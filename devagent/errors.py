@@ -22,6 +22,7 @@
     │   ├── database.Taken           a row with that key is there already
     │   ├── locking.Busy             somebody else had the lock for all of the time
     │   └── runs.Cancelled           the consumer is being released meanwhile
+    ├── BadBitstream             an image for an FPGA is damaged
     ├── ListenError              the API's socket cannot be opened
     ├── AgentError               the agent did not do what a command asked
     │   ├── AgentUnreachable         nothing answers on its socket
@@ -45,7 +46,6 @@ Each message says what happened, to what, and what to do; the facts stand in att
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import ClassVar
 
 
@@ -169,9 +169,13 @@ class PreparedOtherwise(DevagentError):
 class JournalError(DevagentError):
     """The journal cannot be opened, read or written; what was asked for is in it whole or not at all."""
 
-    def __init__(self, path: Path, problem: str) -> None:
+    def __init__(self, path: object, problem: str) -> None:
         super().__init__(f"{path}: {problem}")
-        self.path, self.problem = path, problem
+        self.path, self.problem = str(path), problem
+
+
+class BadBitstream(DevagentError):
+    """An image for an FPGA is damaged, or of a kind that nothing loads; the text says why, and is about `it`."""
 
 
 class ListenError(DevagentError):

@@ -100,7 +100,7 @@ class Xilinx(Driver):
                 + [custom("FPGA_FUNCTION", uuid) for uuid in loaded]
             ),
             fpga=FpgaFacts(
-                interface_id=next(iter(interfaces), None),
+                interface_id=interfaces[-1] if interfaces else None,  # the shell's: what an xclbin is made for
                 loaded=next(iter(loaded), None),
                 shell=_text(function, "rom.*/VBNV"),
             ),

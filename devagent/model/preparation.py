@@ -54,6 +54,15 @@ class Refusal:
 
 
 @dataclass(frozen=True, slots=True)
+class Progress:
+    """How far an image is that is fetched for a consumer: of `total` bytes, where that is known, `bytes` are here."""
+
+    bitstream: str
+    bytes: int
+    total: int | None
+
+
+@dataclass(frozen=True, slots=True)
 class Preparation:
     """All that is known of one consumer's devices; times are epoch seconds, `timings` seconds by phase.
 

@@ -4,7 +4,6 @@
 
 from __future__ import annotations
 
-import re
 import threading
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -17,6 +16,7 @@ from keystoneauth1 import exceptions as ksa
 from oslo_config import cfg
 
 from devagent import errors
+from devagent.cause import cause
 from devagent.model.provider import Inventory, Provider
 
 GROUP: Final = "placement"
@@ -269,15 +269,15 @@ class PlacementClient:
                 headers={"Accept": "application/json"},
             )
         except (ksa.Unauthorized, ksa.Forbidden, ksa.AuthPluginException, ksa.AuthorizationFailure) as error:
-            text = f"the credentials of [placement] are refused or incomplete: {_cause(error)}"
+            text = f"the credentials of [placement] are refused or incomplete: {cause(error)}"
             raise errors.PlacementDenied(text, status=401) from None
         except (ksa.EndpointNotFound, ksa.CatalogException) as error:
             raise errors.PlacementUnreachable(
                 f"no placement endpoint is known: none in the service catalog for [placement] region_name and "
-                f"valid_interfaces, and neither endpoint_override nor endpoint is set ({_cause(error)})"
+                f"valid_interfaces, and neither endpoint_override nor endpoint is set ({cause(error)})"
             ) from None
         except (ksa.ClientException, requests.RequestException, OSError) as error:
-            text = f"Placement cannot be reached: {_cause(error)} ([placement] endpoint_override, auth_url)"
+            text = f"Placement cannot be reached: {cause(error)} ([placement] endpoint_override, auth_url)"
             raise errors.PlacementUnreachable(text) from None
 
     def _where(self) -> str:
@@ -324,17 +324,6 @@ def _understanding(answer: object, where: str = "") -> Iterator[None]:
     except (KeyError, IndexError, TypeError, ValueError, AttributeError):
         shown = repr(answer)[:80]
         raise errors.PlacementUnreachable(f"{_not_placement(where or 'the endpoint')}: it says {shown}") from None
-
-
-def _cause(error: BaseException) -> str:
-    """Gives the innermost reason in one line, with the URL where there is one: `http://...: connection refused`."""
-    url = re.search(r"https?://[^\s'\")]+", str(error))
-    inner: BaseException = error
-    while (below := inner.__cause__ or inner.__context__) is not None:
-        inner = below
-    reason = (inner.strerror or "") if isinstance(inner, OSError) else ""
-    text = reason.lower() or " ".join(str(inner).split()) or type(inner).__name__
-    return f"{url[0].rstrip(':')}: {text}" if url and url[0] not in text else text
 
 
 def _provider(raw: Mapping[str, Any]) -> Provider:

@@ -22,6 +22,7 @@ def image_steps(view: View, ask: Ask, part: Part) -> list[Step]:
     name, blank, card = ask.group.properties.get(NAME), ask.treatment.blank, programmer(view, ask.device)
     if blank is not None:  # what could not be wiped afterwards is not given at all
         blank_step(view, card, ask.device, part, blank)
+        _wipes(card, _known(view, blank))
     if name is None:
         return []
     if ask.device.claim.kind is not Kind.FPGA:
@@ -43,10 +44,13 @@ def blank_step(view: View, card: Device, device: Device, part: Part, blank: str)
     While the card is with the consumer its region and slots cannot be seen: the verb then takes the only
     region, and of a whole card all slots.
     """
-    image = next((each for each in view.bitstreams.values() if each.digest == blank), Bitstream(blank))
     facts = card.claim.fpga or FpgaFacts()
     port = None if part.index is None else _port(facts, device, part)
-    return _program(card, facts, port, blank, image.interface_id)
+    return _program(card, facts, port, blank, _known(view, blank).interface_id)
+
+
+def _known(view: View, digest: str) -> Bitstream:
+    return next((each for each in view.bitstreams.values() if each.digest == digest), Bitstream(digest))
 
 
 def programmer(view: View, device: Device) -> Device:
@@ -61,6 +65,8 @@ def _fits(card: Device, facts: FpgaFacts, image: Bitstream, name: str) -> None:
     driver = card.function.driver
     if driver is None or is_vfio(driver):
         reason = f"{card.address} is on {driver or 'no driver'}: only its own driver can program it"
+    elif image.interface_id is None and _may_be_silent(card, facts):
+        return
     elif facts.interface_id is None:
         reason = f"{card.address} does not say its interface id: whether {name!r} fits is unknown"
     elif image.interface_id != facts.interface_id:
@@ -69,6 +75,21 @@ def _fits(card: Device, facts: FpgaFacts, image: Bitstream, name: str) -> None:
     else:
         return
     raise Refused(permanent(reason, card.address))
+
+
+def _wipes(card: Device, blank: Bitstream) -> None:
+    """Raises Refused for a blank image that is for something else; one that does not say is the operator's word."""
+    has = card.claim.fpga.interface_id if card.claim.fpga else None
+    if blank.interface_id is not None and has is not None and blank.interface_id != has:
+        reason = f"{card.address} has interface {has}, and the image with which the policy wipes it is for"
+        raise Refused(permanent(f"{reason} {blank.interface_id}", card.address))
+
+
+def _may_be_silent(card: Device, facts: FpgaFacts) -> bool:
+    """Tells whether an image need not say what it fits."""
+    # An Alveo's may name its shell, which is compared when it is programmed. Where an fpga_manager does not say what
+    # it has either, the chip's own configuration logic decides.
+    return card.claim.driver == "xilinx" or (card.claim.driver == "fpga_manager" and facts.interface_id is None)
 
 
 def _port(facts: FpgaFacts, device: Device, part: Part) -> int:

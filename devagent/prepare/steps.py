@@ -77,7 +77,7 @@ class Walk:
 
     def _before(self, step: Step) -> Arguments:
         with self.phases("looking"):
-            return {} if _has_no_inverse(step) else self.machine.before(step, self._left(step))
+            return self.machine.before(step, self._left(step)) if _comes_back(step) else {}
 
     def holds(self, preparation: Preparation) -> bool:
         """Tells whether the machine is as all steps made it. Raises StepStuck."""
@@ -105,8 +105,9 @@ class Walk:
         except Gone:
             pass
         except StepFailed:
-            # What never was changed cannot be in the way, even if it refuses to be written.
-            if not self._holds(step):
+            # What never was changed cannot be in the way, even if it refuses to be written. Of an FPGA nobody knows:
+            # what it says that it is does not tell what its consumer left in it.
+            if step.verb == "program_fpga" or not self._holds(step):
                 raise
 
     def release(self, entry: Entry) -> None:
@@ -131,7 +132,7 @@ class Walk:
             self._do(step)
         except Gone as gone:
             # It may come back, and then with everything that its last tenant left.
-            if step.verb == "scrub":
+            if step.verb in ("scrub", "program_fpga"):
                 reason = f"{step.target} is not there, so it cannot be wiped: put it back, or discard it and end this"
                 raise StepFailed(RefusalKind.RETRY, reason, step.target) from gone
 
@@ -167,7 +168,12 @@ def after_reboot(release: Plan) -> Plan:
 
 def _from(step: Step, found: Arguments | None) -> Step:
     """Gives a step with what it has really found, which counts more than what the plan expected."""
-    return step if found is None else replace(step, undo=found)
+    return step if found is None or step.undo is None else replace(step, undo=found)
+
+
+def _comes_back(step: Step) -> bool:
+    """Tells whether something takes the step back: an FPGA that the policy has no blank image for keeps what it has."""
+    return not _has_no_inverse(step) and step.undo is not None
 
 
 def _has_no_inverse(step: Step) -> bool:

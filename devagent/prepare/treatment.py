@@ -49,7 +49,7 @@ class Treatment:
     `driver` is the VFIO driver to give it with, None for what the kernel offers. `keep`: between two
     consumers it stays on that driver. `types` names, by resource class, the type of mediated device or
     vGPU that the class stands for; None leaves the choice to the consumer. `vf_indexes`
-    None gives every VF. `blank` is the digest of the image that wipes an FPGA.
+    None gives every VF. `blank` is the digest (sha256, 64 hex digits) of the image that wipes an FPGA.
     """
 
     way: Way

@@ -6,11 +6,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import replace
+from typing import Final
 
 from devagent.inventory.policy import first_match
 from devagent.model.device import Device
 from devagent.model.policy import Policy, Rule
 from devagent.prepare.treatment import Reset, Scrub, Treatment, Way
+
+SHA256: Final = "sha256:"
+"""How the policy begins a digest, of which the rest is what images are known by."""
 
 
 def treatment(rule: Rule) -> Treatment:
@@ -22,7 +26,7 @@ def treatment(rule: Rule) -> Treatment:
         keep=prepare.keep,
         reset=Reset(prepare.reset),
         scrub=Scrub(prepare.scrub) if prepare.scrub is not None else None,
-        blank=prepare.blank,
+        blank=prepare.blank.removeprefix(SHA256) if prepare.blank is not None else None,
         types=dict(rule.types),
         vf_indexes=rule.vf_indexes,
     )

@@ -33,7 +33,7 @@ class Part:
 
 @dataclass(frozen=True, slots=True)
 class Bitstream:
-    """An image for an FPGA that is at hand and whole; both ids are 32 hex digits."""
+    """An image for an FPGA that is at hand and whole; `digest` is its sha256 in hex, both ids are 32 hex digits."""
 
     digest: str
     interface_id: str | None = None

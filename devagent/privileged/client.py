@@ -11,7 +11,7 @@ import signal
 import socket
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
@@ -19,6 +19,7 @@ from typing import Any, Final
 from devagent.errors import VerbFailed, VerbStuck
 from devagent.privileged import process
 from devagent.privileged.child import Service, complain
+from devagent.privileged.images import FOLDER
 from devagent.privileged.refused import from_json
 
 _ANSWER_SIZE: Final = 1 << 18
@@ -110,10 +111,13 @@ class Privileged:
         return f"{what}: the privileged process has ended; devagent must be restarted"
 
 
-def start(services: Mapping[str, Service], *, root: str = "/") -> Privileged:
+def start(
+    services: Mapping[str, Service], *, root: str = "/", images: Callable[[], Path] = lambda: FOLDER
+) -> Privileged:
     """Forks the privileged process, before there is any thread and while little is loaded.
 
     `services` are what it runs on request by name, in processes of their own; `root` is where the host's tree begins.
+    `images` gives the folder with images for FPGAs; it is asked in the process of the verb that wants one.
     """
     control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     # Until it ignores them, none may end it.
@@ -121,17 +125,17 @@ def start(services: Mapping[str, Service], *, root: str = "/") -> Privileged:
     try:
         pid = os.fork()
         if pid == 0:
-            _life(theirs, services, root)
+            _life(theirs, services, root, images)
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
     theirs.close()
     return Privileged(control, pid)
 
 
-def _life(control: socket.socket, services: Mapping[str, Service], root: str) -> None:
+def _life(control: socket.socket, services: Mapping[str, Service], root: str, images: Callable[[], Path]) -> None:
     code = 1
     try:
-        process.live(control, services, Path(root))
+        process.live(control, services, Path(root), images)
         code = 0
     except BaseException:
         complain()

@@ -11,6 +11,7 @@ import errno
 import os
 import re
 from collections.abc import Collection, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -32,6 +33,15 @@ _CURES: Final = {
     "nv-hostengine": "; it is DCGM: stop nvidia-dcgm for as long",
 }
 """What to do about those who have GPUs open all the time, by the 15 letters of the command that the kernel keeps."""
+_FORBIDDEN: Final = (
+    "; the unit must allow it (DeviceAllow in devagent.service), and looks up its driver only at its start: restart"
+    " devagent if the driver was loaded later"
+)
+_NODE: Final[Meanings] = {
+    errno.EPERM: (PERMANENT, _FORBIDDEN),
+    errno.EACCES: (PERMANENT, "; the privileged process needs CAP_DAC_OVERRIDE (see devagent.service)"),
+    errno.EBUSY: (RETRY, "; somebody has it open"),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,16 +107,18 @@ class Device:
         who = f"its driver {driver}" if driver else "the kernel"
         return self.refusal(kind, f": {who} answered: {said(error)}")
 
-    def nobody_has(self, folders: Iterable[tuple[Path, str]]) -> None:
-        """Raises VerbRefused if a process has one of the functions or mediated devices open.
+    def nobody_has(self, folders: Iterable[tuple[Path, str]], nodes: Iterable[tuple[str, str]] = ()) -> None:
+        """Raises VerbRefused if a process has one of the functions or mediated devices open, or one of `nodes`.
 
-        Each comes as its folder in sysfs, and how it is called where it is not the device itself.
+        Each comes as its folder in sysfs, or as its name in /dev, and how it is called where it is not the device
+        itself.
         """
         named = dict(folders)
-        nodes = {node: name for folder, name in named.items() for node in users.nodes(folder)}
+        found = {node: name for folder, name in named.items() for node in users.nodes(folder)}
+        found |= {f"/dev/{node}": name for node, name in nodes}
         if self.folder in named:
-            nodes |= dict.fromkeys(users.gpu_nodes(self.root / "proc", self.address), "")
-        self.nobody_opens(nodes)
+            found |= dict.fromkeys(users.gpu_nodes(self.root / "proc", self.address), "")
+        self.nobody_opens(found)
 
     def nobody_opens(self, nodes: Mapping[str, str]) -> None:
         """Raises VerbRefused if another process has one of the device nodes open; they come with names as above."""
@@ -140,3 +152,30 @@ class Device:
 def said(error: OSError) -> str:
     """Gives the kernel's own words for an error."""
     return (error.strerror or str(error)).lower()
+
+
+@contextmanager
+def opening(device: Device, node: str, flags: int = 0) -> Iterator[int]:
+    """Opens a node in /dev while something is done. Raises VerbRefused; with O_EXCL if somebody has it open."""
+    try:
+        fd = os.open(device.root / "dev" / node, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC | flags)
+    except OSError as error:
+        kind, hint = _NODE.get(error.errno or 0, (RETRY, ""))
+        raise device.refusal(kind, f": /dev/{node} cannot be opened: {said(error)}{hint}") from None
+    try:
+        yield fd
+    finally:
+        os.close(fd)
+
+
+def text(path: Path) -> str:
+    """Gives what a file of sysfs says, stripped; nothing where it says nothing."""
+    try:
+        return path.read_text(errors="replace").strip()
+    except OSError:
+        return ""
+
+
+def lines(path: Path) -> list[str]:
+    """Gives the first lines of a file of sysfs, such as an fpga_manager's `status`."""
+    return [line.strip()[:80] for line in text(path).splitlines()[:8]]

@@ -11,7 +11,7 @@ import signal
 import socket
 import struct
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -34,7 +34,7 @@ _MAX_FDS: Final = 8
 _HUNG_UP: Final = select.POLLHUP | select.POLLERR | select.POLLRDHUP
 
 
-def live(control: socket.socket, services: Mapping[str, Service], root: Path) -> None:
+def live(control: socket.socket, services: Mapping[str, Service], root: Path, images: Callable[[], Path]) -> None:
     """Is the life of the privileged process: it ends when the agent has closed the other end of `control`."""
     prctl.name("devagent-priv")
     prctl.no_new_privileges()
@@ -48,12 +48,14 @@ def live(control: socket.socket, services: Mapping[str, Service], root: Path) ->
         if int(fd.name) not in (0, 1, 2, control.fileno()):
             with suppress(OSError):  # the one by which the list was read
                 os.close(int(fd.name))
-    _Process(control, services, root).run()
+    _Process(control, services, root, images).run()
 
 
 class _Process:
-    def __init__(self, control: socket.socket, services: Mapping[str, Service], root: Path) -> None:
-        self._control, self._services, self._root = control, services, root
+    def __init__(
+        self, control: socket.socket, services: Mapping[str, Service], root: Path, images: Callable[[], Path]
+    ) -> None:
+        self._control, self._services, self._root, self._images = control, services, root, images
         self._children: list[Child] = []
         self._ended: dict[str, str] = {}
 
@@ -165,7 +167,7 @@ class _Process:
             self._services[request.name](connection)
         else:
             until = time.monotonic() + request.deadline_s
-            world = World(self._root, stuck, dict(self._ended), until)
+            world = World(self._root, stuck, dict(self._ended), until, self._images)
             carry_out(partial(VERBS[request.name].do, world, **request.arguments), connection)
 
 

@@ -13,9 +13,11 @@ from typing import Any, Final
 
 from devagent.model.pci import is_address
 from devagent.privileged.binding import bind, driver
+from devagent.privileged.images import FOLDER
 from devagent.privileged.mdevs import create_mdev, remove_mdev
 from devagent.privileged.mig import create_mig, destroy_mig, mig_instances, mig_placement
 from devagent.privileged.mig_mode import mig_mode, set_mig_mode
+from devagent.privileged.programming import fpga_image, program_fpga
 from devagent.privileged.resetting import METHODS, reset
 from devagent.privileged.scrubbing import HOWS, can_scrub, scrub
 from devagent.privileged.vf_attributes import set_vf_attributes, vf_attributes
@@ -28,13 +30,14 @@ class World:
     """What a verb may know: where the host's tree begins, and how the privileged process's children fare.
 
     `stuck` are the verbs that hang in the kernel, `ended` says by name how each service last ended. `until`
-    (time.monotonic) is when the verb is killed.
+    (time.monotonic) is when the verb is killed. `images` gives the folder with images for FPGAs, once a verb wants one.
     """
 
     root: Path
     stuck: tuple[Mapping[str, Any], ...] = ()
     ended: Mapping[str, str] = field(default_factory=dict)
     until: float = math.inf
+    images: Callable[[], Path] = lambda: FOLDER
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +85,13 @@ _VALUES: Final = {
     "vlan": _or_none(_number(4094)),
     "trust": _or_none(_number(1)),
     "rate": _or_none(_number(0xFFFFFFFF)),
+}
+
+_IMAGE: Final = {
+    "address": _address,
+    "region": _or_none(_text("region[0-9]{1,9}")),
+    "port": _or_none(_number(255)),
+    "digest": _text("[0-9a-f]{64}"),
 }
 
 _TABLE: Final = (
@@ -185,6 +195,18 @@ _TABLE: Final = (
         "sets those of MAC, VLAN, trust and rate that are not None, of a NIC's VF",
         lambda world, **arguments: set_vf_attributes(world.root, **arguments),
         _VF | _VALUES,
+    ),
+    Verb(
+        "fpga_image",
+        "tells whether an FPGA has the image with this digest, as far as it tells",
+        lambda world, **arguments: fpga_image(world.root, world.images(), **arguments),
+        _IMAGE,
+    ),
+    Verb(
+        "program_fpga",
+        "programs the image with this digest into an FPGA",
+        lambda world, **arguments: program_fpga(world.root, world.images(), **arguments),
+        _IMAGE | {"interface": _or_none(_text("[0-9a-f]{32}"))},
     ),
 )
 

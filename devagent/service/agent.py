@@ -20,7 +20,7 @@ from devagent.errors import DevagentError
 from devagent.placement import client
 from devagent.placement.state import StateFile
 from devagent.privileged.client import Privileged
-from devagent.service import logs, systemd
+from devagent.service import images, logs, systemd
 from devagent.service.beats import Beats
 from devagent.service.facts import Facts
 from devagent.service.log_loop import Opened
@@ -78,6 +78,7 @@ class Agent:
     def run(self) -> int:
         """Starts, serves and stops; gives the exit code. Raises StateError or ConfigurationError at the start."""
         client.from_conf(self._settings.conf)
+        images.sources(self._settings)
         state = StateFile(self._settings.state_path)
         with state.locked():
             self._tell("looks at the host")
@@ -143,6 +144,7 @@ class Agent:
         try:
             new = self._read()
             client.from_conf(new.conf)
+            images.sources(new)
             logs.setup(new.conf)
         except DevagentError as error:
             self.reload_error = str(error)

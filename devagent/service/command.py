@@ -13,7 +13,7 @@ import logging
 import os
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -33,7 +33,11 @@ def run(args: argparse.Namespace) -> int:
         raise RootError(f"--root {args.root}: there is no such directory or archive")
     # Until there is a handler: it would end the process, which systemd takes for a clean end.
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
-    helper = privileged.start({"look": partial(looking.serve, root=args.root)}, root=args.root)
+    helper = privileged.start(
+        {"look": partial(looking.serve, root=args.root)},
+        root=args.root,
+        images=partial(_images, tuple(args.config_file), tuple(args.config_dir)),
+    )
     try:
         from devagent.service import settings
 
@@ -53,6 +57,16 @@ def run(args: argparse.Namespace) -> int:
     logging.shutdown()
     sys.stdout.flush()
     os._exit(code)
+
+
+def _images(files: Sequence[str], dirs: Sequence[str]) -> Path:
+    """Gives where the agent keeps images for FPGAs, as the privileged process reads it itself when it needs one.
+
+    It has forked before the configuration was read, and takes no path from the agent.
+    """
+    from devagent import conf
+
+    return Path(conf.load(files, dirs).state_path) / "images"
 
 
 def _open_log() -> Callable[[], int]:

@@ -31,12 +31,6 @@ _WIPE_S: Final = 3600.0
 _QUICK_WIPES: Final = ("gpu-reset",)
 _LOOK_S: Final = 10.0
 
-_READY: Final = frozenset(
-    {
-        "bind", "reset", "scrub", "create_mdev", "remove_mdev", "set_vgpu_type", "set_vf_attributes", "set_vf_count",
-        "create_mig", "destroy_mig", "set_mig_mode",
-    }
-)  # fmt: skip
 _MIG: Final = ("create_mig", "destroy_mig")
 
 
@@ -58,6 +52,8 @@ class PrivilegedMachine(Machine):
             return self._found_bound(step, seconds)
         if step.verb in _MIG:
             return {**step.arguments, "placement": self._placement(step, seconds)}
+        if step.verb == "program_fpga" and step.undo is not None:
+            return dict(step.undo)  # what is in an FPGA cannot be read: the image that the plan has comes back
         now = self._now(step, seconds)
         if step.verb == "set_vf_attributes":
             # A driver may take what it does not tell: it is brought back to what a VF has by itself.
@@ -82,6 +78,9 @@ class PrivilegedMachine(Machine):
             return self._mdev(step) is None
         if step.verb in _MIG:
             return self._has_instance(step, seconds) == (step.verb == "create_mig")
+        if step.verb == "program_fpga":
+            image = {name: step.arguments[name] for name in ("region", "port", "digest")}
+            return bool(self._call(step, "fpga_image", seconds, **image)["holds"])
         now = self._now(step, seconds)
         return all(_is(now[name], value, step) for name, value in step.arguments.items() if _counts(step, name))
 
@@ -97,10 +96,7 @@ class PrivilegedMachine(Machine):
         return None
 
     def _now(self, step: Step, seconds: float) -> Mapping[str, Any]:
-        read = _READ.get(step.verb)
-        if read is None:
-            raise _unable(step)
-        return read(self, step, seconds)
+        return _READ[step.verb](self, step, seconds)
 
     def _driver(self, step: Step, seconds: float) -> Mapping[str, Any]:
         if "override" in step.arguments:
@@ -159,8 +155,6 @@ class PrivilegedMachine(Machine):
             return None
 
     def _call(self, step: Step, verb: str, seconds: float, **arguments: Any) -> dict[str, Any]:
-        if step.verb not in _READY:
-            raise _unable(step)
         try:
             return self._privileged.call(verb, _patience(step, seconds), address=step.target, **arguments)
         except VerbStuck as error:
@@ -207,8 +201,3 @@ def _is(now: object, wanted: object, step: Step) -> bool:
 def _usual_override(driver: object) -> str | None:
     """Gives the override that goes with a driver: nothing else would match one of VFIO's."""
     return driver if isinstance(driver, str) and is_vfio(driver) else None
-
-
-def _unable(step: Step) -> StepFailed:
-    reason = f"{step.target}: this version cannot do {step.verb} yet"
-    return StepFailed(RefusalKind.PERMANENT, reason, step.target)

@@ -31,6 +31,7 @@ from devagent.service.facts import Facts
 from devagent.service.gated import GatedMachine
 from devagent.service.hanging import Hanging
 from devagent.service.health_book import HealthBook
+from devagent.service.images import Images
 from devagent.service.journal_keeper import JournalKeeper
 from devagent.service.log_loop import LogLoop, Opened
 from devagent.service.look_loop import LookLoop
@@ -102,6 +103,7 @@ def build(agent: Agent, state: StateFile, privileged: Privileged, *, root: Path,
         hung = (*configurer.hung, *hanging.hung)
         return _own(agent, privileged, {"look": looker.pid, "look-prepare": eyes.pid}, hung)
 
+    images = Images(in_force, lambda: keeper.entries())
     allocations = Allocations(lambda new: client.from_conf(new.conf), in_force)
     hanging = Hanging(privileged, look.want)
     facts.hanging = lambda: hanging.stuck
@@ -110,7 +112,7 @@ def build(agent: Agent, state: StateFile, privileged: Privileged, *, root: Path,
 
     def preparer(executor: Executor) -> Preparer:
         sight = Sight(eyes, facts, in_force)
-        return Preparer(executor, machine, sight, allocations, facts, in_force, hands.unwipeable)
+        return Preparer(executor, machine, sight, allocations, images, facts, in_force, hands.unwipeable)
 
     keeper = JournalKeeper(settings.state_path, _boot_id(root), machine, preparer)
     facts.prepared = keeper.held
@@ -134,7 +136,7 @@ def build(agent: Agent, state: StateFile, privileged: Privileged, *, root: Path,
             look,
             report,
             ReconcileLoop(beats, lambda: _scene(facts, in_force().policy), report.holding, facts.reconciled, in_force),
-            PrepareLoop(beats, Upkeep(preparations, allocations, facts, in_force), hanging),
+            PrepareLoop(beats, Upkeep(preparations, allocations, images, facts, in_force), hanging),
             *remote_api,
             ApiLoop(beats, server(UnixDoor(settings.socket, settings.socket_group)), drain),
         ),

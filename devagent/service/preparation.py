@@ -11,7 +11,7 @@ from typing import Any
 from devagent.errors import NotPrepared
 from devagent.model.handle import as_json
 from devagent.model.plan import Group
-from devagent.model.preparation import Holder, Preparation, Refusal, State
+from devagent.model.preparation import Holder, Preparation, Progress, Refusal, State
 from devagent.prepare.executor import Request
 from devagent.prepare.journal import Entry
 from devagent.prepare.runs import REBOOTED
@@ -50,12 +50,18 @@ def document(entry: Entry, boot_id: str, error: Refusal | None) -> Document:
         "deadline": when(preparation.deadline),
         "expires": when(preparation.expires),
         "timings": {name: round(seconds, 6) for name, seconds in preparation.timings.items()},
+        "progress": None,
         "error": _refusal(refused) if refused else None,
     }
 
 
-def waiting(asked: Request, created: float, deadline: float, error: Refusal | None) -> Document:
-    """Gives what is not in the journal: a request whose turn has not come, or with `error` one that came to nothing."""
+def waiting(
+    asked: Request, created: float, deadline: float, error: Refusal | None, progress: Progress | None
+) -> Document:
+    """Gives what is not in the journal: a request whose turn has not come, or with `error` one that came to nothing.
+
+    `progress` tells of the image that is fetched for it.
+    """
     return {
         "consumer": asked.consumer,
         "project_id": asked.project_id,
@@ -67,6 +73,7 @@ def waiting(asked: Request, created: float, deadline: float, error: Refusal | No
         "deadline": when(deadline),
         "expires": when(asked.expires),
         "timings": {},
+        "progress": asdict(progress) if progress is not None and error is None else None,
         "error": _refusal(error) if error else None,
     }
 

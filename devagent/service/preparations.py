@@ -22,7 +22,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from devagent.errors import NoSuchPreparation, PreparedOtherwise
-from devagent.model.preparation import Preparation, Refusal, RefusalKind, State
+from devagent.model.preparation import Preparation, Progress, Refusal, RefusalKind, State
 from devagent.prepare.executor import Request
 from devagent.prepare.journal import Entry
 from devagent.prepare.runs import RELEASED
@@ -55,12 +55,17 @@ class _Job:
     created: float
     deadline: float
     until: float
+    progress: Progress | None = None
     cancelled: threading.Event = field(default_factory=threading.Event)
     future: Future[Preparation | Refusal] = field(default_factory=Future)
 
     def document(self, error: Refusal | None = None) -> Document:
         """Gives it as the API's answer has it."""
-        return preparation.waiting(self.request, self.created, self.deadline, error)
+        return preparation.waiting(self.request, self.created, self.deadline, error, self.progress)
+
+    def told(self, progress: Progress | None) -> None:
+        """Hears how far an image is that is fetched for it; None once there is nothing to fetch."""
+        self.progress = progress
 
 
 class Preparations:
@@ -212,7 +217,7 @@ class Preparations:
         consumer = job.request.consumer
         refusal: Refusal | None = None
         try:
-            answer = self.keeper.preparer.prepare(job.request, job.until, job.cancelled)
+            answer = self.keeper.preparer.prepare(job.request, job.until, job.cancelled, job.told)
             refusal = answer if isinstance(answer, Refusal) else None
             self._note(job, answer)
             return answer

@@ -10,11 +10,14 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import ExitStack
 from dataclasses import replace
 from typing import Final
 
 from devagent.errors import LookFailed
+from devagent.images.library import Told
+from devagent.images.refused import NoImage
 from devagent.inventory.build import device_uuid
 from devagent.model.device import Device
 from devagent.model.plan import Plan
@@ -24,11 +27,11 @@ from devagent.prepare.executor import Executor, Request
 from devagent.prepare.functions import parts
 from devagent.prepare.runs import RELEASED
 from devagent.prepare.steps import Phases
-from devagent.prepare.treatment import Scrub
-from devagent.prepare.treatments import treatments, vetoes
-from devagent.prepare.view import View, functions, view
+from devagent.prepare.treatments import SHA256, treatments, vetoes
+from devagent.prepare.view import Bitstream, View, functions, view
 from devagent.service.allocations import Allocations
 from devagent.service.facts import Facts
+from devagent.service.images import Images
 from devagent.service.noting import NotingMachine
 from devagent.service.settings import Settings
 from devagent.service.sight import Sight, Sighting
@@ -52,6 +55,7 @@ class Preparer:
         machine: NotingMachine,
         sight: Sight,
         allocations: Allocations,
+        images: Images,
         facts: Facts,
         settings: Callable[[], Settings],
         unwipeable: Callable[[str, str], Refusal | None],
@@ -59,12 +63,15 @@ class Preparer:
         """`unwipeable` says why a function, by address, could certainly not be wiped in a way (a Scrub)."""
         self._unwipeable = unwipeable
         self._executor, self._machine, self._sight = executor, machine, sight
-        self._allocations, self._facts, self._settings = allocations, facts, settings
+        self._allocations, self._images = allocations, images
+        self._facts, self._settings = facts, settings
 
-    def prepare(self, request: Request, until: float, cancelled: threading.Event) -> Preparation | Refusal:
+    def prepare(
+        self, request: Request, until: float, cancelled: threading.Event, told: Told = lambda _: None
+    ) -> Preparation | Refusal:
         """Makes the devices of a request ready until `until` (time.monotonic), unless `cancelled` before it begins.
 
-        Raises PreparedOtherwise.
+        `told` hears how far an image is that is fetched for it. Raises PreparedOtherwise.
         """
         answer = self._executor.prepare(request, lambda _: _UNSEEN, until - time.monotonic(), veto=self._veto)
         if answer is not _UNSEEN:
@@ -74,9 +81,25 @@ class Preparer:
             lacking = self._allocations.lacking(request.consumer, request.groups)
         if lacking is not None:
             return lacking
+        with ExitStack() as kept:
+            try:
+                with phases("images"):
+                    images = kept.enter_context(self._images.named_in(request, until, cancelled, told))
+            except NoImage as error:
+                return RELEASED if cancelled.is_set() else error.refusal
+            return self._until_free(request, images, until, cancelled, phases)
+
+    def _until_free(
+        self,
+        request: Request,
+        images: Mapping[str, Bitstream],
+        until: float,
+        cancelled: threading.Event,
+        phases: Phases,
+    ) -> Preparation | Refusal:
         busy_until = min(until, time.monotonic() + _BUSY_S)
         while not cancelled.is_set():
-            answer, again = self._try(request, until, phases)
+            answer, again = self._try(request, images, until, phases)
             if again is None or time.monotonic() >= busy_until:
                 return answer
             with phases("waiting"):
@@ -88,7 +111,7 @@ class Preparer:
 
         def plan(preparation: Preparation) -> Plan | Refusal:
             try:
-                seen = self.view_of(preparation)
+                seen = self._wipeable(self.view_of(preparation), until)
             except LookFailed as error:
                 answer: Plan | Refusal = Refusal(RefusalKind.RETRY, str(error))
             else:
@@ -121,6 +144,11 @@ class Preparer:
             if cards.get(handle.function) in wanted
         }
         return replace(view(devices, _NOWHERE), treatments=given)
+
+    def _wipeable(self, seen: View, until: float) -> View:
+        """Gives a view with the images that wipe what is in it."""
+        blanks = (treatment.blank for treatment in seen.treatments.values())
+        return replace(seen, bitstreams=self._images.at_hand(filter(None, blanks), until))
 
     def _look(self, preparation: Preparation) -> tuple[Device, ...]:
         places = {handle.function for handle in preparation.handles or preparation.plan.handles}
@@ -155,7 +183,9 @@ class Preparer:
             return Refusal(RefusalKind.PERMANENT, reason, place)
         return None
 
-    def _try(self, request: Request, until: float, phases: Phases) -> tuple[Preparation | Refusal, float | None]:
+    def _try(
+        self, request: Request, images: Mapping[str, Bitstream], until: float, phases: Phases
+    ) -> tuple[Preparation | Refusal, float | None]:
         """Gives what came of one try, and in how many seconds another one may do better, None for never."""
         root = self._facts.reported.root
         if root is None:
@@ -167,7 +197,8 @@ class Preparer:
         except LookFailed as error:
             return Refusal(RefusalKind.RETRY, str(error)), None
         refused: list[tuple[Refusal, float]] = []
-        seen = self._view(root, sighting)
+        with phases("images"):
+            seen = self._view(root, sighting, request, images, until)
         wanted = _parts(request, seen)
         refusal = _unread(known, seen) or _unwipeable(request, seen) or self._asked_to_wipe(request, seen)
 
@@ -191,7 +222,7 @@ class Preparer:
         held = self._facts.prepared() or frozenset()
         for group in request.groups:
             treatment, device = seen.treatments.get(group.provider), seen.devices.get(group.provider)
-            if treatment is None or treatment.scrub is None or device is None:
+            if treatment is None or treatment.scrub is None or treatment.blank is not None or device is None:
                 continue
             found = [part.address for part in parts(device, treatment.way) if part.address not in held]
             # One VF speaks for all.
@@ -208,9 +239,20 @@ class Preparer:
         given = (device for device in devices if device.decision.managed or device.decision.unknown)
         return {uid: device.address for device in given if (uid := device_uuid(root, device)) in wanted}
 
-    def _view(self, root: str, sighting: Sighting) -> View:
+    def _view(
+        self, root: str, sighting: Sighting, request: Request, images: Mapping[str, Bitstream], until: float
+    ) -> View:
         devices = sighting.devices
-        return view(devices, root, treatments(devices, self._settings().policy), vetoes=vetoes(devices))
+        seen = view(devices, root, treatments(devices, self._settings().policy), vetoes=vetoes(devices))
+        return replace(seen, bitstreams={**images, **self._images.at_hand(_blanks(request, seen), until)})
+
+
+def _blanks(request: Request, seen: View) -> Iterator[str]:
+    """Gives the digests of the images that wipe what a request asks for."""
+    for group in request.groups:
+        treatment = seen.treatments.get(group.provider)
+        if treatment is not None and treatment.blank is not None:
+            yield treatment.blank
 
 
 def _parts(request: Request, seen: View) -> set[str]:
@@ -234,7 +276,10 @@ def _unwipeable(request: Request, seen: View) -> Refusal | None:
     """Refuses what could not be taken back as the policy wants it: its consumer would hold it for ever."""
     for group in request.groups:
         treatment, device = seen.treatments.get(group.provider), seen.devices.get(group.provider)
-        if treatment is not None and treatment.scrub is Scrub.FPGA_BLANK and device is not None:
-            reason = f"the policy wants it wiped ({treatment.scrub}) after use, which this version cannot do yet"
+        if treatment is None or treatment.blank is None or device is None:
+            continue
+        if SHA256 + treatment.blank not in seen.bitstreams:
+            image = f"the image {SHA256}{treatment.blank}, with which the policy wipes it, is not here"
+            reason = f"{image} (see `devagent status`): it could not be wiped afterwards"
             return Refusal(RefusalKind.PERMANENT, f"{device.address}: {reason}", device.address)
     return None

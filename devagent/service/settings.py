@@ -21,7 +21,7 @@ from devagent.service.remote import Remote
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """Everything in seconds; `conf` is oslo.config's object, for the libraries that want it."""
+    """Times in seconds, sizes in MiB; `conf` is oslo.config's object, for the libraries that want it."""
 
     conf: Any
     files: tuple[str, ...]
@@ -45,6 +45,9 @@ class Settings:
     prepare_expires_in: float
     check_allocations: bool
     tombstone: float
+    images_directory: Path
+    images_cache_size: int
+    images_key: Path | None
     socket: Path
     socket_group: str | None
     remote: Remote | None
@@ -58,7 +61,11 @@ def read(files: Sequence[str] = (), dirs: Sequence[str] = (), policy: str | None
     Raises ConfigurationError or PolicyError; nothing of what was in force is touched then.
     """
     conf = configuration.load(files, dirs, strict=True)
-    for option, path in (("[DEFAULT] state_path", conf.state_path), ("[api] unix_socket", conf.api.unix_socket)):
+    for option, path in (
+        ("[DEFAULT] state_path", conf.state_path),
+        ("[images] directory", conf.images.directory),
+        ("[api] unix_socket", conf.api.unix_socket),
+    ):
         if not Path(path).is_absolute():
             raise ConfigurationError(f"configuration: {option}: {path!r} is no absolute path")
     return Settings(
@@ -84,6 +91,9 @@ def read(files: Sequence[str] = (), dirs: Sequence[str] = (), policy: str | None
         prepare_expires_in=conf.prepare.expires_in,
         check_allocations=conf.prepare.check_allocations,
         tombstone=conf.prepare.tombstone,
+        images_directory=Path(conf.images.directory),
+        images_cache_size=conf.images.cache_size,
+        images_key=Path(conf.images.signing_key) if conf.images.signing_key else None,
         socket=Path(conf.api.unix_socket),
         socket_group=conf.api.unix_socket_group,
         remote=remote.read(conf.api),

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Final
 
 from devagent.errors import LookFailed, NotPrepared, PlacementError
@@ -22,6 +22,7 @@ from devagent.model.user import User
 from devagent.prepare.journal import Entry
 from devagent.service.allocations import Allocations
 from devagent.service.facts import Facts, Seen
+from devagent.service.images import Images
 from devagent.service.preparations import Preparations
 from devagent.service.settings import Settings
 
@@ -41,13 +42,14 @@ class Upkeep:
         self,
         preparations: Preparations,
         allocations: Allocations,
+        images: Images,
         facts: Facts,
         settings: Callable[[], Settings],
         *,
         monotonic: Callable[[], float] = time.monotonic,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        self._preparations, self._allocations = preparations, allocations
+        self._preparations, self._allocations, self._images = preparations, allocations, images
         self._facts, self._settings = facts, settings
         self._monotonic, self._clock = monotonic, clock
         self._not_before: dict[str, float] = {}
@@ -60,14 +62,14 @@ class Upkeep:
         if not keeper.open():
             return keeper.trouble
         try:
-            self._settle()
+            entries = keeper.entries()
+            self._settle(entries)
         except NotPrepared as error:
             return str(error)
-        return keeper.trouble
+        return "; ".join(filter(None, (keeper.trouble, self._images.turn(entries)))) or None
 
-    def _settle(self) -> None:
+    def _settle(self, entries: Iterable[Entry]) -> None:
         idle = []
-        entries = self._preparations.keeper.entries()
         for entry in entries:
             found = entry.preparation
             if self._preparations.is_at_work(found.consumer):

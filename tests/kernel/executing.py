@@ -26,6 +26,7 @@ from devagent.service.machine import PrivilegedMachine
 
 PCI = Path("/sys/bus/pci/devices")
 SECONDS = 60.0
+IMAGES = Path("/tmp/images")
 HANGS_S = 3.0
 GROUP_SET_CONTAINER, SET_IOMMU, GROUP_GET_DEVICE_FD, TYPE1V2_IOMMU = 0x3B68, 0x3B66, 0x3B6A, 3
 
@@ -35,11 +36,11 @@ def attempt(machine: PrivilegedMachine, step: Step, seconds: float = SECONDS) ->
     said: dict[str, Any] = {}
     begun = time.monotonic()
     try:
-        lasts = VERBS[step.verb].inverse is not None
-        if lasts:
+        comes_back = VERBS[step.verb].inverse is not None
+        if comes_back and (step.verb != "program_fpga" or step.undo is not None):
             said["before"] = dict(machine.before(step, seconds))
         machine.do(step, seconds)
-        said["holds"] = not lasts or machine.check(step, seconds)
+        said["holds"] = not comes_back or machine.check(step, seconds)
     except (StepFailed, StepStuck) as error:
         refusal = error.refusal
         holders = [[holder.pid, holder.command] for holder in refusal.holders]
@@ -52,7 +53,10 @@ def attempt(machine: PrivilegedMachine, step: Step, seconds: float = SECONDS) ->
 
 
 def steps(machine: PrivilegedMachine, raw: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Does steps one after the other; `undo` among them takes back what the one before it did."""
+    """Does steps one after the other; `undo` among them takes back what the one before it did.
+
+    `back` of a step is its own `undo`, where the plan has to say what brings it back.
+    """
     said: list[dict[str, Any]] = []
     step = Step("", "")
     for each in raw:
@@ -62,7 +66,7 @@ def steps(machine: PrivilegedMachine, raw: list[dict[str, Any]]) -> list[dict[st
             machine.do(back, SECONDS)
             said.append({"holds": machine.check(back, SECONDS)})
         else:
-            step = Step(each["verb"], each["target"], each["arguments"])
+            step = Step(each["verb"], each["target"], each["arguments"], each.get("back"))
             said.append(attempt(machine, step))
     return said
 
@@ -97,7 +101,7 @@ def hang(privileged: Privileged, machine: PrivilegedMachine, held: str, other: s
 
 def main() -> None:
     """Does what the command line asks for, without a capability of its own."""
-    privileged = start({})
+    privileged = start({}, images=lambda: IMAGES)
     machine = PrivilegedMachine(privileged)
     try:
         if sys.argv[1] == "hang":

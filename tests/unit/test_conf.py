@@ -75,6 +75,9 @@ def test_without_a_file_everything_has_its_default(tmp_path: Path) -> None:
         ("[health]\nflap_limits = 1\n", "[health] flap_limits: there is no such option (did you mean flap_limit?)"),
         ("[inventory]\nxids = 79:ignore\n", "[inventory] xids: there is no such option (it belongs in [health])"),
         ("[api]\nzzzz = 1\n", "[api] zzzz: there is no such option"),
+        ("[images]\ndirectori = /x\n", "[images] directori: there is no such option (did you mean directory?)"),
+        ("[glance]\nauth_type = passwrd\n", f"[glance] auth_type: {NEAR}"),
+        ("[glance]\nauth_tipe = password\n", "[glance] auth_tipe: there is no such option (did you mean auth_type?)"),
         ("[placment]\nauth_type = x\n", "[placment]: there is no such section (did you mean placement?)"),
         (f"{AUTH}auth-url = x\n", "[placement] auth-url: there is no such option (did you mean auth_url?)"),
         ("[placement]\nauth_type = passwrd\n", f"[placement] auth_type: {NEAR}"),
@@ -108,6 +111,11 @@ def test_a_value_that_cannot_be_is_wrong_always(file: Path, text: str, said: str
 def test_everything_wrong_in_a_file_is_said_at_once(file: Path) -> None:
     said = refused(file, "[health]\ninterval = 0\nxids = 1\n[api]\nport = 1\n")
     assert [part.partition(":")[0] for part in said.split("; ")] == ["[api] port", "[health] interval", "[health] xids"]
+
+
+def test_glance_may_have_the_credentials_of_placement_or_its_own(file: Path) -> None:
+    for text in ("[glance]\nauth_section = placement\nregion_name = RegionOne\n", AUTH.replace("placement", "glance")):
+        assert load(file, AUTH + text) is not None
 
 
 def test_a_line_that_is_none_is_named_by_its_number(file: Path) -> None:

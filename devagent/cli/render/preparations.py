@@ -14,6 +14,7 @@ from devagent.cli.render.times import since
 Document = Mapping[str, Any]
 
 HEADINGS: Final = ("Consumer", "State", "For", "Devices", "Why")
+_MIB: Final = 1 << 20
 NOTHING: Final = "Nothing is prepared for anybody."
 
 
@@ -48,6 +49,8 @@ def _details(document: Document, now: float) -> Iterator[str]:
         given = sorted((name, value) for name, value in step["arguments"].items() if value is not None)
         arguments = " ".join(f"{name}={value}" for name, value in given)
         yield f"  {'done' if step['done'] else 'to do'}: {step['verb']} {step['target']} {arguments}".rstrip()
+    if document["progress"]:
+        yield f"  {_progress(document['progress'])}"
     if document["expires"]:
         yield f"  released if no virtual machine uses it by {document['expires']}"
     if document["timings"]:
@@ -55,6 +58,13 @@ def _details(document: Document, now: float) -> Iterator[str]:
         yield f"  took: {', '.join(f'{name} {seconds:.3f} s' for name, seconds in timings)}"
     if document["error"]:
         yield f"  {document['error']['type']}: {document['error']['reason']}"
+
+
+def _progress(progress: Document) -> str:
+    """Gives `fetches the image loopback: 31.0 of 96.4 MiB`."""
+    here, total = progress["bytes"] / _MIB, progress["total"]
+    of = f" of {total / _MIB:.1f}" if total is not None else ""
+    return f"fetches the image {progress['bitstream']}: {here:.1f}{of} MiB"
 
 
 def _handle(handle: Document) -> str:

@@ -153,7 +153,7 @@ class Agent:
 
 
 def _preparation(consumer: str) -> Document:
-    empty: Document = {"groups": [], "handles": [], "steps": [], "timings": {}}
+    empty: Document = {"groups": [], "handles": [], "steps": [], "timings": {}, "progress": None}
     times = {"created": AT, "deadline": AT, "expires": None}
     return {"consumer": consumer, "project_id": None, "state": "prepared", **empty, **times, "error": None}
 

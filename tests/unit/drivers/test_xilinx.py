@@ -65,9 +65,9 @@ def test_the_ids_tell(ids: str, recognised: bool) -> None:
     assert Xilinx().recognises(function(ids=ids, class_code="058000")) is recognised
 
 
-def test_uuids_are_told_without_dashes() -> None:
+def test_uuids_are_told_without_dashes_and_the_last_interface_is_the_shells() -> None:
     dashed = "C5D8D1A5-ba0b-a6b8-a8e6-d4d9a4b6bd2e"
-    found = claim("5005", interface_uuids=f"{dashed}\n{LOADED}", xclbinuuid=LOADED, logic_uuids=f"{'0' * 32}\n{LOADED}")
+    found = claim("5005", interface_uuids=f"{LOADED}\n{dashed}", xclbinuuid=LOADED, logic_uuids=f"{'0' * 32}\n{LOADED}")
     assert found.fpga == FpgaFacts(interface_id=INTERFACE, loaded=LOADED)
     assert found.traits == frozenset(
         {

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from devagent.errors import PreparedOtherwise
-from devagent.model.plan import Step
+from devagent.model.plan import Plan, Step
 from devagent.model.preparation import Holdings, Preparation, Refusal, RefusalKind, State
 from devagent.prepare.executor import Executor
 from devagent.prepare.journal import Journal
@@ -462,6 +462,51 @@ def test_an_image_that_a_boot_leaves_is_taken_back_all_the_same(host: Host) -> N
     host.prepared("A", "FPGA")
     assert host.release("A") is None
     assert host.kernel.state() == host.at_rest
+
+
+def test_an_image_that_no_other_takes_back_stays_when_the_rest_is_undone(host: Host) -> None:
+    asked = request("A", "FPGA")
+    plans = Plans(host.kernel, asked)
+
+    def without_blank(holdings: Holdings) -> Plan | Refusal:
+        plan = plans(holdings)
+        assert isinstance(plan, Plan)
+        program, bind = plan.steps
+        return replace(plan, steps=(replace(program, undo=None), bind))
+
+    handle = host.prepared("B", "FPGA").handles[0]
+    assert host.release("B") is None
+    host.machine.failing = {("bind", handle.function)}
+    host.machine.done.clear()
+    answer = host.executor.prepare(asked, without_blank, 5.0)
+    assert isinstance(answer, Refusal)
+    assert [step.verb for step in host.machine.done if step.verb == "program_fpga"] == ["program_fpga"]
+    assert host.kernel.functions[handle.function].image == "tenant"
+    assert host.journal.holdings().consumers == {}
+
+
+def test_an_fpga_whose_blank_image_was_not_programmed_is_nobodys_whatever_it_says(host: Host) -> None:
+    (handle,) = host.prepared("B", "FPGA").handles
+    assert host.release("B") is None
+    # It says that it has the blank one: so it may say, too, of one that a tenant made to say so.
+    host.machine.failing = {("program_fpga", handle.function)}
+    assert "could not be undone" in host.refused("A", "FPGA").reason
+    assert host.journal.holdings().consumers == {handle.function: "A"}
+    host.machine.failing.clear()
+    assert host.release("A") is None
+    assert host.kernel.state() == host.at_rest
+
+
+def test_an_fpga_that_is_gone_before_it_was_wiped_is_nobodys_until_it_is(host: Host) -> None:
+    (handle,) = host.prepared("A", "FPGA").handles
+    wipe = Step("program_fpga", handle.function, {"digest": "factory"})
+    gone = host.kernel.functions.pop(handle.function)
+    refusal = host.executor.release("A", lambda asked: Plan(asked.consumer, (wipe,), (), asked.plan.locks), 5.0)
+    assert refusal is not None
+    assert "cannot be wiped" in refusal.reason
+    host.kernel.functions[handle.function] = gone
+    assert host.release("A") is None
+    assert gone.image == "factory"
 
 
 def test_a_device_that_vanishes_meanwhile_is_undone_as_far_as_it_is_there(host: Host) -> None:

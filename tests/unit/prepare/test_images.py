@@ -83,6 +83,34 @@ def test_an_image_without_an_interface_id_fits_nothing() -> None:
     assert machine.refused(machine.group(N3000, bitstream="loopback")).kind is RefusalKind.PERMANENT
 
 
+def test_where_nothing_is_said_of_interfaces_the_fpga_decides() -> None:
+    machine = fpga(facts=FpgaFacts(None, ("region9",)), address=CVP)
+    machine = replace(machine, bitstreams={"raw": Bitstream(GOOD), "other": Bitstream(BLANK, OTHER)})
+    step = machine.planned(machine.group(CVP, bitstream="raw")).steps[0]
+    assert (step.verb, step.arguments["interface"]) == ("program_fpga", None)
+    assert "does not say its interface id" in machine.refused(machine.group(CVP, bitstream="other")).reason
+
+
+def test_a_region_that_says_its_interface_takes_no_image_that_does_not() -> None:
+    machine = fpga(facts=FpgaFacts(INTERFACE, ("region9",)), address=CVP)
+    machine = replace(machine, bitstreams={"raw": Bitstream(GOOD)})
+    refusal = machine.refused(machine.group(CVP, bitstream="raw"))
+    assert refusal.reason == f"bitstream: 'raw' is for interface none, {CVP} has {INTERFACE}"
+
+
+def test_an_xclbin_that_names_its_shell_alone_is_compared_when_it_is_programmed() -> None:
+    machine = Machine(described_host("zoo"), bitstreams={"kernel": Bitstream(GOOD)})
+    step = machine.planned(machine.group("0000:84:00.1", bitstream="kernel")).steps[0]
+    assert step.arguments["interface"] == "c5d8d1a5ba0ba6b8a8e6d4d9a4b6bd2e"
+
+
+def test_a_blank_image_for_another_card_wipes_nothing() -> None:
+    machine = fpga(BLANK)
+    machine = replace(machine, bitstreams={"blank": Bitstream(BLANK, OTHER)})
+    refusal = machine.refused(machine.group(N3000))
+    assert refusal.reason.endswith(f"and the image with which the policy wipes it is for {OTHER}")
+
+
 def test_a_card_that_could_not_be_wiped_afterwards_is_not_given() -> None:
     machine = fpga(BLANK, FpgaFacts(INTERFACE, ("region1", "region2")), D5005)
     refusal = machine.refused(machine.group(D5005))

@@ -51,7 +51,7 @@ def test_every_word_of_a_rule_counts() -> None:
     prepare = Prepare("mlx5_vfio_pci", True, "required", "fpga-blank", BLANK)
     said = rule(Mode.VF, vf_indexes=frozenset({0, 3}), prepare=prepare)
     assert treatment(said) == Treatment(
-        Way.VF, "mlx5_vfio_pci", True, Reset.REQUIRED, Scrub.FPGA_BLANK, BLANK, vf_indexes=frozenset({0, 3})
+        Way.VF, "mlx5_vfio_pci", True, Reset.REQUIRED, Scrub.FPGA_BLANK, "0a" * 32, vf_indexes=frozenset({0, 3})
     )
 
 

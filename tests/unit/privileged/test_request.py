@@ -54,6 +54,8 @@ FUNCTION = {"address": "0000:3b:00.1"}
 MDEV = FUNCTION | {"type": "nvidia-558", "uuid": UUID}
 VALUES: dict[str, Any] = {"mac": "fa:16:3e:0b:7c:01", "vlan": 120, "trust": 1, "rate": 2500}
 NOTHING = dict.fromkeys(VALUES)
+IMAGE: dict[str, Any] = {"region": "region1", "port": 3, "digest": "0123456789abcdef" * 4}
+PROGRAM: dict[str, Any] = IMAGE | {"interface": "f3c994130e6b4f2c9a3b8d6e7a1c0d11"}
 
 DRIVERS = ("", ".", "..", "../x", "a/b", "a b", "vfio-pci\n", 1, "x" * 65)
 
@@ -75,6 +77,9 @@ FITTING: list[tuple[str, dict[str, Any]]] = [
     ("create_mig", {"profile": "1g.12gb+me.all", "placement": 6}),
     ("destroy_mig", {"profile": "2g.20gb-me", "placement": 0}),
     ("set_mig_mode", {"enabled": 1}),
+    ("fpga_image", IMAGE),
+    ("program_fpga", PROGRAM),
+    ("program_fpga", PROGRAM | {"region": None, "port": None, "interface": None}),
 ]
 
 
@@ -101,6 +106,11 @@ def test_what_the_verbs_of_a_plan_take(verb: str, arguments: dict[str, Any]) -> 
         *(("set_vf_attributes", {"index": 3, **NOTHING, "vlan": 0}, value) for value in (-1, 4095, "5", True)),
         *(("set_vf_attributes", {"index": 3, **NOTHING, "trust": 0}, value) for value in (2, True, "true")),
         *(("set_vf_attributes", {"index": 3, **NOTHING, "rate": 0}, value) for value in (-1, 2**32, "1")),
+        *(("program_fpga", PROGRAM | {"region": 0}, value) for value in ("", "..", "region1/..", "region1\n")),
+        *(("program_fpga", PROGRAM | {"port": 0}, value) for value in (-1, 256, "0", True, 1.0)),
+        *(("program_fpga", PROGRAM | {"digest": 0}, value) for value in (None, "", "A" * 64, "a" * 63, "a" * 65)),
+        *(("program_fpga", PROGRAM | {"interface": 0}, value) for value in ("", "a" * 33, "A" * 32, 7)),
+        *(("fpga_image", IMAGE | {"digest": 0}, value) for value in (None, "../../etc/shadow", "sha256:" + "a" * 64)),
     ],
     ids=lambda value: str(value)[:20],
 )  # fmt: skip

@@ -168,16 +168,24 @@ def test_what_hangs_is_stuck_and_says_where(
         pass
 
 
-@pytest.mark.parametrize("verb", ["program_fpga"])
-def test_what_cannot_be_done_yet_is_refused_before_anything_begins(
-    tmp_path: Path, machine: Callable[[], Machine], verb: str
+def test_an_fpga_gets_back_what_the_plan_says_and_tells_what_it_has(
+    tmp_path: Path, machine: Callable[[], Machine], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    where: dict[str, Any] = {"region": None, "port": 0, "digest": "a" * 64}
+
+    def fake(name: str) -> verbs.Verb:
+        known = verbs.VERBS[name].arguments
+        return verbs.Verb(name, "test", lambda world, **values: {"holds": values["digest"] == "a" * 64}, known)
+
+    for name in ("fpga_image", "program_fpga"):
+        monkeypatch.setitem(verbs.VERBS, name, fake(name))
     function(tmp_path)
-    it = machine()
-    for ask in (it.before, it.do, it.check):
-        with pytest.raises(StepFailed, match=f"this version cannot do {verb} yet") as caught:
-            ask(step(verb), LONG)
-        assert caught.value.refusal.kind is RefusalKind.PERMANENT
+    it, blank = machine(), {**where, "digest": "b" * 64, "interface": None}
+    programmed = Step("program_fpga", VF, {**where, "interface": None}, blank)
+    assert it.before(programmed, LONG) == blank
+    it.do(programmed, LONG)
+    assert it.check(programmed, LONG)
+    assert not it.check(step("program_fpga", **blank), LONG)
 
 
 class Asked:

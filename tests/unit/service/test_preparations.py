@@ -20,6 +20,8 @@ from devagent.api.request_id import answering, current
 from devagent.api.schemas import mistake
 from devagent.discovery import Discovery
 from devagent.errors import LookFailed, NoSuchPreparation, NotPrepared, PlacementUnreachable, PreparedOtherwise
+from devagent.images.directory import Directory
+from devagent.images.library import Sources
 from devagent.inventory.build import Nest
 from devagent.inventory.default_policy import DEFAULT
 from devagent.model.claim import Mode
@@ -33,6 +35,7 @@ from devagent.prepare.executor import Executor
 from devagent.prepare.journal import Journal
 from devagent.prepare.machine import StepFailed
 from devagent.service.facts import Facts, Reported, Seen
+from devagent.service.images import Images
 from devagent.service.journal_keeper import FILE, JournalKeeper
 from devagent.service.metrics import Metrics
 from devagent.service.noting import NotingMachine
@@ -133,6 +136,7 @@ class Agent:
         self.settings: Any = SimpleNamespace(
             policy=DEFAULT, look_timeout=60.0, scan_interval=3600.0, reconcile_interval=600.0, prepare_deadline=60.0,
             prepare_workers=8, prepare_expires_in=0, check_allocations=True, tombstone=0.0,
+            state_path=state_path, images_directory=state_path / "bitstreams", images_cache_size=64,
         )  # fmt: skip
         self.state_path, self.host, self.placement = state_path, host, Placement()
         self.now = time.time()
@@ -145,9 +149,12 @@ class Agent:
         machine = NotingMachine(self.host, lambda *_: None)
         held: Any = self.placement
 
+        images = Images(lambda: self.settings, lambda: keeper.entries(), self.sources)
+
         def preparer(executor: Executor) -> Preparer:
             sight = Sight(self.host, self.facts, lambda: self.settings)
-            return Preparer(executor, machine, sight, held, self.facts, lambda: self.settings, self.host.unwipeable)
+            settings = lambda: self.settings  # noqa: E731
+            return Preparer(executor, machine, sight, held, images, self.facts, settings, self.host.unwipeable)
 
         keeper = JournalKeeper(self.state_path, boot_id, machine, preparer)
         self.facts.prepared = keeper.held
@@ -155,8 +162,18 @@ class Agent:
         self.own = Preparations(keeper, lambda: self.settings, self.metrics)
         self.own.start()
         self.upkeep = Upkeep(
-            self.own, held, self.facts, lambda: self.settings, monotonic=lambda: self.now, clock=lambda: self.now
+            self.own,
+            held,
+            images,
+            self.facts,
+            lambda: self.settings,
+            monotonic=lambda: self.now,
+            clock=lambda: self.now,
         )
+
+    def sources(self, settings: Any) -> Sources:
+        """Gives where images come from."""
+        return Sources(Directory(settings.images_directory))
 
     def see(self) -> None:
         """Has the agent's own loop look."""
