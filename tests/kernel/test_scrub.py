@@ -20,7 +20,7 @@ SECRET = "what the tenant before had"
 DISK = "/dev/nvme0n1"
 SAVED = "/tmp/nvme.saved"
 MOUNT = "/mnt/disk"
-WIPING = (REPOSITORY / "etc/systemd/devagent.service.d/wiping.conf").read_text()
+WIPING = (REPOSITORY / "etc/systemd/devagent.service.d/wiping.conf.sample").read_text()
 SCRATCH = """
 - name: scratch
   match: {kind: nvme}

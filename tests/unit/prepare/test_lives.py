@@ -22,7 +22,7 @@ from devagent.model.handle import Handle, MdevHandle
 from devagent.model.preparation import Preparation, State
 from devagent.prepare.executor import Executor
 from devagent.prepare.recovery import recover
-from devagent.prepare.runs import Patience
+from devagent.prepare.runs import REBOOTED, Patience
 
 from .fake_machine import FakeMachine, Function, Kernel, Plans, build, request
 from .traps import Killed, Trap, TrappedJournal, raise_killed
@@ -108,6 +108,10 @@ class Lives(RuleBasedStateMachine):
             self.ready.clear()
         self.start()
         left = recover(self.journal, self.executor)
+        for consumer, why in list(left.items()):
+            # A release that a boot has interrupted is planned anew by who can look at the devices, as Upkeep does.
+            if why == REBOOTED and self.executor.release(consumer, Plans(self.kernel).release, 60.0) is None:
+                del left[consumer]
         assert not left or self.machine.failing or self.machine.hanging or self.unplugged
 
     @rule(trouble=TROUBLE)

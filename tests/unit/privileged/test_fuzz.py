@@ -23,12 +23,14 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from devagent.privileged import Privileged, process, start
+from devagent.privileged.scrubbing import HOWS
 from devagent.privileged.verbs import VERBS
 
 from ..worlds import Link, World, write
 from .pfs import PF, pf
 
 OTHER = "0000:5e:00.0"
+DIGEST = "0123456789abcdef" * 4
 UUID = "4b20d080-1b54-4048-85b3-a6a62d165c01"
 NO_INTERFACE = (1 << 31) - 2
 """An index that no network interface of the host of the test has."""
@@ -136,7 +138,9 @@ GOOD: dict[str, tuple[Any, ...]] = {
     "address": (PF, OTHER, "0000:3b:00.1", "10000:01:00.0"), "count": (0, 2, 8, 65535), "index": (0, 1, 65535),
     "driver": ("vfio-pci", "mlx5_core", "none", None), "method": ("flr", "bus", None), "uuid": (UUID,),
     "type": ("nvidia-558", "nvidia-1", 0, 1155), "mac": ("fa:16:3e:0b:7c:01", None), "vlan": (0, 120, None),
-    "trust": (0, 1, None), "rate": (0, 2500, None),
+    "trust": (0, 1, None), "rate": (0, 2500, None), "override": ("vfio-pci", None), "how": (*HOWS,), "enabled": (0, 1),
+    "profile": ("1g.10gb", "1g.10gb+me"), "placement": (0, 6, None), "region": ("region1", None), "port": (0, None),
+    "digest": (DIGEST,), "interface": ("f3c994130e6b4f2c9a3b8d6e7a1c0d11", None),
 }  # fmt: skip
 BAD: st.SearchStrategy[Any] = st.sampled_from(
     ["../../../../etc", "/etc/shadow", "..", ".", "", "a/b", f"{PF}/../{OTHER}", f"{PF}\n", f"{PF}\0", "vfio-pci/../x",
@@ -185,6 +189,7 @@ def test_nonsense_is_refused_and_touches_nothing(watched: Watched, datagram: byt
 
 def test_each_verb_that_fits_is_seen_to_touch_its_files(watched: Watched) -> None:
     """What is noted is complete enough to tell: every verb about a device is heard of, with its writes."""
+    assert {each["verb"] for each in FITTING} == VERBS.keys() - {"ping", "stuck", "ended"}
     wrote = set()
     for request_ in FITTING:
         _, heard = watched.ask(json.dumps(request_).encode())
@@ -201,12 +206,23 @@ def _fitting(verb: str, **arguments: Any) -> dict[str, Any]:
 
 FITTING = (
     _fitting("set_vf_count", count=0),
-    _fitting("bind", driver="vfio-pci") | {"arguments": {"address": OTHER, "driver": "vfio-pci"}},
+    _fitting("bind") | {"arguments": {"address": OTHER, "driver": "vfio-pci", "override": "vfio-pci"}},
+    _fitting("driver"),
     _fitting("reset", method="flr"),
     _fitting("create_mdev", type="nvidia-558", uuid=UUID.replace("4", "5")),
     _fitting("remove_mdev", type="nvidia-558", uuid=UUID),
     _fitting("vgpu_type"),
     _fitting("set_vgpu_type", type=1155),
+    _fitting("mig_mode"),
+    _fitting("set_mig_mode", enabled=1),
+    _fitting("mig_instances"),
+    _fitting("mig_placement", profile="1g.10gb"),
+    _fitting("create_mig", profile="1g.10gb", placement=0),
+    _fitting("destroy_mig", profile="1g.10gb", placement=0),
+    _fitting("scrub", how="nvme-format"),
+    _fitting("can_scrub", how="gpu-reset"),
+    _fitting("fpga_image", region=None, port=None, digest=DIGEST),
+    _fitting("program_fpga", region=None, port=None, digest=DIGEST, interface=None),
     _fitting("vf_attributes", index=0),
     _fitting("set_vf_attributes", index=0, mac=None, vlan=7, trust=None, rate=None),
 )

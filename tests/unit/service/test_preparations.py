@@ -143,7 +143,8 @@ class Agent:
         self.begin()
 
     def begin(self, boot_id: str = "boot") -> None:
-        listed: Any = {provider(NIC, self.host.machine.devices): None}
+        devices = self.host.machine.devices
+        listed: Any = dict.fromkeys(provider(each.address, devices) for each in devices)
         self.facts = Facts(reported=Reported(root=ROOT, listed=listed))
         self.see()
         machine = NotingMachine(self.host, lambda *_: None)
