@@ -386,7 +386,7 @@ def test_a_release_waits_for_who_has_the_device_open_and_says_who(agent: Agent) 
     (address,) = agent.prepared(ALICE)
     agent.host.users[address] = User(4711, "qemu-system-x86", "/dev/vfio/12")
     assert agent.own.delete(ALICE, 0)[1] == 202
-    agent.until(lambda: agent.own.get(ALICE)["error"])
+    agent.until(lambda: agent.own.get(ALICE)["error"]["holders"])
     (holder,) = agent.own.get(ALICE)["error"]["holders"]
     assert (holder["pid"], holder["command"]) == (4711, "qemu-system-x86")
     assert (agent.own.get(ALICE)["state"], agent.own.get(ALICE)["handles"]) == ("releasing", [])
