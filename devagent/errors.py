@@ -18,6 +18,7 @@
     │   ├── AgentUnreachable         nothing answers on its socket
     │   ├── AgentDenied              this user may not talk to it
     │   └── AgentRefused             it answered, and said no
+    ├── NotificationError        a message of Nova's cannot be understood
     ├── LookFailed               the look process died, hung, or could not look at the host
     ├── PrivilegedError          the privileged process did not do what was asked
     │   ├── VerbFailed           it was refused or did not work, and says why
@@ -168,6 +169,10 @@ class AgentRefused(AgentError):
     def __init__(self, message: str, *, status: int, code: str | None, request_id: str | None) -> None:
         super().__init__(message)
         self.status, self.code, self.request_id = status, code, request_id
+
+
+class NotificationError(DevagentError):
+    """A notification is not in the form that Nova's versioned notifications have."""
 
 
 class PlacementError(DevagentError):

@@ -109,5 +109,14 @@ OPERATIONS: Final = (
         who=Who.OPERATOR,
         waits=True,
     ),
+    Operation(
+        "POST",
+        "/v1/hints",
+        "hint",
+        "Has consumers looked for in Placement soon: what holds nothing there any more is released",
+        "hinted",
+        request="hints",
+        who=Who.OPERATOR,
+    ),
     Operation("POST", "/v1/rescan", "rescan", "Looks again now", "rescan", who=Who.OPERATOR, waits=True),
 )

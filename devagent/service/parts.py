@@ -43,6 +43,7 @@ from devagent.service.sight import Sight
 from devagent.service.status import Self
 from devagent.service.udev_loop import UdevLoop
 from devagent.service.upkeep import Upkeep
+from devagent.service.vanished import Vanished
 from devagent.sources import udev
 from devagent.sources.udev import Changes
 
@@ -102,7 +103,8 @@ def build(agent: Agent, state: StateFile, privileged: Privileged, *, root: Path,
     keeper = JournalKeeper(settings.state_path, _boot_id(root), machine, preparer)
     facts.prepared = keeper.held
     preparations = Preparations(keeper, in_force)
-    backend = ServiceBackend(facts, beats, look, book, metrics, preparations, own)
+    prepare = PrepareLoop(beats, Upkeep(preparations, Vanished(allocations, in_force), facts))
+    backend = ServiceBackend(facts, beats, look, book, metrics, preparations, own, prepare.hint)
     server = Server(
         Application(backend, waiting=max(1, settings.threads // 2), counted=metrics.called),
         settings.socket,
@@ -117,7 +119,7 @@ def build(agent: Agent, state: StateFile, privileged: Privileged, *, root: Path,
             look,
             report,
             ReconcileLoop(beats, lambda: _scene(facts, in_force().policy), report.holding, facts.reconciled, in_force),
-            PrepareLoop(beats, Upkeep(preparations, allocations, facts, in_force)),
+            prepare,
             ApiLoop(beats, server, lambda: in_force().drain_timeout),
         ),
         (looker, eyes),

@@ -11,6 +11,7 @@ import json
 import sqlite3
 import subprocess
 import sys
+import time
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -182,6 +183,53 @@ def test_a_damaged_journal_gives_only_what_is_provably_free(start: Start, cloud:
         prepare(agent, consumer, body(cloud))
     assert refused.value.code == "devagent.preparation.retry"
     assert any("the journal of preparations was damaged" in reason for reason in agent.status()["reasons"])
+
+
+def hint(agent: RunningAgent, consumer: str) -> None:
+    body = {"hints": [{"consumer": consumer, "event": "instance.delete.end"}]}
+    assert agent.api.post("/v1/hints", body=body) == {"known": 1}
+
+
+def move(cloud: Cloud, old: str, new: str) -> None:
+    """Moves an allocation to another consumer, as Nova does for a migration and back."""
+    found = cloud.call("GET", f"/allocations/{old}")
+    common = {"project_id": "p", "user_id": "u", "consumer_type": "INSTANCE"}
+    known = cloud.call("GET", f"/allocations/{new}").get("consumer_generation")
+    there = {uid: {"resources": each["resources"]} for uid, each in found["allocations"].items()}
+    body = {
+        new: {"allocations": there, "consumer_generation": known, **common},
+        old: {"allocations": {}, "consumer_generation": found["consumer_generation"], **common},
+    }
+    cloud.call("POST", "/allocations", body)
+
+
+def test_after_a_hint_what_nobody_holds_any_more_is_released_within_seconds(start: Start, cloud: Cloud) -> None:
+    agent = start()
+    consumers = [cloud.allocate(provider(cloud), **{VF: 1}) for _ in range(2)]
+    for consumer in consumers:
+        prepare(agent, consumer, body(cloud))
+    hint(agent, consumers[0])
+    cloud.call("DELETE", f"/allocations/{consumers[0]}")
+    hint(agent, consumers[0])
+    agent.until(lambda: listed(agent).keys() == {consumers[1]})
+
+
+def test_what_is_moved_to_a_migration_is_kept_until_that_is_confirmed(start: Start, cloud: Cloud) -> None:
+    agent = start()
+    server, migration = cloud.allocate(provider(cloud), **{VF: 2}), str(uuid.uuid4())
+    found = prepare(agent, server, body(cloud, 2))
+    other = cloud.allocate(provider(cloud), **{VF: 2})
+    prepare(agent, other, body(cloud, 2))
+    move(cloud, server, migration)
+    hint(agent, server)
+    time.sleep(4.0)  # two looks at Placement, after 0 and 2 s
+    assert listed(agent)[server] == found
+    move(cloud, migration, server)
+    assert prepare(agent, server, body(cloud, 2)) == found
+    move(cloud, server, migration)
+    cloud.call("DELETE", f"/allocations/{migration}")
+    hint(agent, server)
+    agent.until(lambda: listed(agent).keys() == {other})
 
 
 def command(agent: RunningAgent, *arguments: str) -> subprocess.CompletedProcess[str]:
