@@ -54,7 +54,7 @@ class Rule:
     `resource_class` None takes the driver's; `vf_indexes` None gives every VF; `vf_count` is how many
     VFs the operator wants to exist. `physical_network` is the network, by Neutron's name, that a NIC's
     ports are on. `types` names by resource class what is made for modes mdev and vgpu; None: the
-    consumer says.
+    consumer says. `owner` `nova` leaves the device to Nova's own PCI tracking: it is only made ready.
     """
 
     name: str
@@ -67,6 +67,7 @@ class Rule:
     physical_network: str | None = None
     types: tuple[tuple[str, str | None], ...] = ()
     prepare: Prepare = Prepare()
+    owner: str | None = None
 
     @property
     def placement_traits(self) -> frozenset[str]:

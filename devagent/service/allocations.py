@@ -47,7 +47,10 @@ class Allocations:
         except PlacementError as error:
             reason = f"whether {consumer} holds that in Placement cannot be told: {error}"
             return Refusal(RefusalKind.RETRY, reason)
-        for (provider, name), amount in sorted(_amounts(groups).items()):
+        wanted = _amounts(groups)
+        if not held and not wanted:
+            return Refusal(RefusalKind.INVALID, f"{consumer} holds nothing in Placement")
+        for (provider, name), amount in sorted(wanted.items()):
             has = held.get(provider, {}).get(name, 0)
             if has < amount:
                 reason = f"{consumer} holds {has} {name} of resource provider {provider} in Placement, not {amount}"
@@ -58,16 +61,18 @@ class Allocations:
         """Tells who holds what was prepared for `consumer`. Raises PlacementError.
 
         `others` are the consumers that have something prepared here themselves: none of them is its migration.
+        Of what Nova itself gave, only that the consumer is there at all can be told.
         """
         wanted = _amounts(groups)
         providers = {provider for provider, _ in wanted}
-        if self._held(consumer).keys() & providers:
+        held = self._held(consumer).keys()
+        if held & providers or (held and not providers):
             return Standing.HELD
         moved: set[str] | None = None
         for provider in sorted(providers):
-            held = self._holders(provider)
+            there = self._holders(provider)
             here = {name: amount for (uuid, name), amount in wanted.items() if uuid == provider}
-            enough = {each for each, has in held.items() if all(has.get(name, 0) >= n for name, n in here.items())}
+            enough = {each for each, has in there.items() if all(has.get(name, 0) >= n for name, n in here.items())}
             moved = enough if moved is None else moved & enough
         return Standing.MOVED if (moved or set()) - others else Standing.GONE
 
@@ -93,9 +98,9 @@ class Allocations:
 
 
 def _amounts(groups: Iterable[Group]) -> Counter[tuple[str, str]]:
-    """Adds up how much of each class of each provider there is."""
+    """Adds up how much of each class of each provider Placement gave."""
     wanted: Counter[tuple[str, str]] = Counter()
     for group in groups:
-        for name, amount in group.resources.items():
+        for name, amount in group.resources.items() if group.owner is None else ():
             wanted[group.provider, name] += amount
     return wanted

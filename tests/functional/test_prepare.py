@@ -42,9 +42,14 @@ def place() -> Iterator[Path]:
 
 
 @pytest.fixture
-def start(place: Path, cloud: Cloud, describe: Describe) -> Iterator[Start]:
-    """Starts agents for a host with a NIC of four VFs that are on vfio-pci, in IOMMU groups of their own."""
-    host = describe(on_vfio(small(compute_id=cloud.root)))
+def host(cloud: Cloud, describe: Describe) -> Path:
+    """Gives a host with a NIC of four VFs that are on vfio-pci, in IOMMU groups of their own."""
+    return describe(on_vfio(small(compute_id=cloud.root)))
+
+
+@pytest.fixture
+def start(place: Path, cloud: Cloud, host: Path) -> Iterator[Start]:
+    """Starts agents for the host."""
     with ExitStack() as stack:
 
         def begin(**sections: Any) -> RunningAgent:
@@ -267,3 +272,31 @@ def test_a_command_that_is_refused_says_why(start: Start, cloud: Cloud) -> None:
     refused = command(start(), "prepare", str(uuid.uuid4()), "--group", f"{provider(cloud)}:{VF}=3")
     assert refused.returncode == 1
     assert "holds 0 SRIOV_NET_VF" in refused.stderr
+
+
+def test_what_novas_own_tracking_gave_is_made_ready_and_never_reported(
+    start: Start, cloud: Cloud, place: Path, host: Path
+) -> None:
+    policy = place / "devices.yaml"
+    policy.write_text("schema_version: 1\nrules:\n  - {name: nics, match: {kind: nic}, mode: vf, owner: nova}\n")
+    nova = host / "etc/nova/nova.conf"
+    nova.parent.mkdir(parents=True)
+    nova.write_text('[pci]\ndevice_spec = {"vendor_id": "15b3"}\n')
+    agent = start(inventory={"policy_file": str(policy)})
+    device = agent.api.get(f"/v1/devices/{NIC}")
+    assert (device["decision"]["managed"], device["decision"]["owner"], device["placement"]) == (False, "nova", None)
+    vf = device["sriov"]["vfs"][2]["address"]
+    group = {"provider": device["id"], "resources": {"CUSTOM_PCI_15B3_101E": 1}, "owner": "nova", "address": vf}
+    compute = cloud.create(f"{cloud.name}-cpu", None)
+    cloud.set(compute, {"VCPU": 8})
+    server = cloud.allocate(compute, VCPU=2)
+    assert [each["address"] for each in prepare(agent, server, {"groups": [group]})["handles"]] == [vf]
+    with pytest.raises(AgentRefused, match="holds nothing in Placement"):
+        prepare(agent, str(uuid.uuid4()), {"groups": [group]})
+    for missing, said in (("address", "say by its address"), ("owner", "holds 0 CUSTOM_PCI_15B3_101E")):
+        asked = {key: value for key, value in group.items() if key != missing}
+        with pytest.raises(AgentRefused, match=said):
+            prepare(agent, cloud.allocate(compute, VCPU=1), {"groups": [asked]})
+    hint(agent, server)
+    cloud.call("DELETE", f"/allocations/{server}")
+    agent.until(lambda: server not in listed(agent))
