@@ -19,6 +19,7 @@
     │   ├── AgentDenied              this user may not talk to it
     │   └── AgentRefused             it answered, and said no
     ├── NotificationError        a message of Nova's cannot be understood
+    ├── DomainError              what libvirt hands over is no domain
     ├── LookFailed               the look process died, hung, or could not look at the host
     ├── PrivilegedError          the privileged process did not do what was asked
     │   ├── VerbFailed           it was refused or did not work, and says why
@@ -173,6 +174,10 @@ class AgentRefused(AgentError):
 
 class NotificationError(DevagentError):
     """A notification is not in the form that Nova's versioned notifications have."""
+
+
+class DomainError(DevagentError):
+    """A domain's XML cannot be read, or says what no domain of libvirt's does."""
 
 
 class PlacementError(DevagentError):
