@@ -3,8 +3,10 @@
 """What the journal, the locks and the read-backs add to the verbs themselves, and how long a recovery takes.
 
     .venv/bin/python -m bench.prepare [--directory DIR]
+    .venv/bin/python -m bench.prepare --load [CYCLES]
 
-The machine is one in memory, so that everything but the verbs is measured; the journal is on the disk of DIR.
+The machine is one in memory, so that everything but the verbs is measured; the journal is on the disk of DIR. With
+--load the agent itself is asked, by many clients at once: see prepare_load.py.
 """
 
 from __future__ import annotations
@@ -25,6 +27,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 
 from unit.prepare.fake_machine import FakeMachine, Kernel, Plans, build, request
 
+from bench import prepare_load
 from devagent.model.plan import Step
 from devagent.model.preparation import Preparation, State
 from devagent.prepare.database import Database
@@ -50,14 +53,19 @@ class SlowMachine(FakeMachine):
         super().do(step, seconds)
 
 
-def main() -> None:
-    """Measures and prints."""
+def main() -> int:
+    """Measures and prints; gives 1 if an answer of the agent was wrong."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--directory", type=Path, help="where the journal is to be (a temporary directory)")
-    with tempfile.TemporaryDirectory(dir=parser.parse_args().directory) as top:
+    parser.add_argument("--load", type=int, nargs="?", const=10_000, metavar="CYCLES", help="ask the agent (10000)")
+    args = parser.parse_args()
+    if args.load is not None:
+        return 0 if prepare_load.measure(args.load) else 1
+    with tempfile.TemporaryDirectory(dir=args.directory) as top:
         overhead(Path(top))
         throughput(Path(top))
         recovery(Path(top))
+    return 0
 
 
 def overhead(top: Path) -> None:
@@ -193,4 +201,4 @@ def say(text: str) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -217,12 +217,44 @@ API_OPTS: Final = (
         "unix_socket_group",
         help="The group whose members may ask and command the agent, besides root and the agent's own user.",
     ),
+    cfg.StrOpt(
+        "listen",
+        help="HOST:PORT where the API can be reached from other hosts, over TLS alone: 192.0.2.7:9443, "
+        "[2001:db8::7]:9443. Nobody can by default. It needs auth, tls_cert and tls_key.",
+    ),
+    cfg.StrOpt(
+        "auth",
+        choices=[
+            ("certificate", "by a certificate that tls_client_ca has issued to one of client_names; they may do all"),
+            ("keystone", "by a token of Keystone's ([keystone_authtoken]), whose roles meet policy.yaml"),
+        ],
+        help="How who comes to listen is known.",
+    ),
+    cfg.StrOpt(
+        "tls_cert",
+        mutable=True,
+        help="The certificate of this host, in a PEM file, followed by those between it and the authority. It is read "
+        "again at a reload.",
+    ),
+    cfg.StrOpt("tls_key", mutable=True, help="The private key of tls_cert, in a PEM file without a password."),
+    cfg.StrOpt(
+        "tls_client_ca",
+        mutable=True,
+        help="With auth = certificate: the authorities that issue the certificates of clients, in a PEM file.",
+    ),
+    cfg.ListOpt(
+        "client_names",
+        default=[],
+        mutable=True,
+        help="With auth = certificate: who may call, by the CN of the certificate's subject or one of its DNS names: "
+        "nova-compute.example.org,devagent-relay.example.org. They may do everything.",
+    ),
     cfg.IntOpt(
         "threads",
         default=16,
         min=1,
         max=1024,
-        help="How many calls are answered at the same time.",
+        help="How many calls are answered at the same time, on the socket and as many again over TLS.",
     ),
     cfg.IntOpt(
         "drain_timeout",

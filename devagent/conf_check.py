@@ -4,7 +4,8 @@
 
 oslo.config ignores what it does not know, and names the last file that has a section where a value of it is wrong. So
 each file is read here once by itself. Whose options are known is asked as oslo-config-generator asks: the entry points
-`oslo.config.opts` of ours and of oslo.log; those of the plugin that `auth_type` names come from keystoneauth's.
+`oslo.config.opts` of ours and of oslo.log, and where a file has their sections of keystonemiddleware and oslo.policy;
+those of the plugin that `auth_type` names come from keystoneauth's.
 """
 
 from __future__ import annotations
@@ -30,6 +31,9 @@ Sections = Mapping[str, Mapping[str, Sequence[str]]]
 DEFAULT: Final = "DEFAULT"
 PLACEMENT: Final = "placement"
 _FOREIGN: Final = ("devagent.placement", "oslo.log")
+KEYSTONE: Final = "keystone_authtoken"
+# Known only where a file has them: the entry point by section, of what devagent[keystone] installs.
+_ON_DEMAND: Final = {KEYSTONE: "keystonemiddleware.auth_token", "oslo_policy": "oslo.policy"}
 # "... from LocationInfo(location=<Locations.user: (4, True)>, detail='/etc/devagent/devagent.conf') ..."
 _LOCATION: Final = re.compile(r"LocationInfo\(.*?detail='(.*?)'\)")
 _PLUGINS: Final = "keystoneauth1.plugin"
@@ -64,7 +68,8 @@ def check(paths: Iterable[Path], groups: Groups, *, strict: bool) -> None:
     Raises ConfigurationError with everything that is wrong in the first file in which something is.
     """
     parsed = {path: _parse(path) for path in paths}
-    known = _Known([*groups, *(_foreign() if strict else ())])
+    wanted = {_normal(section) for sections in parsed.values() for section, given in sections.items() if given}
+    known = _Known([*groups, *(_foreign(wanted) if strict else ())])
     if strict:
         _add_plugins(known, parsed.values())
     for path, sections in parsed.items():
@@ -117,8 +122,9 @@ def _readable(path: Path) -> None:
         raise ConfigurationError(f"configuration: {path}: is not UTF-8 text") from None
 
 
-def _foreign() -> Iterator[tuple[str | None, Sequence[cfg.Opt]]]:
-    for name in _FOREIGN:
+def _foreign(wanted: Collection[str]) -> Iterator[tuple[str | None, Sequence[cfg.Opt]]]:
+    names = (*_FOREIGN, *(name for section, name in _ON_DEMAND.items() if section in wanted))
+    for name in names:
         for point in _points("oslo.config.opts").select(name=name):
             yield from point.load()()
 
@@ -134,12 +140,13 @@ def _add_plugins(known: _Known, files: Collection[Sections]) -> None:
 
     One file may name the plugin and another hold the password.
     """
-    places = [PLACEMENT, *(value.lower() for value in _given(files, (PLACEMENT,), ("auth_section",)))]
-    for plugin in _given(files, places, _TYPE):
-        for point in _points(_PLUGINS).select(name=plugin):
-            options = [_option(each) for each in point.load()().get_options()]
-            for place in places:
-                known.add(place, [known.by_section[PLACEMENT][_TYPE[0]], *options])
+    for group in (each for each in (PLACEMENT, KEYSTONE) if each in known.by_section):
+        places = [group, *(value.lower() for value in _given(files, (group,), ("auth_section",)))]
+        for plugin in _given(files, places, _TYPE):
+            for point in _points(_PLUGINS).select(name=plugin):
+                options = [_option(each) for each in point.load()().get_options()]
+                for place in places:
+                    known.add(place, [known.by_section[group][_TYPE[0]], *options])
 
 
 def _given(files: Iterable[Sections], places: Collection[str], names: Collection[str]) -> list[str]:
@@ -162,6 +169,10 @@ def _option(option: Any) -> cfg.Opt:
 def _unknown(known: _Known, sections: Sections) -> Iterator[str]:
     for section, given in sections.items():
         names = known.by_section.get(_normal(section))
+        if names is None and _normal(section) in _ON_DEMAND:
+            if given:
+                yield f"[{section}]: needs what is not installed here: pip install 'devagent[keystone]'"
+            continue
         if names is None:
             yield f"[{section}]: there is no such section{_near(section, known.by_section)}"
             continue

@@ -12,7 +12,16 @@
     ├── NotReady                 the agent does not know yet; ask again
     ├── NoSuchPreparation        the agent knows nothing of that consumer
     ├── NotPrepared              devices are not made ready, or not given back, and why
-    ├── PreparedOtherwise        the consumer is being prepared with another request
+    ├── PreparedOtherwise        the consumer has been, or is being, prepared with another request
+    ├── JournalError             the journal of preparations cannot be opened, read or written
+    ├── (prepare/)               what its parts say to each other; callers are told a Refusal (model/preparation.py)
+    │   ├── machine.StepFailed       a step was refused or did not work
+    │   │   └── machine.Gone             its device is not there (any more)
+    │   ├── machine.StepStuck        it hangs in the kernel
+    │   ├── journal.Held             another consumer has the device
+    │   ├── database.Taken           a row with that key is there already
+    │   ├── locking.Busy             somebody else had the lock for all of the time
+    │   └── runs.Cancelled           the consumer is being released meanwhile
     ├── ListenError              the API's socket cannot be opened
     ├── AgentError               the agent did not do what a command asked
     │   ├── AgentUnreachable         nothing answers on its socket
@@ -37,6 +46,7 @@ Each message says what happened, to what, and what to do; the facts stand in att
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import ClassVar
 
 
@@ -146,6 +156,14 @@ class PreparedOtherwise(DevagentError):
     def __init__(self, consumer: str) -> None:
         super().__init__(f"{consumer} has been prepared with another request: release it first")
         self.consumer = consumer
+
+
+class JournalError(DevagentError):
+    """The journal cannot be opened, read or written; what was asked for is in it whole or not at all."""
+
+    def __init__(self, path: Path, problem: str) -> None:
+        super().__init__(f"{path}: {problem}")
+        self.path, self.problem = path, problem
 
 
 class ListenError(DevagentError):

@@ -9,7 +9,6 @@ import logging
 import re
 import threading
 import time
-import uuid
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from http import HTTPStatus
@@ -23,7 +22,8 @@ from devagent.api.backend import Backend
 from devagent.api.caller import Caller
 from devagent.api.faults import Code, Fault, of_preparation
 from devagent.api.handlers import Answer, Call
-from devagent.api.operations import OPERATIONS, Operation, Who
+from devagent.api.operations import OPERATIONS, Operation
+from devagent.api.request_id import answering, new_id
 from devagent.api.routing import Routes, check_version
 from devagent.errors import (
     DevagentError,
@@ -70,9 +70,13 @@ class Application:
 
     def __call__(self, environ: dict[str, Any], start_response: StartResponse) -> Iterable[bytes]:
         """Answers one request, as PEP 3333 has it."""
+        request_id = new_id()
+        with answering(request_id):
+            return self._respond(environ, start_response, request_id)
+
+    def _respond(self, environ: dict[str, Any], start_response: StartResponse, request_id: str) -> Iterable[bytes]:
         began = time.monotonic()
         asked = Request(environ)
-        request_id = new_id()
         headers = {REQUEST_ID: request_id}
         try:
             answer = self._answer(asked, environ[CALLER], headers)
@@ -90,17 +94,23 @@ class Application:
         return [] if asked.method == "HEAD" else [body]
 
     def _answer(self, asked: Request, caller: Caller, headers: dict[str, str]) -> Answer:
-        content = request.read(asked)
-        operation, arguments = self._routes.find(asked.method, _path(asked))
-        asked.environ[_OPERATION] = operation.handler
+        early = request.has_come(asked)
+        content = request.read(asked) if early else b""
+        try:
+            operation, arguments = self._routes.find(asked.method, _path(asked))
+            asked.environ[_OPERATION] = operation.handler
+            caller.admit(operation)
+        except Fault as fault:
+            if not early:  # what stays unread would be taken for the next request
+                fault.headers["Connection"] = "close"
+            raise
+        if not early:
+            content = request.read(asked)
         if operation.versioned:
             version = versions.asked(asked.headers.get(versions.HEADER))
             headers[versions.HEADER] = f"{versions.SERVICE} {versions.text(version)}"
             headers["Vary"] = versions.HEADER
             check_version(operation, version)
-        if operation.who is Who.OPERATOR and not caller.operator:
-            detail = f"{caller} may look, but not do this: that is for root and the group of the agent's socket"
-            raise Fault(403, Code.FORBIDDEN, detail)
         body = request.body(operation, asked, content)
         handler: Callable[[Call, Backend], Answer] = getattr(handlers, operation.handler)
         with self._waiting(operation, asked) as wait:
@@ -117,11 +127,6 @@ class Application:
             yield wait
         finally:
             self._patience.release()
-
-
-def new_id() -> str:
-    """Gives a new request id, in OpenStack's form."""
-    return f"req-{uuid.uuid4()}"
 
 
 def _path(asked: Request) -> str:
@@ -144,9 +149,9 @@ def _fault(error: Exception, request_id: str) -> Fault:
     if isinstance(error, NotReady):
         return Fault(503, Code.NOT_READY, str(error), headers={"Retry-After": "1"})
     if isinstance(error, DevagentError):
-        LOG.warning("%s %s", request_id, error)
+        LOG.warning("%s", error, extra={"request_id": request_id})
         return Fault(500, Code.FAILED, str(error))
-    LOG.error("%s unexpected error", request_id, exc_info=error)
+    LOG.error("unexpected error", exc_info=error, extra={"request_id": request_id})
     return Fault(500, Code.INTERNAL, f"unexpected error; the agent's log has it with {request_id}")
 
 
@@ -166,8 +171,7 @@ def _log(asked: Request, caller: Caller, answer: Answer, size: int, request_id: 
     looks = asked.method in ("GET", "HEAD") and answer.status < 500
     LOG.log(
         logging.DEBUG if looks else logging.INFO,
-        "%s %s%s %s: %d, %d bytes, %.1f ms, by %s",
-        request_id,
+        "%s%s %s: %d, %d bytes, %.1f ms, by %s",
         _of_global(asked),
         quote(asked.method, safe=""),
         quote(_path(asked), safe="/:"),
@@ -175,6 +179,7 @@ def _log(asked: Request, caller: Caller, answer: Answer, size: int, request_id: 
         size,
         seconds * 1000,
         caller,
+        extra={"request_id": request_id},
     )
 
 

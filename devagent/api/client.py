@@ -1,6 +1,9 @@
 # SPDX-FileCopyrightText: The devagent authors
 # SPDX-License-Identifier: Apache-2.0
-"""The client of the commands: HTTP over the agent's unix socket, with the standard library alone."""
+"""The client of the commands: HTTP over the agent's unix socket, with the standard library alone.
+
+remote_client.py calls the agents of other hosts in the same way.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +16,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
 
-from devagent.errors import AgentDenied, AgentRefused, AgentUnreachable
+from devagent.errors import AgentDenied, AgentError, AgentRefused, AgentUnreachable
 
 SOCKET: Final = "/run/devagent/devagent.sock"
 TIMEOUT: Final = 15.0
@@ -25,8 +28,10 @@ Document = dict[str, Any]
 class Client:
     """Calls the agent that listens on `path`; every method raises AgentError if it does not do what is asked."""
 
+    _elsewhere = "--socket names another"
+
     def __init__(self, path: str = SOCKET, *, timeout: float = TIMEOUT) -> None:
-        self._path, self._timeout = path, timeout
+        self._where, self._timeout = path, timeout
 
     def get(self, path: str) -> Document:
         """Reads."""
@@ -44,6 +49,12 @@ class Client:
         """Starts or tells something; with `wait` it gives up to that many seconds to what may take long."""
         return self._call("POST", path, body, _patience(wait), wait or 0)
 
+    def _connection(self, timeout: float) -> http.client.HTTPConnection:
+        return _Connection(self._where, timeout)
+
+    def _unreachable(self, error: OSError) -> AgentError:
+        return _unreachable(self._where, error)
+
     def _call(
         self,
         method: str,
@@ -53,7 +64,7 @@ class Client:
         wait: int = 0,
     ) -> Document:
         patience = self._timeout + wait
-        connection = _Connection(self._path, patience)
+        connection = self._connection(patience)
         content = None if body is None else json.dumps(body).encode()
         kind = {} if content is None else {"Content-Type": "application/json"}
         try:
@@ -64,12 +75,12 @@ class Client:
             return _document(response, response.read())
         except TimeoutError:
             raise AgentUnreachable(
-                f"the agent on {self._path} did not answer within {patience:g} s: systemctl status devagent"
+                f"the agent on {self._where} did not answer within {patience:g} s: systemctl status devagent"
             ) from None
         except OSError as error:
-            raise _unreachable(self._path, error) from None
+            raise self._unreachable(error) from None
         except (http.client.HTTPException, ValueError):
-            raise AgentUnreachable(f"what answers on {self._path} is no devagent: --socket names another") from None
+            raise AgentUnreachable(f"what answers on {self._where} is no devagent: {self._elsewhere}") from None
         finally:
             connection.close()
 

@@ -24,6 +24,8 @@ class Code(enum.StrEnum):
     METHOD_UNKNOWN = "devagent.method.unknown"
     VERSION_MALFORMED = "devagent.version.malformed"
     VERSION_UNKNOWN = "devagent.version.unknown"
+    UNAUTHENTICATED = "devagent.unauthenticated"
+    NO_KEYSTONE = "devagent.keystone.unreachable"
     FORBIDDEN = "devagent.forbidden"
     NO_DEVICE = "devagent.device.unknown"
     NO_PREPARATION = "devagent.preparation.unknown"

@@ -64,9 +64,10 @@ def healthcheck(call: Call, backend: Backend) -> Answer:
     """Tells whether the agent works, as oslo.middleware's healthcheck does: `OK`, or 503 with the reasons."""
     reasons = [f"{name}: {detail or 'failed'}" for name, ok, detail in backend.checks() if not ok]
     status = 503 if reasons else 200
+    later = {"Retry-After": "5"} if reasons else {}
     if call.media == JSON:
-        return Answer({"detailed": False, "reasons": reasons or ["OK"]}, status)
-    return Answer("\n".join(reasons) if reasons else "OK", status, TEXT)
+        return Answer({"detailed": False, "reasons": reasons or ["OK"]}, status, headers=later)
+    return Answer("\n".join(reasons) if reasons else "OK", status, TEXT, later)
 
 
 def metrics(call: Call, backend: Backend) -> Answer:  # noqa: ARG001 - as the others

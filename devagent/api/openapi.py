@@ -22,6 +22,7 @@ _SAID: Final = {
     "device": "the id of a device, or its PCI address, for example 0000:3b:00.0",
     "consumer": "the UUID of a consumer in Placement: of a virtual machine",
 }
+_FORMS: Final = {"device": {"type": "string"}, "consumer": {"type": "string", "format": "uuid"}}
 
 
 def document() -> dict[str, Any]:
@@ -34,7 +35,7 @@ def document() -> dict[str, Any]:
         "info": {
             "title": "devagent",
             "version": versions.text(versions.MAXIMUM),
-            "description": "The agent of one compute host, on its unix socket.",
+            "description": "The agent of one compute host: on its unix socket, and over TLS where that is configured.",
             "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
         },
         "servers": [{"url": "/"}],
@@ -53,6 +54,8 @@ def _operation(operation: Operation) -> dict[str, Any]:
     described: dict[str, Any] = {"operationId": operation.handler, "summary": operation.summary}
     if operation.who is Who.OPERATOR:
         described["description"] = "For root, the agent's own user and members of the socket's group."
+    if operation.who is not Who.PUBLIC:
+        described["x-policy-rule"] = operation.rule
     described["parameters"] = _parameters(operation)
     if operation.request:
         described["requestBody"] = {"required": True, "content": _content(operation.request, (JSON,))}
@@ -62,7 +65,7 @@ def _operation(operation: Operation) -> dict[str, Any]:
 
 def _parameters(operation: Operation) -> list[dict[str, Any]]:
     found = [
-        {"name": name, "in": "path", "required": True, "description": _SAID[name], "schema": {"type": "string"}}
+        {"name": name, "in": "path", "required": True, "description": _SAID[name], "schema": _FORMS[name]}
         for name in _ARGUMENTS.findall(operation.path)
     ]
     if operation.versioned:

@@ -19,6 +19,7 @@ METRICS: Final = "text/plain; version=0.0.4"
 class Who(enum.StrEnum):
     """Who may make a call."""
 
+    PUBLIC = "public"  # also over TCP, and there without a token: keystoneauth looks for versions before it has one
     ANY = "any"  # that can connect
     OPERATOR = "operator"  # root, the agent's own user, or a member of the socket's group
 
@@ -28,6 +29,7 @@ class Operation:
     """One call: `handler` is a function of handlers.py, `request` and `response` are names of schemas.py.
 
     `since` is the first version that has it. `waits`: it honours `Prefer: wait=S`, and answers 202 if that passes.
+    `who` counts on the unix socket; for who comes with a token it is the rule `rule` of policy.yaml: api/policy.py.
     """
 
     method: str
@@ -35,11 +37,17 @@ class Operation:
     handler: str
     summary: str
     response: str | None
+    policy: str
     request: str | None = None
     who: Who = Who.ANY
     waits: bool = False
     media: tuple[str, ...] = (JSON,)
     since: Version = MINIMUM
+
+    @property
+    def rule(self) -> str:
+        """The policy rule of the operation: `devagent:preparations:prepare`."""
+        return f"devagent:{self.policy}"
 
     @property
     def versioned(self) -> bool:
@@ -48,21 +56,32 @@ class Operation:
 
 
 OPERATIONS: Final = (
-    Operation("GET", "/", "versions", "Which versions of the API there are", "versions"),
-    Operation("GET", "/healthcheck", "healthcheck", "Whether the agent works", "checks", media=(TEXT, JSON)),
-    Operation("GET", "/metrics", "metrics", "Measurements, for Prometheus", None, media=(METRICS,)),
-    Operation("GET", "/v1/openapi.json", "openapi", "This description", None),
-    Operation("GET", "/v1/devices", "devices", "All that the last look found, as discover -o json", "discover"),
-    Operation("GET", "/v1/devices/{device}", "device", "One device, by id or PCI address", "discover#device"),
-    Operation("GET", "/v1/providers", "providers", "The wanted provider tree, and what differs", "providers"),
-    Operation("GET", "/v1/status", "status", "How the agent is", "status"),
-    Operation("GET", "/v1/health", "health", "How each device is, and since when", "health"),
+    Operation(
+        "GET", "/", "versions", "Which versions of the API there are", "versions", "versions:list", who=Who.PUBLIC
+    ),
+    Operation(
+        "GET", "/healthcheck", "healthcheck", "Whether the agent works", "checks", "healthcheck:get", media=(TEXT, JSON)
+    ),
+    Operation("GET", "/metrics", "metrics", "Measurements, for Prometheus", None, "metrics:get", media=(METRICS,)),
+    Operation("GET", "/v1/openapi.json", "openapi", "This description", None, "openapi:get"),
+    Operation(
+        "GET", "/v1/devices", "devices", "All that the last look found, as discover -o json", "discover", "devices:list"
+    ),
+    Operation(
+        "GET", "/v1/devices/{device}", "device", "One device, by id or PCI address", "discover#device", "devices:get"
+    ),
+    Operation(
+        "GET", "/v1/providers", "providers", "The wanted provider tree, and what differs", "providers", "providers:list"
+    ),
+    Operation("GET", "/v1/status", "status", "How the agent is", "status", "status:get"),
+    Operation("GET", "/v1/health", "health", "How each device is, and since when", "health", "health:list"),
     Operation(
         "PUT",
         "/v1/health/{device}",
         "set_health",
         "Overrides the health of a device",
         "health#device",
+        "health:set",
         request="override",
         who=Who.OPERATOR,
     ),
@@ -72,6 +91,7 @@ OPERATIONS: Final = (
         "clear_health",
         "Ends an override; nothing happens where there is none",
         "health#device",
+        "health:clear",
         who=Who.OPERATOR,
     ),
     Operation(
@@ -80,6 +100,7 @@ OPERATIONS: Final = (
         "preparations",
         "Whose devices are ready, on their way, or refused",
         "preparations",
+        "preparations:list",
         who=Who.OPERATOR,
     ),
     Operation(
@@ -88,6 +109,7 @@ OPERATIONS: Final = (
         "preparation",
         "The devices of one consumer",
         "preparations#preparation",
+        "preparations:get",
         who=Who.OPERATOR,
     ),
     Operation(
@@ -96,6 +118,7 @@ OPERATIONS: Final = (
         "prepare",
         "Makes a consumer's devices ready; the same again gives the same, another body is 409",
         "preparations#preparation",
+        "preparations:prepare",
         request="preparations#request",
         who=Who.OPERATOR,
         waits=True,
@@ -106,6 +129,7 @@ OPERATIONS: Final = (
         "unprepare",
         "Makes sure that a consumer has no device; the answer is the same where it has none",
         "preparations#preparation",
+        "preparations:unprepare",
         who=Who.OPERATOR,
         waits=True,
     ),
@@ -115,8 +139,11 @@ OPERATIONS: Final = (
         "hint",
         "Has consumers looked for in Placement soon: what holds nothing there any more is released",
         "hinted",
+        "hints:create",
         request="hints",
         who=Who.OPERATOR,
     ),
-    Operation("POST", "/v1/rescan", "rescan", "Looks again now", "rescan", who=Who.OPERATOR, waits=True),
+    Operation(
+        "POST", "/v1/rescan", "rescan", "Looks again now", "rescan", "rescan:start", who=Who.OPERATOR, waits=True
+    ),
 )

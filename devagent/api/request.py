@@ -10,6 +10,7 @@ from typing import Any, Final, NoReturn
 
 from webob import Request
 
+from devagent.api.arrival import GATHERED
 from devagent.api.faults import Code, Fault
 from devagent.api.operations import Operation
 from devagent.api.schemas import mistake
@@ -40,6 +41,11 @@ def read(request: Request) -> bytes:
     if len(content) > BODY_LIMIT:
         raise _too_large()
     return content
+
+
+def has_come(request: Request) -> bool:
+    """Tells whether the whole body is there, so that nobody waits for it; who is not admitted gets no more patience."""
+    return (request.content_length or 0) <= GATHERED and not request.headers.get("Transfer-Encoding")
 
 
 def _too_large() -> Fault:

@@ -1,9 +1,11 @@
 # SPDX-FileCopyrightText: The devagent authors
 # SPDX-License-Identifier: Apache-2.0
-"""Serves the API on its unix socket: cheroot, with what it lacks.
+"""Serves the API at one door, a unix socket or a TCP port with TLS: cheroot, with what it lacks.
 
-- A thread is given only to a client that says something: one that is silent waits in the selector.
-- The threads and the connections are bounded; what is over the bound, or comes while the agent ends, is answered 503.
+- A thread is given only to a request that has come as a whole: who is silent, or says half of something, waits in the
+  selector, also with the handshake of TLS, and no longer than `patience`.
+- The threads and the connections are bounded; who comes over the bound has the place of who was silent for longest.
+  What comes while the agent ends is answered 503.
 - stop() has a bound. Each turn of the accept loop is a beat, by which a watchdog sees that it lives.
 """
 
@@ -11,54 +13,52 @@ from __future__ import annotations
 
 import json
 import logging
+import os
+import selectors
 import socket
+import ssl
 import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
 from http import HTTPStatus
-from pathlib import Path
 from queue import Queue
 from typing import Any, Final
 
 from cheroot import connections, wsgi
+from cheroot.makefile import MakeFile
 from cheroot.server import HTTPConnection, HTTPRequest
 
 from devagent.api import faults
-from devagent.api.app import CALLER, REQUEST_ID, Application, new_id
-from devagent.api.caller import of_connection
-from devagent.api.listener import Listener
+from devagent.api.app import CALLER, REQUEST_ID, Application
+from devagent.api.arrival import Arrival
+from devagent.api.doors import Door
 from devagent.api.request import BODY_LIMIT
+from devagent.api.request_id import new_id
 from devagent.api.workers import Workers
 
 LOG: Final = logging.getLogger(__name__)
 
 _HEADER_LIMIT: Final = 32 << 10
 _BACKLOG: Final = 512
-_CONNECTIONS: Final = 512  # of the 1024 descriptors that a service has by default
+CONNECTIONS: Final = 384
+"""At each door: of the 1024 descriptors that a service has by default, two doors leave enough for all else."""
 _REFUSALS: Final = 64
 _TICK: Final = 5.0
 """Seconds between two turns of the accept loop in which nothing comes; each costs a tenth of a millisecond."""
 _KEPT_ALIVE: Final = 64
 _ENDING: Final = "the agent has as much to do as it can, or is ending: ask again"
+_SLOW: Final = "the request did not come as a whole in time"
 
 
 class Server:
-    """The API on one path. `patience`: seconds that a client may take between two bytes, or two requests."""
+    """The API at one door. `patience`: seconds in which a request must have come, and between two of them."""
 
-    def __init__(
-        self,
-        application: Application,
-        path: Path,
-        *,
-        group: str | None = None,
-        threads: int = 16,
-        patience: float = 10.0,
-    ) -> None:
-        self._http = _Http(application, path, group, threads, patience)
+    def __init__(self, application: Application, door: Door, *, threads: int = 16, patience: float = 10.0) -> None:
+        self._http = _Http(application, door, threads, patience)
 
     def listen(self) -> None:
-        """Opens the socket and starts the threads. Raises ListenError, ConfigurationError."""
+        """Opens the door and starts the threads. Raises ListenError, ConfigurationError; may then be called again."""
         self._http.prepare()
 
     def serve(self, beat: Callable[[], object]) -> None:
@@ -84,7 +84,36 @@ class _Request(HTTPRequest):
 
 
 class _Connection(HTTPConnection):
+    """A connection; `since` is when its request began to come, or it began to be silent (time.monotonic)."""
+
     RequestHandlerClass = _Request
+    rfile: Any
+
+    def __init__(self, server: Any, accepted: socket.socket, makefile: Any = MakeFile) -> None:
+        super().__init__(server, accepted, makefile)
+        self.entered = False
+        self.since = time.monotonic()
+
+    def rest(self) -> None:
+        """Begins to wait for the next request, or the first. Raises OSError."""
+        if not self.entered:
+            self.socket = self.server.door.enter(self.socket)
+            self.rfile = Arrival(self.socket, self.server.timeout)
+            self.wfile = MakeFile(self.socket, "wb", self.wbufsize)
+            self.entered = True
+        self.since = time.monotonic()
+        self.rfile.rest()
+
+    def gather(self) -> bool:
+        """Takes what has come; tells whether a thread can do something with it. Raises OSError."""
+        silent = not self.rfile.has_data()
+        done: bool = self.rfile.gather()
+        if silent and self.rfile.has_data():
+            self.since = time.monotonic()
+        return done
+
+    def get_peer_creds(self) -> Any:
+        raise RuntimeError("who calls is for the door to say")
 
 
 class _Gateway(wsgi.Gateway_10):
@@ -92,7 +121,7 @@ class _Gateway(wsgi.Gateway_10):
 
     def get_environ(self) -> Any:
         environ: Any = super().get_environ()  # type: ignore[no-untyped-call]
-        environ[CALLER] = of_connection(self.req.conn.socket, self.req.server.group)
+        environ[CALLER] = self.req.server.door.caller(self.req.conn.socket, environ)
         return environ
 
     def start_response(self, status: str, headers: list[tuple[str, str]], exc_info: Any = None) -> Any:
@@ -101,19 +130,70 @@ class _Gateway(wsgi.Gateway_10):
         return super().start_response(status, headers, exc_info)
 
 
+class _Bell:
+    """Wakes the accept loop, which takes it for a connection."""
+
+    def __init__(self) -> None:
+        self.number = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+
+    def ring(self) -> None:
+        os.eventfd_write(self.number, 1)
+
+    def close(self) -> None:
+        os.close(self.number)
+
+
 class _Connections(connections.ConnectionManager):
-    """The accept loop."""
+    """The accept loop, and the connections that wait in it."""
 
     _num_connections: int
+    _selector: Any
+
+    def __init__(self, server: Any) -> None:
+        super().__init__(server)
+        self._bell = _Bell()
+        self._selector.register(self._bell.number, selectors.EVENT_READ, data=self._bell)
 
     @property
     def waiting(self) -> int:
-        return self._num_connections
+        return self._num_connections - 1  # the bell is none
 
-    def _expire(self, threshold: float) -> None:
+    def put(self, conn: Any) -> None:
+        """Waits for the first request of a connection, or the next."""
+        try:
+            conn.rest()
+        except OSError as error:
+            LOG.debug("a client of the API went away: %s", error)
+            conn.close()
+        else:
+            self.server.arrived(conn)
+
+    def wait(self, conn: Any) -> None:
+        """Looks again once more has come."""
+        self._selector.register(conn.socket.fileno(), selectors.EVENT_READ, data=conn)
+
+    def make_room(self) -> bool:
+        """Sends away who has waited for longest; false if nobody does."""
+        guests = [each for _, each in self._guests()]
+        if guests:
+            longest = min(guests, key=lambda each: each.since)
+            longest.since = time.monotonic()
+            # Not close(): its number would be another's, while this turn of the loop may still have news of it.
+            with suppress(OSError):
+                socket.socket.shutdown(longest.socket, socket.SHUT_RDWR)
+        return bool(guests)
+
+    def _guests(self) -> list[tuple[int, _Connection]]:
+        return [(number, each) for number, each in self._selector.connections if isinstance(each, _Connection)]
+
+    def _expire(self, threshold: float) -> None:  # noqa: ARG002 - by a clock that jumps
         # cheroot calls it each expiration_interval, whether something came or not.
         self.server.beat()
-        super()._expire(threshold)  # type: ignore[misc]
+        late = time.monotonic() - self.server.timeout
+        for number, conn in self._guests():
+            if conn.since < late:
+                self._selector.unregister(number)
+                self.server.dismiss(conn)
 
     def run(self, expiration_interval: float) -> None:
         try:
@@ -124,9 +204,7 @@ class _Connections(connections.ConnectionManager):
 
     def stop(self) -> None:
         self._stop_requested = True
-        with suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as bell:
-            bell.setblocking(False)
-            bell.connect(self.server.bind_addr)  # the loop looks up at once, not at its next turn
+        self._bell.ring()  # the loop looks up at once, not at its next turn
         super().stop()
 
 
@@ -137,24 +215,24 @@ class _Http(wsgi.Server):
     max_request_header_size = _HEADER_LIMIT
     max_request_body_size = BODY_LIMIT
     beat: Callable[[], object]
-    group: int
     timeout: float
     requests: Workers
     _connections: _Connections
     _unservicable_conns: Queue[Any]
 
-    def __init__(self, application: Application, path: Path, group: str | None, threads: int, patience: float) -> None:
-        super().__init__(str(path), application, request_queue_size=_BACKLOG, server_name="devagent")
+    def __init__(self, application: Application, door: Door, threads: int, patience: float) -> None:
+        # What is no pair of host and port, cheroot takes for a path, and has bind_unix_socket() open it.
+        super().__init__("devagent", application, request_queue_size=_BACKLOG, server_name="devagent")
+        self.door = door
         self.timeout = patience
         self.requests = Workers(self, threads)
         self.gateway = _Gateway
-        self._group = group
         self._ending = False
 
-    def bind_unix_socket(self, bind_addr: str) -> socket.socket:
-        self._listener = Listener(Path(bind_addr), self._group)
-        self.group, self.socket = self._listener.gid, self._listener.socket
-        return self._listener.socket
+    def bind_unix_socket(self, bind_addr: str) -> socket.socket:  # noqa: ARG002
+        opened: socket.socket = self.door.open()
+        self.socket = opened
+        return opened
 
     def prepare(self) -> None:
         super().prepare()
@@ -162,14 +240,47 @@ class _Http(wsgi.Server):
         self._connections = _Connections(self)
 
     def process_conn(self, conn: Any) -> None:
+        if isinstance(conn, _Bell):
+            conn.close()
+            return
         if not self.ready:
             conn.close()
-        elif self._ending or self._connections.waiting + self.requests.pending >= _CONNECTIONS:
-            self._refuse(conn)
-        elif conn.last_used is None:  # new, and nothing read of it yet
-            self._connections.put(conn)
+        elif self._ending:
+            self._refuse(conn, HTTPStatus.SERVICE_UNAVAILABLE, _ENDING)
+        elif conn.entered:
+            self.arrived(conn)
+        elif self._is_full and not self._connections.make_room():
+            self._refuse(conn, HTTPStatus.SERVICE_UNAVAILABLE, _ENDING)
         else:
+            self._connections.put(conn)
+
+    def arrived(self, conn: Any) -> None:
+        """Gives a connection to a thread once its request is there, and lets it wait until then."""
+        try:
+            if not conn.gather():
+                self._connections.wait(conn)
+                return
+        except OSError as error:
+            level = logging.INFO if isinstance(error, ssl.SSLError) else logging.DEBUG
+            LOG.log(level, "a client of the API is gone: %s", error)
+            self._say(conn, b"")  # TLS has said why
+            return
+        if self._ending:
+            self._refuse(conn, HTTPStatus.SERVICE_UNAVAILABLE, _ENDING)
+        else:
+            conn.rfile.hand_over()
             self.requests.put(conn)
+
+    def dismiss(self, conn: Any) -> None:
+        """Ends a connection whose time is over, with a word if it had begun to ask."""
+        if conn.rfile.has_data():
+            self._refuse(conn, HTTPStatus.REQUEST_TIMEOUT, _SLOW)
+        else:
+            conn.close()
+
+    @property
+    def _is_full(self) -> bool:
+        return self._connections.waiting + self.requests.pending >= CONNECTIONS
 
     def end(self, timeout: float) -> bool:
         if not self.ready:
@@ -179,28 +290,34 @@ class _Http(wsgi.Server):
         done = self.requests.drain(timeout)
         self.shutdown_timeout = max(0.0, deadline - time.monotonic())
         self.stop()
-        self._listener.remove()
-        self._listener.close()
+        self.door.remove()
+        self.door.close()
         return done
 
     def error_log(self, msg: str = "", level: int = logging.INFO, traceback: bool = False) -> None:
         LOG.log(level, "API server: %s", msg, exc_info=traceback)
 
-    def _refuse(self, conn: Any) -> None:
+    def _refuse(self, conn: Any, status: HTTPStatus, detail: str) -> None:
+        self._say(conn, _refusal(status, detail) if conn.entered or not self.door.secure else b"")
+
+    def _say(self, conn: Any, answer: bytes) -> None:
+        """Ends a connection with an answer, without a wait for that."""
         if self._unservicable_conns.qsize() < _REFUSALS:
-            self._unservicable_conns.put(conn)
+            self._unservicable_conns.put((conn, answer))
         else:
             conn.close()
 
     def _serve_unservicable(self) -> None:
-        """Answers what _refuse() was given, in a thread that cheroot starts; stop() ends it with something else."""
+        """Answers what _say() was given, in a thread that cheroot starts; stop() ends it with something else."""
         threading.current_thread().name = "api-refusals"
-        while isinstance(conn := self._unservicable_conns.get(), _Connection):
+        while isinstance(item := self._unservicable_conns.get(), tuple):
+            conn, answer = item
             with suppress(OSError):
                 conn.socket.settimeout(0.2)
-                conn.socket.recv(1 << 16)  # a client that is still writing would not read the answer
+                # What stays unread would have the kernel reset the connection, and the answer lost; TLS is done with.
+                socket.socket.recv(conn.socket, 1 << 16)
             with suppress(OSError):
-                conn.socket.sendall(_refusal(HTTPStatus.SERVICE_UNAVAILABLE, _ENDING))
+                conn.socket.sendall(answer)
             conn.close()
 
 

@@ -1,10 +1,11 @@
 # SPDX-FileCopyrightText: The devagent authors
 # SPDX-License-Identifier: Apache-2.0
-"""What the commands that talk to the agent begin with: the agent of this host, found by its socket."""
+"""What the commands that talk to an agent begin with: this host's, found by its socket, or another by its URL."""
 
 from __future__ import annotations
 
 import argparse
+import os
 from contextlib import suppress
 from pathlib import Path
 from typing import Final
@@ -18,11 +19,30 @@ _DIR: Final = Path("/etc/devagent/devagent.conf.d")
 
 
 def agent(args: argparse.Namespace) -> Client:
-    """Gives the client of the agent on --socket, else on the configured socket, else on the usual one.
+    """Gives the client of the agent at --url, else on --socket, else on the configured socket, else on the usual one.
 
     Raises ConfigurationError.
     """
+    if args.url:
+        from devagent.api.remote_client import RemoteClient
+
+        token = os.environ.get("OS_TOKEN")
+        tokens = _Token(token) if token else None
+        return RemoteClient(args.url, cacert=args.cacert, cert=args.cert, key=args.key, tokens=tokens)
     return Client(args.socket or _configured(args) or SOCKET)
+
+
+class _Token:
+    """A token that the user has; there is no other."""
+
+    def __init__(self, token: str) -> None:
+        self._token = token
+
+    def get_token(self) -> str:
+        return self._token
+
+    def invalidate(self) -> bool:
+        return False
 
 
 def consumer_path(consumer: str) -> str:

@@ -193,6 +193,14 @@ def _socket_argument(parser: argparse.ArgumentParser, default: str | None = None
         metavar="PATH",
         help="the agent's socket (default: as configured, else /run/devagent/devagent.sock)",
     )
+    parser.add_argument(
+        "--url",
+        default=default,
+        help="another host's agent instead: https://HOST:PORT, with --cert or a token in OS_TOKEN",
+    )
+    parser.add_argument("--cacert", default=default, metavar="FILE", help="with --url: who issues agents' certificates")
+    parser.add_argument("--cert", default=default, metavar="FILE", help="with --url: your own certificate")
+    parser.add_argument("--key", default=default, metavar="FILE", help="with --url: its private key")
 
 
 def _output_argument(parser: argparse.ArgumentParser, default: str = "table") -> None:

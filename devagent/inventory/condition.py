@@ -13,7 +13,7 @@ from devagent.inventory import evidence, happenings, troubles
 from devagent.inventory.happenings import Occurrence
 from devagent.inventory.troubles import Observed
 from devagent.model.claim import Mode
-from devagent.model.device import Decision, Device
+from devagent.model.device import Decision, Device, Share
 from devagent.model.health import Book as Book
 from devagent.model.health import Condition, End, Evidence, Given, Health, Kept, Override, State, Trouble
 
@@ -91,8 +91,10 @@ def _settled(device: Device, condition: Condition, now: float) -> Device:
     health, given, decision = verdict(condition, now), condition.given, device.decision
     if decision.unknown and health.state.is_fenced and given is not None:
         reason = f"{decision.reason}; it is closed as it was given before"
-        mode, traits = Mode(given.mode), frozenset(given.traits)
-        decision = Decision(True, reason, given.rule, mode, given.resource_class, given.total, traits)
+        decision = Decision(
+            True, reason, given.rule, Mode(given.mode), given.resource_class, given.total, frozenset(given.traits),
+            shares=tuple(Share(*each) for each in given.shares),
+        )  # fmt: skip
     return replace(device, health=health, decision=decision)
 
 
@@ -233,7 +235,8 @@ def _given(decision: Decision, before: Given | None) -> Given | None:
     if not decision.managed or decision.mode is None or decision.resource_class is None or not decision.total:
         return None
     traits = tuple(sorted(decision.traits))
-    return Given(decision.mode.value, decision.resource_class, decision.total, decision.rule, traits)
+    shares = tuple((each.resource_class, each.total, each.closed) for each in decision.shares)
+    return Given(decision.mode.value, decision.resource_class, decision.total, decision.rule, traits, shares)
 
 
 def _action(old: Condition, driver: str | None, seen: Observed) -> str | None:

@@ -194,16 +194,21 @@ def driverctl(patient: Patient) -> Iterator[Finding]:
     for device in patient.devices if kept else ():
         if not device.decision.managed:
             continue
-        by_vfs = device.decision.mode is Mode.VF
         for address in _addresses(device):
             driver = kept.get(address, "")
-            if driver and ("vfio" in driver) == (by_vfs and address == device.address):
+            if driver and ("vfio" in driver) == _makes(device, address):
                 text = (
                     f"driverctl binds {address} to {driver} at each boot, but {device.decision.rule} gives its device"
                 )
                 cure = f"driverctl unset-override {address}, or a rule with mode: ignore for the device"
                 yield _warning("driverctl", device, text, cure)
     yield from patient.unread("driverctl")
+
+
+def _makes(device: Device, address: str) -> bool:
+    """Tells whether a function makes what is given of its device, which only its own driver can: VFs, mdevs, vGPUs."""
+    mode = device.decision.mode
+    return mode is not None and (mode.is_made or (mode is Mode.VF and address == device.address))
 
 
 def mdevctl(patient: Patient) -> Iterator[Finding]:

@@ -113,13 +113,17 @@ class Trouble:
 
 @dataclass(frozen=True, slots=True)
 class Given:
-    """How a device was given when that could last be decided: what a `Decision` says of it."""
+    """How a device was given when that could last be decided: what a `Decision` says of it.
+
+    `shares` has class, total and what is closed of it, for each class of a device of which parts are made.
+    """
 
     mode: str
     resource_class: str
     total: int
     rule: str | None = None
     traits: tuple[str, ...] = ()
+    shares: tuple[tuple[str, int, int], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -60,7 +60,7 @@ class Preparation:
     `done` are the numbers of the plan's steps that were done and verified, `found` what each of these saw
     before, which counts more than what the plan expected. `handles` are empty until all steps are done.
     `boot_id` is the boot during which it was made. `deadline` is when it must be ready, `expires` when it
-    is released unless a virtual machine has used it by then.
+    is released unless a virtual machine has used it by then, `ended` when its release began.
     """
 
     consumer: str
@@ -77,6 +77,7 @@ class Preparation:
     expires: float | None = None
     timings: Mapping[str, float] = field(default_factory=dict)
     error: Refusal | None = None
+    ended: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,3 +93,17 @@ class Holdings:
     parents: Mapping[str, str] = field(default_factory=dict)
     released: Mapping[str, float] = field(default_factory=dict)
     stuck: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Overview:
+    """All preparations of the journal in a few numbers; times are epoch seconds.
+
+    `stuck` are the devices on which something hangs, `releasing_since` is when the oldest release that has not ended
+    began, `mistrusted_since` since when the journal is not known to have all that was promised.
+    """
+
+    states: Mapping[State, int] = field(default_factory=dict)
+    stuck: int = 0
+    releasing_since: float | None = None
+    mistrusted_since: float | None = None

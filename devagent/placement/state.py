@@ -17,15 +17,15 @@ import hashlib
 import json
 import logging
 import os
-import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
 
 from devagent.errors import StateError
 from devagent.model.provider import Inventory, Provider
+from devagent.sources import state_file
 
 LOG = logging.getLogger(__name__)
 
@@ -112,9 +112,8 @@ class StateFile:
     def load(self) -> Memory | None:
         """Gives what is remembered, None for nothing: no file, or one that cannot be used."""
         try:
-            return _decode(self.path.read_bytes())
-        except FileNotFoundError:
-            return None
+            content = state_file.read(self.path)
+            return None if content is None else _decode(content)
         except OSError as error:
             LOG.warning("%s cannot be read (%s): Placement is read anew", self.path, error.strerror)
         except (ValueError, KeyError, TypeError, AttributeError, IndexError, RecursionError) as error:
@@ -129,29 +128,18 @@ class StateFile:
         data = _encode(memory)
         if data == self._saved:
             return
-        temporary = self.path.with_suffix(".new")
         try:
-            with temporary.open("wb") as file:
-                file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
-            temporary.replace(self.path)
-            directory = os.open(self.path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-            try:
-                os.fsync(directory)
-            finally:
-                os.close(directory)
+            state_file.replace(self.path, data)
             self._saved = data
         except OSError as error:
             LOG.warning("%s cannot be written (%s): the next report reads Placement anew", self.path, error.strerror)
-            with suppress(OSError):
-                temporary.unlink(missing_ok=True)
 
     def _set_aside(self, error: Exception) -> None:
-        aside = self.path.with_suffix(f".damaged-{int(time.time())}")
-        LOG.warning("%s is damaged (%s): set aside as %s, Placement is read anew", self.path, error, aside.name)
-        with suppress(OSError):
-            self.path.replace(aside)
+        try:
+            where = f"set aside as {state_file.set_aside(self.path).name}"
+        except OSError as failure:
+            where = f"it cannot be set aside ({failure.strerror})"
+        LOG.warning("%s is damaged (%s): %s, Placement is read anew", self.path, error, where)
 
 
 def _encode(memory: Memory) -> bytes:

@@ -23,7 +23,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Final
 
-from devagent.errors import DevagentError
+from devagent.errors import DevagentError, JournalError
 
 LOG = logging.getLogger(__name__)
 
@@ -37,14 +37,6 @@ _MEANINGS: Final = {
     sqlite3.SQLITE_CANTOPEN: "it cannot be opened: look at the directory, its rights, and the disk",
     sqlite3.SQLITE_IOERR: "reading or writing failed: look at the disk and the kernel log",
 }
-
-
-class JournalError(DevagentError):
-    """The journal cannot be opened, read or written; what was asked for is in it whole or not at all."""
-
-    def __init__(self, path: Path, problem: str) -> None:
-        super().__init__(f"{path}: {problem}")
-        self.path, self.problem = path, problem
 
 
 class Taken(DevagentError):
@@ -77,7 +69,15 @@ class Database:
     @property
     def trusted(self) -> bool:
         """Whether all that was ever written is here."""
-        return not self._mark.exists()
+        return self.mistrusted_since is None
+
+    @property
+    def mistrusted_since(self) -> float | None:
+        """When a damaged file was set aside (epoch seconds), if nobody has ended the mistrust."""
+        try:
+            return self._mark.stat().st_mtime
+        except FileNotFoundError:
+            return None
 
     def trust(self) -> None:
         """Ends the mistrust, after somebody has made sure that what is not in here is nowhere."""

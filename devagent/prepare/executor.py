@@ -17,10 +17,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Final
 
-from devagent.errors import DevagentError
+from devagent.errors import JournalError, PreparedOtherwise
 from devagent.model.plan import Group, Plan
 from devagent.model.preparation import Holder, Holdings, Preparation, Refusal, RefusalKind, State
-from devagent.prepare.database import JournalError
 from devagent.prepare.journal import Entry, Held, Journal
 from devagent.prepare.locking import Busy, Locks
 from devagent.prepare.machine import Machine, StepStuck
@@ -30,6 +29,7 @@ from devagent.prepare.steps import Phases
 
 Planner = Callable[[Holdings], Plan | Refusal]
 Releaser = Callable[[Preparation], Plan | Refusal]
+Veto = Callable[[Preparation], Refusal | None]
 
 _PATIENCE: Final = Patience()
 
@@ -44,14 +44,6 @@ class Request:
     expires: float | None = None
 
 
-class OtherRequest(DevagentError):
-    """The consumer has been prepared, or is being prepared, with another request."""
-
-    def __init__(self, consumer: str) -> None:
-        super().__init__(f"{consumer} has been prepared with another request: release it first")
-        self.consumer = consumer
-
-
 class Executor:
     """Serves any number of consumers at once. Its calls block; whatever does not work is a Refusal."""
 
@@ -63,17 +55,25 @@ class Executor:
         self._released: set[str] = set()
 
     def prepare(
-        self, request: Request, plan: Planner, seconds: float, *, wait: float = 0.0, phases: Phases | None = None
+        self,
+        request: Request,
+        plan: Planner,
+        seconds: float,
+        *,
+        wait: float = 0.0,
+        phases: Phases | None = None,
+        veto: Veto = lambda _: None,
     ) -> Preparation | Refusal:
         """Makes the devices of a request ready within `seconds`; the same request again gives the same answer.
 
         `plan` is given what others hold, must not wait itself, and is asked again for `wait` seconds while a device
-        is busy. `phases` has what the caller took before. Raises OtherRequest.
+        is busy. `phases` has what the caller took before. `veto` is asked before what was given once is made again,
+        as after a boot. Raises PreparedOtherwise.
         """
         now = time.monotonic()
         try:
             with self._locks.holding((_lock(request.consumer),), now + seconds):
-                earlier = self._earlier(request, now + seconds)
+                earlier = self._earlier(request, now + seconds, veto)
                 if earlier is not None:
                     return earlier
                 return self._new(request, plan, now + seconds, now + min(wait, seconds), phases or Phases())
@@ -114,8 +114,10 @@ class Executor:
 
     def _recover(self, entry: Entry, until: float) -> Refusal | None:
         preparation = entry.preparation
+        if entry.leaving:  # how it is released is planned on a look, which nobody has here
+            return _leaving(preparation)
         if entry.release is not None:
-            return self._runs.release(entry, entry.release, until, self._patience.tombstone)
+            return self._go_on_releasing(entry, entry.release, until)
         left = preparation.deadline - time.time()
         in_time = preparation.state is State.PREPARING and left > 0 and self._runs.is_of_this_boot(preparation)
         if not in_time:
@@ -123,19 +125,21 @@ class Executor:
         answer = self._forward(preparation, time.monotonic() + left)
         return answer if isinstance(answer, Refusal) and self._runs.known(preparation.consumer).unfinished else None
 
-    def _earlier(self, request: Request, until: float) -> Preparation | Refusal | None:
+    def _earlier(self, request: Request, until: float, veto: Veto) -> Preparation | Refusal | None:
         """Gives the answer that follows from what the journal has of the consumer; None if that is nothing."""
         entry = self._journal.get(request.consumer)
         if entry is None:
             return self._buried(request.consumer)
         if entry.release is not None:
-            left = self._runs.release(entry, entry.release, until, self._patience.tombstone)
+            left = self._go_on_releasing(entry, entry.release, until)
             return left or self._buried(request.consumer)
         preparation = entry.preparation
+        if entry.leaving:
+            return _leaving(preparation)
         if preparation.state is State.FAILED and not entry.given:
             return self._runs.back(entry, preparation.error or TOO_LATE)
         if (preparation.groups, preparation.project_id) != (request.groups, request.project_id):
-            raise OtherRequest(request.consumer)
+            raise PreparedOtherwise(request.consumer)
         if self._runs.is_of_this_boot(preparation):
             if preparation.state is State.PREPARING:
                 return self._forward(preparation, until)
@@ -144,7 +148,14 @@ class Executor:
         if not entry.given:
             return self._runs.back(entry, REBOOTED)
         left = self._runs.back(entry, TOO_LATE) if preparation.state is State.FAILED else None
+        left = left or veto(preparation)
         return left or self._forward(self._runs.again(self._runs.known(preparation.consumer), until), until)
+
+    def _go_on_releasing(self, entry: Entry, plan: Plan, until: float) -> Refusal | None:
+        """Goes on with a plan of this boot: after another one its addresses may be those of other devices."""
+        if not self._runs.is_of_this_boot(entry.preparation):
+            return REBOOTED
+        return self._runs.release(entry, plan, until, self._patience.tombstone)
 
     def _buried(self, consumer: str) -> Refusal | None:
         now = time.time()
@@ -222,6 +233,12 @@ class Executor:
             yield
         finally:
             self._released.discard(consumer)
+
+
+def _leaving(preparation: Preparation) -> Refusal:
+    why = preparation.error
+    reason = f"{preparation.consumer} is being released, which waits" + (f": {why.reason}" if why else "")
+    return Refusal(RefusalKind.RETRY, reason, why.address if why else None, why.holders if why else ())
 
 
 def _lock(consumer: str) -> str:

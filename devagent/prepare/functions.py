@@ -134,10 +134,12 @@ def _device_obstacle(ask: Ask) -> Refusal | None:
 
 
 def _obstacle(desk: Desk, ask: Ask, part: Part, *, shared: bool) -> Refusal | None:
+    whole = ask.treatment.way in (Way.WHOLE, Way.VF)
     return (
         _never(desk, ask, part)
-        or (_unfit(desk.view, ask, part) if ask.treatment.way in (Way.WHOLE, Way.VF) else None)
+        or (_unfit(desk.view, ask, part) if whole else None)
         or _held(desk, ask.device, part, shared=shared)
+        or (_changed(desk.view, part) if whole else None)
         or _used(ask.device, part, shared=shared)
     )
 
@@ -202,6 +204,13 @@ def _held(desk: Desk, device: Device, part: Part, *, shared: bool) -> Refusal | 
         if key in consumers:
             reason = f"{part.address} is held by consumer {consumers[key]}"
             return retry(reason, part.address, [Holder(consumers[key])])
+    return None
+
+
+def _changed(view: View, part: Part) -> Refusal | None:
+    """Whose driver was changed since the look would be taken for one that has the wanted driver already, or has not."""
+    if part.address in view.stale:
+        return retry(f"{part.address} was changed since it was looked at", part.address)
     return None
 
 

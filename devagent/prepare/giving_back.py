@@ -62,7 +62,7 @@ class _Work:
             step = self.preparation.plan.steps[number]
             found = self.preparation.found.get(number, {})
             if step.verb in verbs and step.target in self.view.parts and step.undo is not None:
-                back = inverse(replace(step, undo={**step.undo, **{k: found[k] for k in step.undo if k in found}}))
+                back = inverse(replace(step, undo={**step.undo, **found}))
                 if back is not None:
                     yield replace(back, undo=None)
 
@@ -77,9 +77,9 @@ class _Work:
         handles = (each for each in self.preparation.handles if isinstance(each, PciHandle))
         return [each for each in handles if each.address in self.view.parts and each.address not in vgpus]
 
-    def bind(self, address: str, driver: str | None) -> None:
+    def bind(self, address: str, driver: str | None, **override: str | None) -> None:
         if self.drivers[address] != driver:
-            self.steps.append(Step("bind", address, {"driver": driver}))
+            self.steps.append(Step("bind", address, {"driver": driver, **override}))
             self.drivers[address] = driver
 
 
@@ -92,13 +92,16 @@ def _release(work: _Work) -> Plan:
     work.steps += list(work.done("set_vf_attributes"))
     kept = {handle.address for handle in work.passed() if work.treatment(handle).keep}
     for back in work.done("bind"):
-        driver = back.arguments["driver"]
         if back.target not in kept:
-            work.bind(back.target, str(driver) if driver is not None else None)
+            work.bind(back.target, **{name: _name(value) for name, value in back.arguments.items()})
     for handle in work.passed():
         _wipe(work, handle)
     touched = {step.target for step in work.steps} | {handle.function for handle in work.preparation.handles}
     return Plan(work.preparation.consumer, tuple(work.steps), (), locks(work.view, touched))
+
+
+def _name(value: str | int | None) -> str | None:
+    return str(value) if value is not None else None
 
 
 def _nobody_uses(work: _Work, handle: Handle) -> None:

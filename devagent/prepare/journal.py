@@ -2,8 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """What was promised to whom and how far it is: written before anything is done, and read after a crash.
 
-    begin ── intend, did ── intend, did ── finish ── releasing ── released ── released ── forget
-               └── undone ──┘ failed                                                        └── a tombstone, for a while
+    begin ── intend ── did, intend ── did, finish ── (leaving) ── releasing ── released ── forget
+               └── undone ──┘ failed                                     a tombstone, for a while ──┘
 
 Each of these is durable when it returns. A step that is intended and not done may or may not have happened.
 
@@ -14,7 +14,8 @@ is provably free (proof.py), and leaves alone whatever it cannot explain: it nei
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import time
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
@@ -22,7 +23,7 @@ from typing import Final
 from devagent.errors import DevagentError
 from devagent.model.handle import MdevHandle
 from devagent.model.plan import Arguments, Plan
-from devagent.model.preparation import Holdings, Preparation, Refusal, State
+from devagent.model.preparation import Holdings, Overview, Preparation, Refusal, State
 from devagent.prepare.database import Database, Taken, Transaction
 from devagent.prepare.encoding import decode, encode, text
 
@@ -43,6 +44,11 @@ MIGRATIONS: Final = (
 
 _FAILURES_KEPT: Final = 86400.0
 """For how many seconds a preparation that failed and left nothing behind can be looked at."""
+
+
+Found = Mapping[int, Arguments]
+"""By the number of a step what it found."""
+_NOTHING: Final[Found] = {}
 
 
 class Held(DevagentError):
@@ -71,6 +77,11 @@ class Entry:
         """Whether something is left to be done or undone, other than what the consumer asks for."""
         state = self.preparation.state
         return state in (State.PREPARING, State.RELEASING) or (state is State.FAILED and bool(self.preparation.found))
+
+    @property
+    def leaving(self) -> bool:
+        """Whether it is to be released, and nothing of that has begun."""
+        return self.preparation.state is State.RELEASING and self.release is None
 
 
 class Journal:
@@ -112,24 +123,24 @@ class Journal:
                 except Taken:
                     raise Held(handle.key) from None
 
-    def intend(self, consumer: str, number: int, found: Arguments) -> None:
-        """Says that a step is about to be done, and what it finds: what there is to bring back."""
-        with self._database.transaction() as transaction:
-            transaction.put("steps", consumer, 0, number, 0, text(dict(found)))
+    def intend(self, consumer: str, number: int, found: Arguments, done: Found = _NOTHING) -> None:
+        """Says that a step is about to be done, and what it finds: what there is to bring back.
 
-    def did(self, consumer: str, number: int, found: Arguments) -> None:
-        """Says that a step was done and verified."""
+        `done` are steps that were done and verified meanwhile, by number, with what each found: one commit for all.
+        """
         with self._database.transaction() as transaction:
-            transaction.put("steps", consumer, 0, number, 1, text(dict(found)))
+            self._did(transaction, consumer, done)
+            transaction.put("steps", consumer, 0, number, 0, text(dict(found)))
 
     def undone(self, consumer: str, number: int) -> None:
         """Says that what the step found is back."""
         with self._database.transaction() as transaction:
             transaction.delete("steps", "consumer = ? AND releasing = 0 AND number = ?", consumer, number)
 
-    def finish(self, consumer: str, timings: Mapping[str, float]) -> None:
-        """Says that the plan's handles are true; `timings` are seconds by phase."""
+    def finish(self, consumer: str, timings: Mapping[str, float], done: Found = _NOTHING) -> None:
+        """Says that the plan's handles are true; `timings` are seconds by phase, `done` the last steps: see intend."""
         with self._database.transaction() as transaction:
+            self._did(transaction, consumer, done)
             entry = self._known(transaction, consumer)
             preparation = entry.preparation
             changed = replace(
@@ -168,7 +179,10 @@ class Journal:
         with self._database.transaction() as transaction:
             entry = self._known(transaction, consumer)
             transaction.delete("steps", "consumer = ? AND releasing = 1", consumer)
-            preparation = replace(entry.preparation, state=State.RELEASING, boot_id=self.boot_id, error=None)
+            since = entry.preparation.ended or time.time()
+            preparation = replace(
+                entry.preparation, state=State.RELEASING, boot_id=self.boot_id, error=None, ended=since
+            )
             self._write(transaction, Entry(preparation, plan))
 
     def released(self, consumer: str, number: int) -> None:
@@ -181,6 +195,14 @@ class Journal:
         with self._database.transaction() as transaction:
             entry = self._known(transaction, consumer)
             self._write(transaction, replace(entry, preparation=replace(entry.preparation, error=error)))
+
+    def leaving(self, consumer: str, error: Refusal) -> None:
+        """Says that what is ready is to be released, and what keeps that from beginning; the handles count no more."""
+        with self._database.transaction() as transaction:
+            if transaction.rows("SELECT 1 FROM preparations WHERE consumer = ? AND state = 'prepared'", consumer):
+                entry = self._known(transaction, consumer)
+                preparation = replace(entry.preparation, state=State.RELEASING, error=error, ended=time.time())
+                self._write(transaction, replace(entry, preparation=preparation))
 
     def lasts(self, consumer: str) -> None:
         """Says that a virtual machine has used the devices: they do not expire any more."""
@@ -201,6 +223,18 @@ class Journal:
             transaction.delete("tombstones", "until <= ?", now)
             if until > now:
                 transaction.put("tombstones", consumer, float(until))
+
+    def overview(self) -> Overview:
+        """Gives how many there are of each state, and how the worst of them stand."""
+        counts = self._database.rows("SELECT state, count(*) FROM preparations GROUP BY state")
+        rows = self._database.rows(_ENTRIES.format("state = 'releasing'"))
+        begun = [since for row in rows if (since := _entry(row, []).preparation.ended) is not None]
+        return Overview(
+            states={State(state): count for state, count in counts},
+            stuck=len(self.holdings().stuck),
+            releasing_since=min(begun, default=None),
+            mistrusted_since=self._database.mistrusted_since,
+        )
 
     def get(self, consumer: str) -> Entry | None:
         """Gives what is known of a consumer."""
@@ -226,8 +260,8 @@ class Journal:
     def holdings(self) -> Holdings:
         """Gives who has what."""
         rows = self._database.rows("SELECT key, consumer, parent FROM holdings ORDER BY key")
-        failed = self._entries("state IN ('failed', 'releasing') AND consumer IN (SELECT consumer FROM holdings)")
-        errors = [entry.preparation.error for entry in failed]
+        # Who has what is leaving open may end at any moment: it is held, and not stuck.
+        errors = [entry.preparation.error for entry in self._with_errors() if not entry.leaving]
         return Holdings(
             consumers={key: consumer for key, consumer, _ in rows},
             parents={key: parent for key, _, parent in rows if parent is not None},
@@ -235,18 +269,28 @@ class Journal:
             stuck={error.address: error.reason for error in errors if error is not None and error.address},
         )
 
-    def _entries(self, condition: str, *parameters: str) -> tuple[Entry, ...]:
+    def _with_errors(self) -> Iterator[Entry]:
+        """Gives what holds devices and says what is amiss with them, without its steps: each plan asks for this."""
         rows = self._database.rows(
-            f"SELECT consumer, state, boot_id, document FROM preparations WHERE {condition} ORDER BY consumer",  # noqa: S608
-            *parameters,
+            _ENTRIES.format(
+                """state IN ('failed', 'releasing') AND document LIKE '%"error":{%' """
+                "AND consumer IN (SELECT consumer FROM holdings)"
+            )
         )
+        return (_entry(row, []) for row in rows)
+
+    def _entries(self, condition: str, *parameters: str) -> tuple[Entry, ...]:
+        rows = self._database.rows(_ENTRIES.format(condition), *parameters)
         return tuple(_entry(row, self._database.rows(_STEPS, row[0])) for row in rows)
 
     def _known(self, transaction: Transaction, consumer: str) -> Entry:
-        (row,) = transaction.rows(
-            "SELECT consumer, state, boot_id, document FROM preparations WHERE consumer = ?", consumer
-        )
+        (row,) = transaction.rows(_ENTRIES.format("consumer = ?"), consumer)
         return _entry(row, transaction.rows(_STEPS, consumer))
+
+    @staticmethod
+    def _did(transaction: Transaction, consumer: str, done: Found) -> None:
+        for number, found in done.items():
+            transaction.put("steps", consumer, 0, number, 1, text(dict(found)))
 
     @staticmethod
     def _forget_steps(transaction: Transaction, entry: Entry, kept: frozenset[int]) -> None:
@@ -264,6 +308,7 @@ class Journal:
         )  # fmt: skip
 
 
+_ENTRIES: Final = "SELECT consumer, state, boot_id, document FROM preparations WHERE {} ORDER BY consumer"
 _STEPS: Final = "SELECT releasing, number, done, found FROM steps WHERE consumer = ?"
 
 

@@ -15,10 +15,9 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from typing import Final
 
-from devagent.errors import DevagentError
+from devagent.errors import DevagentError, JournalError
 from devagent.model.plan import Plan
 from devagent.model.preparation import Preparation, Refusal, RefusalKind
-from devagent.prepare.database import JournalError
 from devagent.prepare.journal import Entry, Journal
 from devagent.prepare.locking import Busy, Locks
 from devagent.prepare.machine import Machine, StepFailed, StepStuck
@@ -78,8 +77,6 @@ class Runs:
             with self._locked(preparation.plan, until, phases):
                 try:
                     Walk(self._journal, self._machine, until, phases, go_on).prepare(preparation)
-                    with phases("journal"):
-                        self._journal.finish(consumer, phases.seconds)
                     return self.known(consumer).preparation
                 except StepStuck as error:
                     return self._give_up(consumer, error.refusal)

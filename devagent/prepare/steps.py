@@ -10,9 +10,9 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from typing import Final
 
+from devagent.errors import JournalError
 from devagent.model.plan import Arguments, Plan, Step
 from devagent.model.preparation import Preparation, RefusalKind
-from devagent.prepare.database import JournalError
 from devagent.prepare.journal import Entry, Journal
 from devagent.prepare.machine import Gone, Machine, StepFailed
 from devagent.prepare.verbs import VERBS, inverse
@@ -51,24 +51,33 @@ class Walk:
     go_on: Callable[[], None] = lambda: None
 
     def prepare(self, preparation: Preparation) -> None:
-        """Does what is not done of a plan. Raises StepFailed, StepStuck, JournalError or what `go_on` raises."""
+        """Does what is not done of a plan, and has the journal say that it is ready.
+
+        Raises StepFailed, StepStuck, JournalError or what `go_on` raises.
+        """
+        consumer = preparation.consumer
+        # Told with the next thing that is: until then the step counts as begun, and would be done or undone once more.
+        unsaid: dict[int, Arguments] = {}
         for number, step in enumerate(preparation.plan.steps):
             self.go_on()
             found = preparation.found.get(number)
             # Somebody may have been at the machine while nobody walked here.
             done = number in preparation.done and (_has_no_inverse(step) or self._holds(_from(step, found)))
-            if not done:
-                self._prepare_step(preparation.consumer, number, step, found)
-
-    def _prepare_step(self, consumer: str, number: int, step: Step, found: Arguments | None) -> None:
-        if found is None:
-            with self.phases("looking"):
-                found = {} if _has_no_inverse(step) else self.machine.before(step, self._left(step))
-            with self.phases("journal"):
-                self.journal.intend(consumer, number, found)
-        self._do(_from(step, found))
+            if done:
+                continue
+            if found is None:
+                found = self._before(step)
+                with self.phases("journal"):
+                    self.journal.intend(consumer, number, found, unsaid)
+                unsaid.clear()
+            self._do(_from(step, found))
+            unsaid[number] = found
         with self.phases("journal"):
-            self.journal.did(consumer, number, found)
+            self.journal.finish(consumer, self.phases.seconds, unsaid)
+
+    def _before(self, step: Step) -> Arguments:
+        with self.phases("looking"):
+            return {} if _has_no_inverse(step) else self.machine.before(step, self._left(step))
 
     def holds(self, preparation: Preparation) -> bool:
         """Tells whether the machine is as all steps made it. Raises StepStuck."""
@@ -101,12 +110,17 @@ class Walk:
                 raise
 
     def release(self, entry: Entry) -> None:
-        """Does what is not done of the plan that releases. Raises StepFailed, StepStuck or JournalError."""
-        for number, step in enumerate(entry.release.steps if entry.release else ()):
+        """Does what is not done of the plan that releases; the last step is for the caller to tell, with the end.
+
+        Raises StepFailed, StepStuck or JournalError.
+        """
+        steps = entry.release.steps if entry.release else ()
+        for number, step in enumerate(steps):
             if number not in entry.released:
                 self._give_back(step)
-                with self.phases("journal"):
-                    self.journal.released(entry.preparation.consumer, number)
+                if number + 1 < len(steps):
+                    with self.phases("journal"):
+                        self.journal.released(entry.preparation.consumer, number)
 
     def _give_back(self, step: Step) -> None:
         try:

@@ -16,16 +16,24 @@ from devagent.model.plan import Step
 
 @dataclass(frozen=True, slots=True)
 class Verb:
-    """One verb; `inverse` is None where nothing takes it back."""
+    """One verb; `inverse` is None where nothing takes it back. Of its arguments `optional` may be left out."""
 
     name: str
     meaning: str
     arguments: tuple[str, ...]
     inverse: str | None
+    optional: tuple[str, ...] = ()
 
 
 _TABLE: Final = (
-    Verb("bind", "binds the function to `driver`, or with None to no driver", ("driver",), "bind"),
+    Verb(
+        "bind",
+        "binds the function to `driver`, or with None to no driver; its driver_override is `override` then, and where"
+        " that is not said the driver if it is one of VFIO's, else none",
+        ("driver", "override"),
+        "bind",
+        optional=("override",),
+    ),
     Verb("create_mdev", "makes a mediated device of `type` with this `uuid`", ("type", "uuid"), "remove_mdev"),
     Verb("remove_mdev", "removes the mediated device `uuid`, which is of `type`", ("type", "uuid"), "create_mdev"),
     Verb(

@@ -47,7 +47,7 @@ class View:
     `devices` and `treatments` are by the UUID of the resource provider, `groups` by IOMMU group without
     bridges, `bitstreams` by the name that a consumer uses. `vetoes` says of single functions, by address,
     why a guard keeps them from being given. `cards` are all devices by address, given or not, `parts` all
-    their functions with the card of each.
+    their functions with the card of each. `stale` are the addresses of those that were changed since.
     """
 
     devices: Mapping[str, Device]
@@ -57,6 +57,7 @@ class View:
     vetoes: Mapping[str, str] = field(default_factory=dict)
     cards: Mapping[str, Device] = field(default_factory=dict)
     parts: Mapping[str, tuple[Device, Part]] = field(default_factory=dict)
+    stale: frozenset[str] = frozenset()
 
     def treatment(self, provider: str) -> Treatment:
         """Gives what the policy says of a provider's device, which by default follows from its mode."""

@@ -7,7 +7,11 @@
     echo 0000:3b:00.1 > /sys/bus/pci/drivers/vfio-pci/bind
 
 drivers_probe would call it a success though nothing was bound; `bind` gives the driver's own answer. The link counts.
-The override stays while a VFIO driver has the function, which nothing else would match, and goes with it.
+The override stays while a VFIO driver has the function, which nothing else would match, and goes with it; one that was
+there before (driverctl sets them) comes back. Reading it waits for the device's lock, which a hanging unbind holds.
+
+    # cat /sys/bus/pci/devices/0000:3b:00.1/driver_override
+    (null)
 """
 
 from __future__ import annotations
@@ -25,8 +29,15 @@ _NO_OVERRIDE: Final = " takes no driver_override: no driver can be chosen for it
 _LET_GO: Final = " has lost its driver meanwhile: somebody else is at work on it"
 
 
-def bind(root: Path, address: str, driver: str | None) -> dict[str, Any]:
-    """Brings a function to `driver`, None for none; gives which one it had and has.
+def driver(root: Path, address: str) -> dict[str, Any]:
+    """Gives the driver of a function and its override, None for none. Raises VerbRefused if it is not there."""
+    device = Device("driver", root, address)
+    device.names()
+    return {"driver": device.driver(), "override": _now(device)}
+
+
+def bind(root: Path, address: str, driver: str | None, override: str | None) -> dict[str, Any]:
+    """Brings a function to `driver`, None for none, and leaves it with `override`; gives which driver it had and has.
 
     Raises VerbRefused if it is in use or has VFs, if there is no such driver, or if the driver does not take it.
     """
@@ -42,8 +53,8 @@ def bind(root: Path, address: str, driver: str | None) -> dict[str, Any]:
                 raise device.refusal(PERMANENT, text)
             device.nobody_has([(device.folder, "")])
         _rebind(device, before, driver, place)
-    if driver is None or "vfio" not in driver:
-        _override(device, None)
+    if _now(device) != override:
+        _override(device, override)
     after = device.driver()
     if after != driver:
         raise device.refusal(RETRY, f" is bound to {after or 'no driver'}, though it was to be {driver or 'none'}")
@@ -59,6 +70,14 @@ def _rebind(device: Device, before: str | None, driver: str | None, place: Path)
     if driver is not None:
         meanings = _meanings(driver, has_group=(device.folder / "iommu_group").is_symlink())
         device.write(place / "bind", device.address, f": the driver {driver} takes no devices by hand", meanings)
+
+
+def _now(device: Device) -> str | None:
+    try:
+        text = (device.folder / "driver_override").read_text().strip()
+    except OSError:
+        return None
+    return None if text in ("", "(null)") else text
 
 
 def _override(device: Device, driver: str | None) -> None:

@@ -45,7 +45,8 @@ def parse(datagram: bytes, services: Collection[str]) -> Request:
     `services` are the names of those that can be started.
     """
     try:
-        raw = json.loads(datagram)
+        # Not the bytes: for UTF-16 and UTF-32, which nobody sends, codecs would be imported here.
+        raw = json.loads(datagram.decode("utf-8"))
     except (ValueError, RecursionError):
         raise Refused("is no JSON") from None
     if not isinstance(raw, dict):

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from devagent.model.pci import is_address
-from devagent.privileged.binding import bind
+from devagent.privileged.binding import bind, driver
 from devagent.privileged.mdevs import create_mdev, remove_mdev
 from devagent.privileged.resetting import METHODS, reset
 from devagent.privileged.vf_attributes import set_vf_attributes, vf_attributes
@@ -86,9 +86,15 @@ _TABLE: Final = (
     ),
     Verb(
         "bind",
-        "binds a function to a driver, or with None to none",
-        lambda world, address, driver: bind(world.root, address, driver),
-        {"address": _address, "driver": _or_none(_DRIVER)},
+        "binds a function to a driver, or with None to none, and leaves it with an override, or with None without",
+        lambda world, **arguments: bind(world.root, **arguments),
+        {"address": _address, "driver": _or_none(_DRIVER), "override": _or_none(_DRIVER)},
+    ),
+    Verb(
+        "driver",
+        "says which driver and which driver_override a function has",
+        lambda world, address: driver(world.root, address),
+        {"address": _address},
     ),
     Verb(
         "reset",

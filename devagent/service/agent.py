@@ -37,6 +37,7 @@ _FIXED: Final = {
     "state_path": "[DEFAULT] state_path",
     "socket": "[api] unix_socket",
     "socket_group": "[api] unix_socket_group",
+    "remote": "[api] listen and auth",
     "threads": "[api] threads",
     "prepare_workers": "[prepare] workers",
     "kernel_log": "[health] kernel_log",

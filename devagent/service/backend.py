@@ -110,7 +110,7 @@ class ServiceBackend:
 
     def metrics(self) -> bytes:
         """Gives everything that is counted."""
-        return self.counters.render(self.status(), self.health())
+        return self.counters.render(self.status(), self.health(), self.ready.keeper.overview())
 
     def _view(self) -> Look:
         """Gives the last look, below the compute node's provider if Placement has named it. Raises NotReady."""

@@ -70,6 +70,7 @@ class Facts:
 
     `held` are the addresses of devices that consumers have allocated in Placement; None until that is known.
     `prepared` gives the addresses of functions that are, or are being made, ready for consumers; None for unknown.
+    `hanging` gives in words, by function, what hangs in the kernel of what was done for consumers.
     """
 
     seen: Seen | None = None
@@ -78,6 +79,7 @@ class Facts:
     reported: Reported = field(default_factory=Reported)
     held: frozenset[str] | None = None
     prepared: Callable[[], frozenset[str] | None] = frozenset
+    hanging: Callable[[], Mapping[str, str]] = dict
     unexplained: tuple[tuple[str, str], ...] = ()
     published: threading.Event = field(default_factory=threading.Event)
 

@@ -16,10 +16,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from devagent.errors import NotPrepared
-from devagent.model.preparation import Refusal, RefusalKind
+from devagent.errors import JournalError, NotPrepared
+from devagent.model.preparation import Overview, Refusal, RefusalKind
 from devagent.prepare import recovery
-from devagent.prepare.database import JournalError
 from devagent.prepare.executor import Executor
 from devagent.prepare.journal import Entry, Journal
 from devagent.service.noting import NotingMachine
@@ -115,10 +114,23 @@ class JournalKeeper:
         with _told():
             return self._opened().journal.entries()
 
+    def overview(self) -> Overview | None:
+        """Gives all of it in a few numbers; None while it cannot be read."""
+        try:
+            return self._open.journal.overview() if self._open is not None else None
+        except JournalError as error:
+            LOG.warning("how many preparations there are cannot be told: %s", error)
+            return None
+
     def lasts(self, consumer: str) -> None:
         """Notes that a virtual machine has used the devices, so that they do not expire. Raises NotPrepared."""
         with _told():
             self._opened().journal.lasts(consumer)
+
+    def leaving(self, consumer: str, why: Refusal) -> None:
+        """Notes that a consumer is to be released as soon as that is possible. Raises NotPrepared."""
+        with _told():
+            self._opened().journal.leaving(consumer, why)
 
     def close(self) -> None:
         """Closes the journal."""

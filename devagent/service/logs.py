@@ -22,6 +22,7 @@ from typing import Any, Final
 
 from oslo_log import log
 
+from devagent.api.request_id import current
 from devagent.errors import ConfigurationError
 
 PRODUCT: Final = "devagent"
@@ -59,6 +60,16 @@ def setup(conf: Any, environment: Mapping[str, str] = os.environ) -> None:
                 handler.close()
     if not any(conf[name] for name in _CHOICES):
         root.handlers = [_own(environment)]
+    for handler in root.handlers:
+        handler.addFilter(for_whom)
+
+
+def for_whom(record: logging.LogRecord) -> bool:
+    """Notes in a record for which request it is, so that oslo.log's formats have it, too."""
+    found = getattr(record, "request_id", None) or current()
+    if found:
+        record.request_id, record.extra_keys = found, ["request_id"]
+    return True
 
 
 def _set_levels(conf: Any) -> None:

@@ -231,7 +231,8 @@ class LookLoop(Loop):
     def _publish(self, found: Discovery, at: float, took: float, full: bool) -> None:
         settings = self._settings()
         refused = self._configurer.advance(found.devices, settings.policy, self._facts.holdings(found.devices))
-        configuring, stuck, book = self._configurer.running, self._configurer.stuck, self._book.current
+        configuring, book = self._configurer.running, self._book.current
+        stuck = {**self._facts.hanging(), **self._configurer.stuck}
         devices = condition.settled(found.devices, book, time.time())
         devices = tuple(_withheld(each, configuring, stuck) for each in devices)
         hostname = settings.host or found.host.hostname or "localhost"
@@ -271,9 +272,9 @@ def _where(occurrence: Occurrence) -> str | None:
 
 def _withheld(device: Device, configuring: Iterable[str], stuck: dict[str, str]) -> Device:
     """Gives a device that is not to be offered as it stands: half configured, or with a step that hangs."""
-    if device.address in stuck:
-        health = device.health | Health(State.UNHEALTHY, (stuck[device.address],))
-        return replace(device, health=health)
+    hanging = [stuck[each] for each in (device.address, *(vf.address for vf in device.vfs)) if each in stuck]
+    if hanging:
+        return replace(device, health=device.health | Health(State.UNHEALTHY, tuple(hanging)))
     if device.address in configuring:
         reason = "its VFs are being made: it is reported when they are all there"
         return replace(device, decision=replace(device.decision, managed=False, unknown=True, reason=reason))

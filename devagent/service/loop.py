@@ -45,6 +45,10 @@ class Loop(service.ServiceBase, metaclass=abc.ABCMeta):  # type: ignore[misc]
         """Says that there is progress."""
         self._beats.beat(self.name, detail)
 
+    def fail(self, why: str) -> None:
+        """Says that it goes on, but not as it should."""
+        self._beats.beat(self.name, why, failed=True)
+
     def pause(self, seconds: float) -> None:
         """Waits within a turn, with a beat. Raises Stopped if the agent stops meanwhile."""
         self.beat()

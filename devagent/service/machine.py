@@ -3,7 +3,7 @@
 """The machine, as the executor changes it: the privileged process's verbs for the steps of a plan.
 
 What is read here are links and names of sysfs, which wait for no lock of the kernel; whatever may wait, reading
-included, is done by the privileged process, which can leave it behind.
+included (a driver_override waits for its device's), is done by the privileged process, which can leave it behind.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from devagent.errors import VerbFailed, VerbStuck
 from devagent.model.plan import Arguments, Step
 from devagent.model.preparation import RefusalKind
 from devagent.prepare.attributes import NEUTRAL
+from devagent.prepare.functions import is_vfio
 from devagent.prepare.machine import Gone, Machine, StepFailed, StepStuck
 from devagent.privileged import Privileged
 from devagent.privileged.refused import VerbRefused
@@ -44,6 +45,8 @@ class PrivilegedMachine(Machine):
             raise StepFailed(RefusalKind.PERMANENT, reason, step.target)
         if step.verb in ("create_mdev", "remove_mdev"):
             return dict(step.arguments)
+        if step.verb == "bind":
+            return self._found_bound(step, seconds)
         now = self._now(step, seconds)
         if step.verb == "set_vf_attributes":
             # A driver may take what it does not tell: it is brought back to what a VF has by itself.
@@ -53,7 +56,8 @@ class PrivilegedMachine(Machine):
 
     def do(self, step: Step, seconds: float) -> None:
         """Has the privileged process do the step."""
-        self._call(step, step.verb, seconds, **step.arguments)
+        usual = {"override": _usual_override(step.arguments["driver"])} if step.verb == "bind" else {}
+        self._call(step, step.verb, seconds, **{**usual, **step.arguments})
 
     def check(self, step: Step, seconds: float) -> bool:
         """Tells whether the machine is as the step makes it."""
@@ -70,9 +74,17 @@ class PrivilegedMachine(Machine):
             raise _unable(step)
         return read(self, step, seconds)
 
-    def _driver(self, step: Step, _: float) -> Mapping[str, Any]:
+    def _driver(self, step: Step, seconds: float) -> Mapping[str, Any]:
+        if "override" in step.arguments:
+            return self._call(step, "driver", seconds)
         self._names(step)
         return {"driver": self._link(step, "driver")}
+
+    def _found_bound(self, step: Step, seconds: float) -> Arguments:
+        """Gives the driver, and the override where it is none that would be there with this driver anyway."""
+        now = self._call(step, "driver", seconds)
+        usual = now["override"] == _usual_override(now["driver"])
+        return {"driver": now["driver"]} if usual else now
 
     def _vf_count(self, step: Step, _: float) -> Mapping[str, Any]:
         return {"count": sum(re.fullmatch("virtfn[0-9]+", name) is not None for name in self._names(step))}
@@ -132,6 +144,11 @@ def _counts(step: Step, name: str) -> bool:
 def _is(now: object, wanted: object, step: Step) -> bool:
     """A driver need not tell all of a VF's attributes; what it does not tell was set, and cannot be checked."""
     return now == wanted or (now is None and step.verb == "set_vf_attributes")
+
+
+def _usual_override(driver: object) -> str | None:
+    """Gives the override that goes with a driver: nothing else would match one of VFIO's."""
+    return driver if isinstance(driver, str) and is_vfio(driver) else None
 
 
 def _unable(step: Step) -> StepFailed:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from devagent.api.app import Application
+from devagent.api.doors import Door, UnixDoor
 from devagent.api.server import Server
 from devagent.inventory.reconcile import Scene
 from devagent.model.policy import Policy
@@ -19,11 +20,13 @@ from devagent.placement import client
 from devagent.placement.state import StateFile
 from devagent.prepare.executor import Executor
 from devagent.privileged.client import Privileged
+from devagent.service import remote
 from devagent.service.allocations import Allocations
-from devagent.service.api_loop import ApiLoop
+from devagent.service.api_loop import ApiLoop, Drain, RemoteApiLoop
 from devagent.service.backend import ServiceBackend
 from devagent.service.configurer import Configurer
 from devagent.service.facts import Facts
+from devagent.service.hanging import Hanging
 from devagent.service.health_book import HealthBook
 from devagent.service.journal_keeper import JournalKeeper
 from devagent.service.log_loop import LogLoop, Opened
@@ -91,10 +94,13 @@ def build(agent: Agent, state: StateFile, privileged: Privileged, *, root: Path,
     eyes = Looker(privileged, state_path=str(settings.state_path))
 
     def own() -> Self:
-        return _own(agent, privileged, {"look": looker.pid, "look-prepare": eyes.pid}, configurer)
+        hung = (*configurer.hung, *hanging.hung)
+        return _own(agent, privileged, {"look": looker.pid, "look-prepare": eyes.pid}, hung)
 
     allocations = Allocations(lambda new: client.from_conf(new.conf), in_force)
-    machine = NotingMachine(PrivilegedMachine(privileged, root))
+    hanging = Hanging(privileged, look.want)
+    facts.hanging = lambda: hanging.stuck
+    machine = NotingMachine(PrivilegedMachine(privileged, root), hanging.note)
 
     def preparer(executor: Executor) -> Preparer:
         sight = Sight(eyes, facts, in_force)
@@ -102,15 +108,19 @@ def build(agent: Agent, state: StateFile, privileged: Privileged, *, root: Path,
 
     keeper = JournalKeeper(settings.state_path, _boot_id(root), machine, preparer)
     facts.prepared = keeper.held
-    preparations = Preparations(keeper, in_force)
-    prepare = PrepareLoop(beats, Upkeep(preparations, Vanished(allocations, in_force), facts))
+    preparations = Preparations(keeper, in_force, metrics)
+    prepare = PrepareLoop(beats, Upkeep(preparations, Vanished(allocations, in_force), facts), hanging)
     backend = ServiceBackend(facts, beats, look, book, metrics, preparations, own, prepare.hint)
-    server = Server(
-        Application(backend, waiting=max(1, settings.threads // 2), counted=metrics.called),
-        settings.socket,
-        group=settings.socket_group,
-        threads=settings.threads,
-    )
+    drain = Drain(lambda: in_force().drain_timeout)
+
+    def server(door: Door) -> Server:
+        # An application for each, so that who waits from afar takes no patience from this host's own.
+        application = Application(backend, waiting=max(1, settings.threads // 2), counted=metrics.called)
+        return Server(application, door, threads=settings.threads)
+
+    remote_api = []
+    if settings.remote is not None:
+        remote_api.append(RemoteApiLoop(beats, server(remote.door(settings, in_force)), drain))
     return Parts(
         (
             # What listens begins before what looks, so that nothing falls between the two.
@@ -120,7 +130,8 @@ def build(agent: Agent, state: StateFile, privileged: Privileged, *, root: Path,
             report,
             ReconcileLoop(beats, lambda: _scene(facts, in_force().policy), report.holding, facts.reconciled, in_force),
             prepare,
-            ApiLoop(beats, server, lambda: in_force().drain_timeout),
+            *remote_api,
+            ApiLoop(beats, server(UnixDoor(settings.socket, settings.socket_group)), drain),
         ),
         (looker, eyes),
         metrics,
@@ -151,7 +162,9 @@ def _scene(facts: Facts, policy: Policy) -> Scene | None:
     return Scene(seen.devices, desired, reported.listed, policy)
 
 
-def _own(agent: Agent, privileged: Privileged, looks: Mapping[str, int | None], configurer: Configurer) -> Self:
+def _own(
+    agent: Agent, privileged: Privileged, looks: Mapping[str, int | None], hung: tuple[tuple[str, str, float], ...]
+) -> Self:
     settings = agent.settings
     processes = {"agent": os.getpid(), "privileged": privileged.pid}
     processes |= {name: pid for name, pid in looks.items() if pid is not None}
@@ -164,5 +177,5 @@ def _own(agent: Agent, privileged: Privileged, looks: Mapping[str, int | None], 
         loaded=agent.loaded,
         error=agent.reload_error,
         processes=processes,
-        hung=configurer.hung,
+        hung=hung,
     )

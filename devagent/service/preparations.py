@@ -6,7 +6,7 @@
     delete ──> its job is cancelled, a release takes its place ──> releasing ── gone
 
 The journal is the truth. What never came into it, since its turn has not come or it was refused, is kept here for who
-asks.
+asks. What a worker logs carries the id of the request that it works for, or the first of several.
 """
 
 from __future__ import annotations
@@ -17,28 +17,33 @@ import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 from concurrent.futures import wait as wait_for
+from contextvars import copy_context
 from dataclasses import dataclass, field
 from typing import Any, Final
 
 from devagent.errors import NoSuchPreparation, PreparedOtherwise
 from devagent.model.preparation import Preparation, Refusal, RefusalKind, State
-from devagent.prepare.executor import OtherRequest, Request
+from devagent.prepare.executor import Request
 from devagent.prepare.journal import Entry
 from devagent.prepare.runs import RELEASED
 from devagent.service import preparation
 from devagent.service.journal_keeper import JournalKeeper
+from devagent.service.metrics import Metrics
 from devagent.service.settings import Settings
 
 LOG = logging.getLogger(__name__)
 
 Document = dict[str, Any]
+_AtWork = dict[str, Future[Refusal | None]]
 
 _AT_MOST: Final = 1024
 _KEPT: Final = 256
 """So many refusals are kept for who asks about them later."""
 _RECOVERY_S: Final = 20.0
 """So long the start waits for what was left half done; what takes longer is finished while others are served."""
+_ANEW_S: Final = 60.0
 _STOPPING: Final = Refusal(RefusalKind.RETRY, "the agent is stopping: ask again when it is back")
+_UNDER_WAY: Final = Refusal(RefusalKind.RETRY, "its release is under way")
 _FULL: Final = Refusal(RefusalKind.RETRY, f"{_AT_MOST} consumers are waiting already")
 
 
@@ -61,14 +66,15 @@ class _Job:
 class Preparations:
     """Serves any number of callers at once. Each call may raise NotPrepared, as while there is no journal."""
 
-    def __init__(self, keeper: JournalKeeper, settings: Callable[[], Settings]) -> None:
-        self.keeper, self._settings = keeper, settings
+    def __init__(self, keeper: JournalKeeper, settings: Callable[[], Settings], metrics: Metrics) -> None:
+        self.keeper, self._settings, self._metrics = keeper, settings, metrics
         workers = settings().prepare_workers
         self._preparing = ThreadPoolExecutor(workers, thread_name_prefix="prepare")
         self._releasing = ThreadPoolExecutor(workers, thread_name_prefix="release")
         self._lock = threading.Lock()
         self._jobs: dict[str, _Job] = {}
-        self._releases: dict[str, Future[Refusal | None]] = {}
+        self._releases: _AtWork = {}
+        self._recoveries: _AtWork = {}
         self._refused: dict[str, tuple[_Job, Refusal]] = {}
         self._obstacles: dict[str, Refusal] = {}
         self._stopping = False
@@ -93,8 +99,6 @@ class Preparations:
             return self._found(consumer) or job.document(), 202
         except CancelledError:
             answer = RELEASED
-        except OtherRequest:
-            raise PreparedOtherwise(consumer) from None
         if isinstance(answer, Refusal):
             raise preparation.not_prepared(answer)
         return self._document(Entry(answer)), 200
@@ -115,31 +119,37 @@ class Preparations:
         return {"schema_version": 1, "preparations": list(found)}
 
     def delete(self, consumer: str, wait_s: float) -> tuple[Document | None, int]:
-        """Makes sure that nothing is prepared for a consumer: 204 nothing is, 202 with what is left after `wait_s`."""
+        """Makes sure that nothing is prepared for a consumer: 204 nothing is, 202 with what is left after `wait_s`.
+
+        What cannot be released now is later, also after a restart: see Upkeep.
+        """
         future = self.release(consumer, self._settings().prepare_deadline)
         try:
             refusal = future.result(wait_s)
         except TimeoutError:
+            self.keeper.leaving(consumer, self._obstacles.get(consumer, _UNDER_WAY))
             left = self._found(consumer)
             return left, 204 if left is None else 202
         except CancelledError:
             refusal = _STOPPING
         if refusal is not None:
+            if refusal.kind is RefusalKind.RETRY and refusal is not _STOPPING:
+                self.keeper.leaving(consumer, refusal)
             raise preparation.not_prepared(refusal)
         return None, 204
 
     def release(self, consumer: str, seconds: float) -> Future[Refusal | None]:
         """Has a consumer released within `seconds`; who asks while that is under way gets the same."""
-        return self._submit(consumer, self._release, time.monotonic() + seconds)
+        return self._submit(self._releases, consumer, self._release, time.monotonic() + seconds)
 
     def recover(self, consumer: str) -> None:
         """Has what was left half done of a consumer finished or undone."""
-        self._submit(consumer, self._recover)
+        self._submit(self._recoveries, consumer, self._recover)
 
     def is_at_work(self, consumer: str) -> bool:
         """Tells whether somebody prepares or releases this consumer now."""
         with self._lock:
-            return consumer in self._jobs or consumer in self._releases
+            return any(consumer in at_work for at_work in (self._jobs, self._releases, self._recoveries))
 
     def close(self, seconds: float) -> bool:
         """Begins nothing any more, and gives what is under way `seconds` to end; tells whether it has.
@@ -150,7 +160,8 @@ class Preparations:
         for pool in (self._preparing, self._releasing):
             pool.shutdown(wait=False, cancel_futures=True)
         with self._lock:
-            futures: list[Future[Any]] = [*(job.future for job in self._jobs.values()), *self._releases.values()]
+            ending = (*self._releases.values(), *self._recoveries.values())
+            futures: list[Future[Any]] = [*(job.future for job in self._jobs.values()), *ending]
         left = wait_for([each for each in futures if not each.cancelled()], seconds).not_done
         if left:
             LOG.warning("%d preparations or releases are under way still; they go on after the next start", len(left))
@@ -171,17 +182,22 @@ class Preparations:
             if len(self._jobs) >= _AT_MOST:
                 raise preparation.not_prepared(_FULL)
             job = _Job(request, now, now + limit, time.monotonic() + limit)
-            job.future = self._preparing.submit(self._run, job)
+            job.future = self._preparing.submit(copy_context().run, self._run, job)
             self._jobs[request.consumer] = job
             self._refused.pop(request.consumer, None)
             return job
 
-    def _submit(self, consumer: str, work: Callable[..., Refusal | None], *arguments: float) -> Future[Refusal | None]:
+    def _submit(
+        self, at_work: _AtWork, consumer: str, work: Callable[..., Refusal | None], *arguments: float
+    ) -> Future[Refusal | None]:
+        # A release does not wait for a recovery here, nor take its answer: each has the consumer's lock in turn.
         with self._lock:
-            future = self._releases.get(consumer)
+            future = at_work.get(consumer)
             if future is None:
                 self._serving()
-                future = self._releases[consumer] = self._releasing.submit(self._ending, work, consumer, *arguments)
+                run = copy_context().run
+                future = self._releasing.submit(run, self._ending, at_work, work, consumer, *arguments)
+                at_work[consumer] = future
             return future
 
     def _serving(self) -> None:
@@ -195,16 +211,13 @@ class Preparations:
         refusal: Refusal | None = None
         try:
             answer = self.keeper.preparer.prepare(job.request, job.until, job.cancelled)
-            if isinstance(answer, Refusal):
-                refusal = answer
-                LOG.warning("%s is not prepared: %s", consumer, answer.reason)
-            else:
-                keys = ", ".join(handle.key for handle in answer.handles)
-                LOG.info("%s is prepared: %s; %.3f s", consumer, keys, time.time() - job.created)
+            refusal = answer if isinstance(answer, Refusal) else None
+            self._note(job, answer)
             return answer
-        except OtherRequest:
+        except PreparedOtherwise:
             raise
         except Exception:
+            self._metrics.prepared("failed", 0.0, {})
             LOG.exception("%s is not prepared", consumer)
             raise
         finally:
@@ -215,9 +228,23 @@ class Preparations:
                         del self._refused[next(iter(self._refused))]
                 self._jobs.pop(consumer, None)
 
-    def _ending(self, work: Callable[..., Refusal | None], consumer: str, *arguments: float) -> Refusal | None:
+    def _note(self, job: _Job, answer: Preparation | Refusal) -> None:
+        """Logs and counts what came of a request."""
+        consumer, took = job.request.consumer, time.time() - job.created
+        if isinstance(answer, Refusal):
+            self._metrics.prepared(answer.kind.value, took, {})
+            LOG.warning("%s is not prepared: %s", consumer, answer.reason)
+            return
+        self._metrics.prepared("prepared" if answer.created >= job.created else "repeated", took, answer.timings)
+        LOG.info("%s is prepared: %s; %.3f s", consumer, ", ".join(each.key for each in answer.handles), took)
+
+    def _ending(
+        self, at_work: _AtWork, work: Callable[..., Refusal | None], consumer: str, *arguments: float
+    ) -> Refusal | None:
+        outcome = "failed"
         try:
             refusal = work(consumer, *arguments)
+            outcome = refusal.kind.value if refusal is not None else "released"
             if refusal is not None:
                 LOG.warning("%s is not released: %s", consumer, refusal.reason)
             return refusal
@@ -226,8 +253,10 @@ class Preparations:
             raise
         finally:
             with self._lock:
-                self._releases.pop(consumer, None)
+                at_work.pop(consumer, None)
                 self._obstacles.pop(consumer, None)
+            if at_work is self._releases:
+                self._metrics.released(outcome)
 
     def _release(self, consumer: str, until: float) -> Refusal | None:
         with self._lock:
@@ -249,6 +278,10 @@ class Preparations:
         return refusal
 
     def _recover(self, consumer: str) -> Refusal | None:
+        entry = self.keeper.get(consumer)
+        if entry is not None and entry.release is not None and entry.preparation.boot_id != self.keeper.boot_id:
+            # What was planned before the boot was for the addresses of then: it is looked and planned anew.
+            return self._release(consumer, time.monotonic() + _ANEW_S)
         return self.keeper.executor.recover(consumer)
 
     def _told(self, consumer: str, why: Refusal | None) -> None:

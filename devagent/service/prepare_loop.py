@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from typing import ClassVar, Final
 
 from devagent.service.beats import Beats
+from devagent.service.hanging import Hanging
 from devagent.service.loop import Loop
 from devagent.service.upkeep import Upkeep
 
@@ -25,9 +26,9 @@ class PrepareLoop(Loop):
     # A request to Placement and a look for each of a few consumers, each with its own time-out.
     limit = 300.0
 
-    def __init__(self, beats: Beats, upkeep: Upkeep) -> None:
+    def __init__(self, beats: Beats, upkeep: Upkeep, hanging: Hanging) -> None:
         super().__init__(beats)
-        self._upkeep = upkeep
+        self._upkeep, self._hanging = upkeep, hanging
         self._wake = threading.Event()
 
     def wake(self) -> None:
@@ -45,6 +46,7 @@ class PrepareLoop(Loop):
 
     def turn(self) -> None:
         """Sees to everything, and waits some seconds."""
+        self._hanging.forget_ended()
         trouble = self._upkeep.turn()
         self._beats.beat(self.name, trouble, failed=trouble is not None)
         self._wake.wait(self._upkeep.due_in(_TICK))

@@ -10,12 +10,13 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from typing import Final
 
 from devagent.errors import LookFailed
 from devagent.inventory.build import device_uuid
+from devagent.model.device import Device
 from devagent.model.plan import Plan
 from devagent.model.preparation import Holdings, Preparation, Refusal, RefusalKind
 from devagent.prepare import planner
@@ -35,6 +36,7 @@ _NOWHERE: Final = "00000000-0000-0000-0000-000000000000"
 _BUSY_S: Final = 10.0
 """For how long a new consumer waits for devices that are taken: the one before may just be giving them back."""
 _LOOK_AGAIN: Final = 1.0
+_NOT_THERE: Final = Refusal(RefusalKind.RETRY, "this host is not in Placement yet: see `devagent status`")
 _UNSEEN: Final = Refusal(RefusalKind.RETRY, "nothing was looked at yet")
 _OUTDATED: Final = Refusal(RefusalKind.RETRY, "what was seen was changed since")
 
@@ -57,9 +59,9 @@ class Preparer:
     def prepare(self, request: Request, until: float, cancelled: threading.Event) -> Preparation | Refusal:
         """Makes the devices of a request ready until `until` (time.monotonic), unless `cancelled` before it begins.
 
-        Raises OtherRequest.
+        Raises PreparedOtherwise.
         """
-        answer = self._executor.prepare(request, lambda _: _UNSEEN, until - time.monotonic())
+        answer = self._executor.prepare(request, lambda _: _UNSEEN, until - time.monotonic(), veto=self._veto)
         if answer is not _UNSEEN:
             return answer
         phases = Phases()
@@ -70,11 +72,10 @@ class Preparer:
         busy_until = min(until, time.monotonic() + _BUSY_S)
         while not cancelled.is_set():
             answer, again = self._try(request, until, phases)
-            if not again or time.monotonic() >= busy_until:
+            if again is None or time.monotonic() >= busy_until:
                 return answer
-            if answer is not _OUTDATED:
-                with phases("waiting"):
-                    self._machine.wait(min(_LOOK_AGAIN, busy_until - time.monotonic()))
+            with phases("waiting"):
+                self._machine.wait(min(again, busy_until - time.monotonic()))
         return RELEASED
 
     def release(self, consumer: str, until: float, told: Callable[[Refusal | None], None]) -> Refusal | None:
@@ -104,8 +105,9 @@ class Preparer:
 
         Raises LookFailed.
         """
-        places = {handle.function for handle in preparation.handles or preparation.plan.handles}
-        devices = self._sight.look(places | {step.target for step in preparation.plan.steps}).devices
+        devices = self._look(preparation)
+        others = self._others(preparation, devices)
+        devices = tuple(device for device in devices if device.address not in others)
         wanted = treatments(devices, self._settings().policy, given=False)
         cards = {part.address: device.address for device in devices for part in functions(device)}
         given = {
@@ -115,39 +117,98 @@ class Preparer:
         }
         return replace(view(devices, _NOWHERE), treatments=given)
 
-    def _try(self, request: Request, until: float, phases: Phases) -> tuple[Preparation | Refusal, bool]:
-        """Gives what came of one try, and whether another one may do better."""
+    def _look(self, preparation: Preparation) -> tuple[Device, ...]:
+        places = {handle.function for handle in preparation.handles or preparation.plan.handles}
+        return self._sight.look(places | {step.target for step in preparation.plan.steps}).devices
+
+    def _others(self, preparation: Preparation, devices: Iterable[Device]) -> dict[str, str]:
+        """Gives, by address, the devices that stand now where another one was given, with a function of that.
+
+        Cards change places, and a boot may number the buses anew: nothing of what was planned is for these devices.
+        """
+        reported = self._facts.reported
+        cards = {part.address: device for device in devices for part in functions(device)}
+        # Of a compute node that was made anew in Placement, no provider of before can be told from its device.
+        given = [handle for handle in preparation.plan.handles if handle.provider in reported.listed]
+        return {
+            cards[handle.function].address: handle.function
+            for handle in given
+            if handle.function in cards
+            and device_uuid(reported.root or _NOWHERE, cards[handle.function]) != handle.provider
+        }
+
+    def _veto(self, preparation: Preparation) -> Refusal | None:
+        """Refuses to make again, on another device, what was given; whose devices those are must be known."""
+        if self._facts.reported.root is None:
+            return _NOT_THERE
+        try:
+            others = self._others(preparation, self._look(preparation))
+        except LookFailed as error:
+            return Refusal(RefusalKind.RETRY, str(error))
+        for place in others.values():
+            reason = f"{place} is another device than the one that was given: release the consumer, then ask again"
+            return Refusal(RefusalKind.PERMANENT, reason, place)
+        return None
+
+    def _try(self, request: Request, until: float, phases: Phases) -> tuple[Preparation | Refusal, float | None]:
+        """Gives what came of one try, and in how many seconds another one may do better, None for never."""
         root = self._facts.reported.root
         if root is None:
-            return Refusal(RefusalKind.RETRY, "this host is not in Placement yet: see `devagent status`"), False
+            return _NOT_THERE, None
         try:
+            known = self._known(root, request)
             with phases("looking"):
-                sighting = self._sight.look(self._addresses(root, request))
+                sighting = self._sight.look(known.values())
         except LookFailed as error:
-            return Refusal(RefusalKind.RETRY, str(error)), False
-        refused: list[Refusal] = []
+            return Refusal(RefusalKind.RETRY, str(error)), None
+        refused: list[tuple[Refusal, float]] = []
         seen = self._view(root, sighting)
+        wanted = _parts(request, seen)
 
         def plan(holdings: Holdings) -> Plan | Refusal:
-            answer = _unwipeable(request, seen) or planner.plan(request.consumer, request.groups, seen, holdings)
+            stale = self._machine.changed(sighting.began) & wanted
+            now = replace(seen, stale=stale)
+            answer = (
+                _unread(known, seen)
+                or _unwipeable(request, seen)
+                or planner.plan(request.consumer, request.groups, now, holdings)
+            )
             if isinstance(answer, Plan) and self._machine.outdated(answer, seen, sighting.began):
                 answer = _OUTDATED
             if isinstance(answer, Refusal):
-                refused.append(answer)
+                # What was changed and nobody has is free: to see it is all that it takes.
+                at_once = answer is _OUTDATED or stale - holdings.consumers.keys()
+                refused.append((answer, 0.0 if at_once else _LOOK_AGAIN))
             return answer
 
         answer = self._executor.prepare(request, plan, until - time.monotonic(), phases=phases)
-        return answer, any(answer is each and each.kind is RefusalKind.RETRY for each in refused)
+        return answer, next((s for each, s in refused if answer is each and each.kind is RefusalKind.RETRY), None)
 
-    def _addresses(self, root: str, request: Request) -> set[str]:
-        """Gives where the devices of the request are; what the agent does not know has no address to look at."""
+    def _known(self, root: str, request: Request) -> dict[str, str]:
+        """Gives where the devices of the request are, by provider: those that the agent gives, as far as it knows."""
         wanted = {group.provider for group in request.groups}
         devices = self._facts.seen.devices if self._facts.seen else ()
-        return {device.address for device in devices if device_uuid(root, device) in wanted}
+        given = (each for each in devices if each.decision.managed or each.decision.unknown or each.decision.owner)
+        return {uid: each.address for each in given if (uid := device_uuid(root, each)) in wanted}
 
     def _view(self, root: str, sighting: Sighting) -> View:
         devices = sighting.devices
         return view(devices, root, treatments(devices, self._settings().policy), vetoes=vetoes(devices))
+
+
+def _parts(request: Request, seen: View) -> set[str]:
+    """Gives the functions of the devices that a request is about."""
+    devices = (seen.devices[group.provider] for group in request.groups if group.provider in seen.devices)
+    return {part.address for device in devices for part in functions(device)}
+
+
+def _unread(known: Mapping[str, str], seen: View) -> Refusal | None:
+    """Refuses for now what the agent gives and this look does not show so: a device that was slow is not gone."""
+    for provider, address in known.items():
+        if provider not in seen.devices:
+            reason = f"{address} could not be read just now, or is changing: see `devagent status`"
+            return Refusal(RefusalKind.RETRY, reason, address)
+    return None
 
 
 def _unwipeable(request: Request, seen: View) -> Refusal | None:

@@ -15,6 +15,8 @@ from devagent.inventory import policy_file
 from devagent.inventory.build import Nest
 from devagent.inventory.default_policy import DEFAULT
 from devagent.model.policy import Policy
+from devagent.service import remote
+from devagent.service.remote import Remote
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +47,7 @@ class Settings:
     tombstone: float
     socket: Path
     socket_group: str | None
+    remote: Remote | None
     threads: int
     drain_timeout: float
 
@@ -83,6 +86,7 @@ def read(files: Sequence[str] = (), dirs: Sequence[str] = (), policy: str | None
         tombstone=conf.prepare.tombstone,
         socket=Path(conf.api.unix_socket),
         socket_group=conf.api.unix_socket_group,
+        remote=remote.read(conf.api),
         threads=conf.api.threads,
         drain_timeout=conf.api.drain_timeout,
     )

@@ -3,6 +3,7 @@
 """What happens to preparations without anybody asking: they are finished, undone and released, and never made again.
 
 half done                                         goes on, now and then, until it is settled
+asked to be released, and was in use              is released, as soon as no process has it open
 prepared, expired, and no process ever had it     is released
 prepared, unknown to Placement in two checks      is released, unless a process has it open (see Vanished)
 """
@@ -18,6 +19,7 @@ from devagent.errors import LookFailed, NotPrepared
 from devagent.model.handle import Handle, PciHandle
 from devagent.model.preparation import Preparation, State
 from devagent.model.user import User
+from devagent.prepare.journal import Entry
 from devagent.service.facts import Facts, Seen
 from devagent.service.preparations import Preparations
 from devagent.service.vanished import Vanished
@@ -78,7 +80,7 @@ class Upkeep:
             if self._preparations.is_at_work(found.consumer):
                 continue
             if entry.unfinished:
-                self._now_and_then(found.consumer, lambda: self._preparations.recover(found.consumer))  # noqa: B023
+                self._now_and_then(found.consumer, lambda: self._go_on(entry))  # noqa: B023
             elif found.handles:
                 prepared.append(found)
                 if not self._is_open(found):
@@ -92,6 +94,13 @@ class Upkeep:
             if not self._is_used_now(found):
                 LOG.warning("%s holds nothing of its devices in Placement any more: it is released", found.consumer)
                 self._preparations.release(found.consumer, _TRY_S)
+
+    def _go_on(self, entry: Entry) -> None:
+        consumer = entry.preparation.consumer
+        if not entry.leaving:
+            self._preparations.recover(consumer)
+        elif not self._is_used_now(entry.preparation):
+            self._preparations.release(consumer, _TRY_S)
 
     def _now_and_then(self, consumer: str, act: Callable[[], None]) -> None:
         now = self._monotonic()

@@ -6,16 +6,14 @@ from __future__ import annotations
 
 import json
 import logging
-import os
-import time
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
 from devagent.model.claim import Mode
 from devagent.model.health import Condition, End, Evidence, Given, Health, Kept, Override, State, Trouble
+from devagent.sources import state_file
 
 LOG = logging.getLogger(__name__)
 
@@ -37,9 +35,8 @@ def load(state_path: str) -> Kept:
     """Gives what was kept; nothing if there was none, or its file cannot be used, which is a warning."""
     path = Path(state_path) / FILE
     try:
-        return _decode(path.read_bytes())
-    except FileNotFoundError:
-        return Kept()
+        content = state_file.read(path)
+        return Kept() if content is None else _decode(content)
     except OSError as error:
         LOG.warning("%s cannot be read (%s): %s", path, error.strerror, _FORGOTTEN)
     except _DAMAGED as error:
@@ -51,24 +48,15 @@ def save(state_path: str, kept: Kept) -> bool:
     """Replaces the file in one step, durably, if it would differ; false, and a warning, if it cannot be saved."""
     path = Path(state_path) / FILE
     data = _encode(kept)
-    temporary = path.with_suffix(".new")
     try:
-        before = path.read_bytes() if path.exists() else None
+        before = state_file.read(path)
         if before == data:
             return True
         if before is not None:
             _keep_if_damaged(path, before)
-        path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
-        with temporary.open("wb") as file:
-            os.fchmod(file.fileno(), 0o644)
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
+        state_file.replace(path, data)
     except OSError as error:
         LOG.warning("%s cannot be written (%s): after a restart, health is judged anew", path, error.strerror)
-        with suppress(OSError):
-            temporary.unlink(missing_ok=True)
         return False
     return True
 
@@ -78,9 +66,7 @@ def _keep_if_damaged(path: Path, content: bytes) -> None:
     try:
         _decode(content)
     except _DAMAGED as error:
-        aside = path.with_suffix(f".damaged-{int(time.time())}")
-        LOG.warning("%s is damaged (%s): set aside as %s", path, error, aside.name)
-        path.replace(aside)
+        LOG.warning("%s is damaged (%s): set aside as %s", path, error, state_file.set_aside(path).name)
 
 
 def _encode(kept: Kept) -> bytes:
@@ -126,7 +112,9 @@ def _given(raw: dict[str, Any]) -> Given:
     if mode not in tuple(Mode):
         raise ValueError(f"{mode!r} is no way to give a device")
     traits, rule = tuple(_text(each) for each in raw["traits"]), _or_none(_text, raw["rule"])
-    return Given(mode, _text(raw["resource_class"]), _count(raw["total"]), rule, traits)
+    # Earlier versions knew of one class only.
+    shares = tuple((_text(name), _count(total), _count(closed)) for name, total, closed in raw.get("shares", ()))
+    return Given(mode, _text(raw["resource_class"]), _count(raw["total"]), rule, traits, shares)
 
 
 def _health(raw: dict[str, Any]) -> Health:

@@ -6,9 +6,6 @@ from __future__ import annotations
 
 import json
 import logging
-import os
-import time
-from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Final
@@ -18,6 +15,7 @@ from devagent.model.gpu import GpuFacts
 from devagent.model.identity import Identity
 from devagent.model.known import Known
 from devagent.model.snapshot import Problem
+from devagent.sources import state_file
 from devagent.sources.host import Tree
 from devagent.sources.typed import decode
 
@@ -49,24 +47,15 @@ def save(state_path: str, known: tuple[Known, ...]) -> None:
     """Replaces the file in one step, durably, if it would differ. What cannot be saved is a warning."""
     path = Path(state_path) / FILE
     data = _encode(known)
-    temporary = path.with_suffix(".new")
     try:
-        if path.exists():
-            before = path.read_bytes()
-            if before == data:
-                return
+        before = state_file.read(path)
+        if before == data:
+            return
+        if before is not None:
             _keep_if_damaged(path, before)
-        path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
-        with temporary.open("wb") as file:
-            os.fchmod(file.fileno(), 0o644)  # `discover` without root must see the same devices
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
+        state_file.replace(path, data)
     except OSError as error:
         LOG.warning("%s cannot be written (%s): devices may get another identity later", path, error.strerror)
-        with suppress(OSError):
-            temporary.unlink(missing_ok=True)
 
 
 def _keep_if_damaged(path: Path, content: bytes) -> None:
@@ -74,9 +63,7 @@ def _keep_if_damaged(path: Path, content: bytes) -> None:
     try:
         _decode(content.decode())
     except _DAMAGED as error:
-        aside = path.with_suffix(f".damaged-{int(time.time())}")
-        LOG.warning("%s is damaged (%s): set aside as %s", path, error, aside.name)
-        path.replace(aside)
+        LOG.warning("%s is damaged (%s): set aside as %s", path, error, state_file.set_aside(path).name)
 
 
 def _encode(known: tuple[Known, ...]) -> bytes:

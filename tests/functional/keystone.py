@@ -2,8 +2,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """A Keystone of a few lines, and behind its tokens the real Placement: enough for keystoneauth's plugins.
 
-One server is both: /v3 answers as Keystone does (password and application credential), /placement hands
-on to the embedded Placement what carries a valid token. Tokens can be made to expire.
+One server is both: /v3 answers as Keystone does (password and application credential, and whose a token is that
+somebody validates), /placement hands on to the embedded Placement what carries a valid token. Tokens can be made to
+expire.
 """
 
 from __future__ import annotations
@@ -34,10 +35,32 @@ class Keystone:
     roles: str = "service"
     tokens: set[str] = field(default_factory=set)
     logins: list[str] = field(default_factory=list)
+    callers: dict[str, dict[str, Any]] = field(default_factory=dict)
+    validations: int = 0
 
     def expire(self) -> None:
         """Makes every token issued so far invalid."""
         self.tokens.clear()
+
+    def issue(self, user: str, *roles: str, project: str = "service") -> str:
+        """Gives a token of a user with these roles in a project."""
+        token = uuid.uuid4().hex
+        self.tokens.add(token)
+        found = self._describe("password")
+        found["user"] |= {"id": f"id-of-{user}", "name": user}
+        found["project"] |= {"id": f"id-of-{project}", "name": project}
+        found["roles"] = [{"id": f"id-of-{role}", "name": role} for role in roles]
+        self.callers[token] = {"token": found}
+        return token
+
+    def validate(self, asking: str | None, subject: str | None) -> tuple[int, dict[str, Any]]:
+        """Tells whose token it is: 401 to who has no token of its own, 404 for what is none."""
+        self.validations += 1
+        if asking not in self.tokens:
+            return 401, {"error": {"code": 401, "title": "Unauthorized", "message": "authenticate"}}
+        if subject not in self.tokens or subject not in self.callers:
+            return 404, {"error": {"code": 404, "title": "Not Found", "message": "Could not recognize Fernet token"}}
+        return 200, self.callers[subject]
 
     def login(self, body: Any) -> tuple[str, dict[str, Any]] | None:
         """Gives a token and its description for the right secret, None for a wrong one."""
@@ -68,7 +91,15 @@ class Keystone:
             "roles": [{"id": "r", "name": "service"}],
             "issued_at": "2026-01-01T00:00:00.000000Z",
             "expires_at": "2099-01-01T00:00:00.000000Z",
-            "catalog": [{"type": "placement", "name": "placement", "id": "c", "endpoints": endpoints}],
+            "catalog": [
+                {"type": "placement", "name": "placement", "id": "c", "endpoints": endpoints},
+                {
+                    "type": "identity",
+                    "name": "keystone",
+                    "id": "k",
+                    "endpoints": [endpoint("RegionOne", "internal", f"{self.url}/v3")],
+                },
+            ],
         }
 
 
@@ -83,6 +114,10 @@ def serving(keystone: Keystone, tls: ssl.SSLContext | None = None) -> Iterator[K
             body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
             if self.path.startswith("/placement"):
                 self._placement(body)
+            elif self.command == "GET" and self.path.partition("?")[0] == "/v3/auth/tokens":
+                asking, subject = (self.headers.get(f"X-{whose}-Token") for whose in ("Auth", "Subject"))
+                status, document = keystone.validate(asking, subject)
+                self._answer(status, json.dumps(document), {"X-Subject-Token": subject or ""})
             elif self.path == "/v3/auth/tokens":
                 found = keystone.login(json.loads(body))
                 headers = {"X-Subject-Token": found[0]} if found else {}

@@ -111,9 +111,14 @@ def folder() -> Iterator[Path]:
 
 @contextmanager
 def running(
-    root: Path | str, configuration: Path, *arguments: str, watchdog_s: float | None = None, **environment: str
+    root: Path | str,
+    configuration: Path,
+    *arguments: str,
+    watchdog_s: float | None = None,
+    program: str = "devagent",
+    **environment: str,
 ) -> Iterator[RunningAgent]:
-    """Runs one; it is killed in the end if it still lives."""
+    """Runs one, or another `program` with the same commands; it is killed in the end if it still lives."""
     at = configuration.parent
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as ear, (at / "log").open("a") as log:
         path = at / "notify"
@@ -122,7 +127,7 @@ def running(
         variables = {**os.environ, **environment, "NOTIFY_SOCKET": str(path)}
         if watchdog_s:
             variables["WATCHDOG_USEC"] = str(int(watchdog_s * 1e6))
-        command = [sys.executable, "-m", "devagent", "agent", "--root", str(root), "--config-file", str(configuration)]
+        command = [sys.executable, "-m", program, "agent", "--root", str(root), "--config-file", str(configuration)]
         process = subprocess.Popen(
             [*command, *arguments], env=variables, stderr=log, stdin=subprocess.DEVNULL, text=True
         )

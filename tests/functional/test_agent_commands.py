@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from unit.api.agents import GPU, GPU_ID, NIC, SCAN, Agent, place, serving
+from unit.api.agents import GPU, GPU_ID, NIC, ROOT, SCAN, Agent, place, serving
+from unit.api.authority import RELAY, Authority, reached, reached_by
 from unit.cli.agent_documents import DEGRADED, RUNNING, STARTING
 
 from devagent.api.schemas import validator
@@ -206,3 +207,47 @@ def test_they_import_nothing_heavy(agent: Agent, path: Path) -> None:
         assert found & (HEAVY | {"webob", "cheroot", "stevedore", "oslo_log"}) == set()
     for name in ("status", "health", "rescan", "agent"):
         assert imported(name, "--help") & (HEAVY | {"http", "webob"}) == set()
+
+
+def test_another_hosts_agent_is_asked_with_a_certificate(devagent: Devagent, tmp_path: Path) -> None:
+    authority = Authority(tmp_path / "tls")
+    cert, key = authority.issue(RELAY)
+    with reached(Agent(now=RUNNING), authority) as found:
+        where = ("--url", found.url, "--cacert", authority.cacert)
+        ran = devagent("status", *where, "--cert", cert, "--key", key)
+        assert (ran.code, ran.err) == (0, "")
+        assert ran.out.startswith("gpu8.example.org")
+        ran = devagent("status", *where)
+        assert (ran.code, ran.out) == (1, "")
+        assert "does it want a certificate of this client?" in ran.err
+    assert devagent("status", "--url", "http://compute7:9443").code == 2
+
+
+def test_another_hosts_agent_is_asked_with_a_token(
+    devagent: Devagent, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sent = []
+
+    def identify(_: object, environ: dict[str, Any]) -> Any:
+        sent.append(environ.get("HTTP_X_AUTH_TOKEN"))
+        return ROOT
+
+    authority = Authority(tmp_path / "tls")
+    monkeypatch.setenv("OS_TOKEN", "a-token")
+    with reached_by(Agent(now=RUNNING), authority, identify, asks=False) as found:
+        assert (
+            devagent(
+                "health",
+                "set",
+                GPU,
+                "suspect",
+                "--reason",
+                "it smells",
+                "--url",
+                found.url,
+                "--cacert",
+                authority.cacert,
+            ).code
+            == 0
+        )
+    assert sent == ["a-token"]

@@ -43,6 +43,17 @@ def vgpu(*, numa: int | None = 0) -> Card:
     return Card(vendor="10de", device="1eb8", class_code="030200", driver="nvidia", numa=numa, kind="mdev")
 
 
+def flex(*, numa: int | None = 0, vfs: int = 4, serial: int = 0) -> Card:
+    """Gives an Intel Flex 170, a GPU whose VFs can be given as they are."""
+    card = Card(vendor="8086", device="56c0", class_code="038000", driver="i915", vfs=vfs, vf_device="56c0")
+    return replace(card, numa=numa, serial=serial)
+
+
+def gvt(*, numa: int | None = 0) -> Card:
+    """Gives an Intel UHD 620 whose driver offers vGPUs as mediated devices."""
+    return Card(vendor="8086", device="5917", class_code="038000", driver="i915", numa=numa, kind="mdev")
+
+
 def qat(*, numa: int | None = 0, vfs: int = 16) -> Card:
     """Gives an Intel QuickAssist 4xxx."""
     return Card(vendor="8086", device="4940", class_code="0b4000", driver="4xxx", numa=numa, vfs=vfs, vf_device="4941")

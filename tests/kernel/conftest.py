@@ -98,7 +98,8 @@ def guests(pytestconfig: pytest.Config) -> Iterator[Guests]:
     say = functools.partial(_say, pytestconfig)
     # Sockets lie in it, whose paths must be short.
     folder = Path(tempfile.mkdtemp(prefix="devagent-kernel-"))
-    running = Guests(pytestconfig.stash[_LAB], payload(cache_folder(), folder, say), folder, say)
+    lab = pytestconfig.stash[_LAB]
+    running = Guests(lab, payload(lab, cache_folder(), folder, say), folder, say)
     pytestconfig.stash[_GUESTS] = running
     yield running
     running.close()
@@ -131,11 +132,28 @@ def daemon(guests: Guests, placement: str) -> Iterator[Daemon]:
     cloud.create(cloud.name, None, cloud.root)
     port = int(placement.rpartition(":")[2])
     lent = _lent(guests, Kind(systemd=True, placement=port))
-    running = Daemon(next(lent), cloud)
+    first = next(lent)
+    running = Daemon(first, cloud)
     running.install()
     yield running
     running.tidy()
+    if running.guest is not first:
+        guests.drop(running.guest)
     next(lent, None)
+
+
+@pytest.fixture
+def boot(guests: Guests, daemon: Daemon) -> Callable[[], None]:
+    """Gives what cuts the guest's power and boots it again: what the daemon keeps on disk stays, all else is new."""
+
+    def again() -> None:
+        kept = daemon.kept()
+        guests.drop(daemon.guest)
+        daemon.guest = guests.get(daemon.guest.kind)
+        daemon.install()
+        daemon.restore(kept)
+
+    return again
 
 
 def _lent(guests: Guests, kind: Kind) -> Iterator[Guest]:

@@ -7,6 +7,7 @@ from __future__ import annotations
 import json
 import textwrap
 from collections.abc import Callable
+from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -16,10 +17,13 @@ from .guest import Guest, eventually
 from .machine import PLACEMENT
 
 UNIT: Final = "devagent.service"
-START_S: Final = 240
+START_S: Final = 600
 """Python's imports take an emulated CPU its time."""
+_ANSWER_S: Final = 60
+"""Longer than a caller is willing to wait, until the answer is there."""
 _INSTALLED: Final = f"/usr/lib/systemd/system/{UNIT}"
 _DROP_IN: Final = f"/run/systemd/system/{UNIT}.d/test.conf"
+_STATE: Final = "/var/lib/devagent"
 _CONFIG: Final = "/etc/devagent/devagent.conf"
 _POLICY: Final = "/etc/devagent/devices.yaml"
 
@@ -41,14 +45,17 @@ _TIDY: Final = f"""
 systemctl kill --signal=SIGKILL {UNIT} 2>/dev/null
 systemctl stop {UNIT}
 systemctl reset-failed {UNIT} 2>/dev/null
-rm -rf /var/lib/devagent/* /etc/devagent/* {_DROP_IN}
+rm -rf {_STATE}/* /etc/devagent/* {_DROP_IN}
 systemctl daemon-reload
 """
 
 
-@dataclass(frozen=True)
+@dataclass
 class Daemon:
-    """The daemon, and the compute node that it reports to a real Placement on the host of the test."""
+    """The daemon, and the compute node that it reports to a real Placement on the host of the test.
+
+    After a boot it is in another `guest`.
+    """
 
     guest: Guest
     cloud: Cloud
@@ -61,6 +68,14 @@ class Daemon:
     def tidy(self) -> None:
         """Ends the daemon and forgets what it knew."""
         self.guest.run("sh", "-c", _TIDY, check=False, timeout=180)
+
+    def kept(self) -> str:
+        """Gives what it keeps on disk, as it is while it runs; in base 64."""
+        return self.guest.run("sh", "-c", f"tar -C {_STATE} -c . | base64").out
+
+    def restore(self, kept: str) -> None:
+        """Puts back what it kept."""
+        self.guest.run("sh", "-c", f"mkdir -p {_STATE} && base64 -d | tar -C {_STATE} -x", text=kept)
 
     def configure(self, policy: str, options: str = "") -> None:
         """Writes configuration and policy; no full look comes by itself, so that what happens comes from events."""
@@ -85,6 +100,10 @@ class Daemon:
         self.guest.put(_DROP_IN, text)
         self.systemctl("daemon-reload")
 
+    def patiently(self) -> None:
+        """Has systemd wait for as long as a busy machine may need, and start it anew at once."""
+        self.drop_in("[Service]\nTimeoutStartSec=600\nWatchdogSec=300\nRestartSec=1\n")
+
     def start(self) -> None:
         """Starts it and waits until it is ready."""
         self.systemctl("start", UNIT)
@@ -104,9 +123,22 @@ class Daemon:
 
     def ask(self, path: str, method: str = "GET", body: object = None) -> Any:
         """Calls its API, over its socket."""
-        status, text = self.guest.call(_ask, method, path, json.dumps(body) if body is not None else "")
-        assert status < 300, f"{method} {path}: {status} {text}"
-        return json.loads(text) if text else None
+        status, document = self.answer(path, method, body)
+        assert status < 300, f"{method} {path}: {status} {document}"
+        return document
+
+    def answer(self, path: str, method: str = "GET", body: object = None, wait: float = 30) -> tuple[int, Any]:
+        """Calls its API as `ask` does, for `wait` seconds; gives the status too, whatever it is."""
+        return self.answered(self.begin(path, method, body, wait), wait)
+
+    def begin(self, path: str, method: str, body: object = None, wait: float = 30) -> Future[Any]:
+        """Begins a call of its API and goes on; `answered` waits for it."""
+        return self.guest.begin(_ask, method, path, json.dumps(body) if body is not None else "", wait)
+
+    def answered(self, begun: Future[Any], wait: float = 30) -> tuple[int, Any]:
+        """Gives what came of a call: 0 and what went wrong if there was no answer."""
+        status, text = self.guest.result(begun, wait + 2 * _ANSWER_S)
+        return status, json.loads(text) if text and status else text
 
     def status(self) -> dict[str, Any]:
         """Gives its status document."""
@@ -125,7 +157,7 @@ class Daemon:
         report: dict[str, Any] = self.status()["report"]
         return report
 
-    def until(self, condition: Callable[[], bool], what: str, timeout: float = 120) -> None:
+    def until(self, condition: Callable[[], bool], what: str, timeout: float = 300) -> None:
         """Waits until something is so; shows the journal if it never is."""
         try:
             eventually(condition, timeout)
@@ -133,16 +165,20 @@ class Daemon:
             raise AssertionError(f"not so: {what}\n{self.journal()}") from None
 
 
-def _ask(method: str, path: str, body: str) -> tuple[int, str]:
+def _ask(method: str, path: str, body: str, wait: float) -> tuple[int, str]:
     """Runs in the guest."""
     import http.client  # noqa: PLC0415 - there nothing of this module is imported
     import socket  # noqa: PLC0415
 
-    connection = http.client.HTTPConnection("localhost", timeout=50)
-    connection.sock = socket.socket(socket.AF_UNIX)
-    connection.sock.connect("/run/devagent/devagent.sock")
-    connection.request(method, path, body or None, {"Content-Type": "application/json"} if body else {})
-    answer = connection.getresponse()
-    text = answer.read().decode()
-    connection.close()
-    return answer.status, text
+    headers = {"Prefer": f"wait={wait:.0f}"}
+    connection = http.client.HTTPConnection("localhost", timeout=wait + 60)
+    try:
+        connection.sock = socket.socket(socket.AF_UNIX)
+        connection.sock.connect("/run/devagent/devagent.sock")
+        connection.request(method, path, body or None, headers | ({"Content-Type": "application/json"} if body else {}))
+        answer = connection.getresponse()
+        return answer.status, answer.read().decode()
+    except (OSError, http.client.HTTPException) as error:
+        return 0, f"{type(error).__name__}: {error}"
+    finally:
+        connection.close()

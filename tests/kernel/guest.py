@@ -27,7 +27,7 @@ CONTROL: Final = "/sys/devices/platform/lab_pci"
 KNOBS: Final = ("fail_sriov", "fail_probe", "delay_ms")
 NOBODY: Final = 65534
 _OWN_BUSES: Final = range(0xC0, 0xE0)
-_BOOT_S: Final = 120
+_BOOT_S: Final = 300
 _MODULES: Final = "vfio-pci lab_fpga dfl-pci dfl-fme dfl-afu dfl-fme-mgr dfl-fme-br dfl-fme-region"
 _OOPS: Final = re.compile(r"\b(?:BUG: |Oops|general protection fault|Kernel panic|KASAN)")
 

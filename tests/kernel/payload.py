@@ -12,7 +12,8 @@ import sys
 from pathlib import Path
 from typing import Final
 
-from .build import SCRIPTS, Say, digest
+from . import qemu
+from .build import SCRIPTS, Lab, Say, digest
 
 REPOSITORY: Final = Path(__file__).parents[2]
 PYTHON: Final = "3.11"
@@ -20,7 +21,7 @@ PYTHON: Final = "3.11"
 _NO_CODE: Final = shutil.ignore_patterns("__pycache__", ".*")
 
 
-def payload(cache: Path, folder: Path, say: Say) -> Path:
+def payload(lab: Lab, cache: Path, folder: Path, say: Say) -> Path:
     """Makes the disk in `folder`, anew in each session: the code changes, the guest's image does not."""
     stage = folder / "payload"
     shutil.copytree(_dependencies(cache, say), stage / "lib", symlinks=True)
@@ -29,6 +30,7 @@ def payload(cache: Path, folder: Path, say: Say) -> Path:
     shutil.copytree(REPOSITORY / "etc", stage / "etc")
     for name in ("agent.py", "command.py", "hold.py"):
         shutil.copy(SCRIPTS / "guest" / name, stage)
+    qemu.stage(lab, stage / "qemu")
     command = stage / "bin/devagent"
     command.parent.mkdir()
     command.write_text('#!/bin/sh\nexec python3 -m devagent "$@"\n')

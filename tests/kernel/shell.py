@@ -28,7 +28,7 @@ def main() -> None:
         folder = Path(name)
         lab = build(_say)
         kind = Kind(iommu="--no-iommu" not in sys.argv, systemd="--systemd" in sys.argv)
-        guest = Guest(lab, payload(cache_folder(), folder, _say), folder, kind)
+        guest = Guest(lab, payload(lab, cache_folder(), folder, _say), folder, kind)
         try:
             command = [word for word in sys.argv[1:] if word not in ("--no-iommu", "--systemd")]
             if command:

@@ -73,6 +73,16 @@ def test_pf_to_a_guest_and_back(guest: Guest) -> None:
     assert guest.link(f"{PCI}/{card}/driver") == "nouveau"
 
 
+def test_override_that_was_there_before_comes_back(guest: Guest) -> None:
+    card = guest.plug(gpu(vfs=4))
+    guest.write(f"{PCI}/{card}/driver_override", "nouveau")
+    there, back = steps(guest, bind(card, "vfio-pci"), UNDO)
+    assert there["before"] == {"driver": "nouveau", "override": "nouveau"}
+    assert [each["holds"] for each in (there, back)] == [True, True]
+    assert (there["override"], back["override"]) == ("vfio-pci", "nouveau")
+    assert guest.link(f"{PCI}/{card}/driver") == "nouveau"
+
+
 def test_driver_that_does_not_take_the_device(guest: Guest) -> None:
     card = guest.plug(gpu())
     unknown, there = steps(guest, bind(card, "qat_vfio_pci"), bind(card, "vfio-pci"))

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from devagent import conf
+from devagent import conf, conf_check
 from devagent.errors import ConfigurationError
 
 REPOSITORY = Path(__file__).parents[2]
@@ -197,3 +197,21 @@ def test_the_sample_is_a_configuration_that_changes_nothing(file: Path) -> None:
     for group, options in conf.list_opts():
         for option in options:
             assert (read if group == "DEFAULT" else read[group])[option.dest] == option.default
+
+
+def test_the_sections_of_other_libraries_are_checked_like_ours(file: Path) -> None:
+    file.write_text("[keystone_authtoken]\nauth_type = password\nauth_url = http://k/v3\npasword = x\n")
+    with pytest.raises(ConfigurationError, match=r"\[keystone_authtoken\] pasword: .*did you mean password"):
+        conf.load([str(file)], strict=True)
+    file.write_text("[oslo_policy]\npolicy_fil = x\n")
+    with pytest.raises(ConfigurationError, match=r"\[oslo_policy\] policy_fil: .*did you mean policy_file"):
+        conf.load([str(file)], strict=True)
+
+
+def test_what_needs_a_library_that_is_not_there_says_which(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(conf_check._ON_DEMAND, "oslo_policy", "not.installed")
+    file.write_text("[oslo_policy]\n")
+    conf.load([str(file)], strict=True)
+    file.write_text("[oslo_policy]\npolicy_file = x\n")
+    with pytest.raises(ConfigurationError, match=r"\[oslo_policy\]: needs .*devagent\[keystone\]"):
+        conf.load([str(file)], strict=True)

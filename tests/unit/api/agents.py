@@ -18,7 +18,8 @@ from typing import Any
 from webob import Request
 
 from devagent.api.app import CALLER, Application
-from devagent.api.caller import Caller
+from devagent.api.caller import Local
+from devagent.api.doors import Door, UnixDoor
 from devagent.api.server import Server
 from devagent.errors import DevagentError, NoSuchDevice, NoSuchPreparation, NotReady, PreparedOtherwise
 
@@ -27,8 +28,8 @@ Document = dict[str, Any]
 GPU, NIC = "0000:3b:00.0", "0000:3c:00.0"
 GPU_ID, NIC_ID = "6a4f2c7e-1b1d-5c55-9f3e-0d9b7a4a3c11", "0d9b7a4a-1b1d-5c55-9f3e-6a4f2c7e3c11"
 AT = "2026-11-21T17:00:00Z"
-ROOT = Caller(0, 0, 123, operator=True)
-GUEST = Caller(1234, 1234, 124, operator=False)
+ROOT = Local(0, 0, 123, operator=True)
+GUEST = Local(1234, 1234, 124, operator=False)
 SCAN: Document = {"devices": 2, "problems": []}
 
 
@@ -186,11 +187,18 @@ def place() -> Iterator[Path]:
 
 
 @contextmanager
-def serving(
-    agent: Agent, path: Path, *, waiting: int = 8, beat: Callable[[], object] = int, **more: Any
-) -> Iterator[Server]:
+def serving(agent: Agent, path: Path, *, waiting: int = 8, group: str | None = None, **more: Any) -> Iterator[Server]:
     """Serves the agent on a socket, in a thread, for the time of a `with`."""
-    server = Server(Application(agent, waiting=waiting), path, **more)
+    with serving_at(UnixDoor(path, group), agent, waiting=waiting, **more) as server:
+        yield server
+
+
+@contextmanager
+def serving_at(
+    door: Door, agent: Agent, *, waiting: int = 8, beat: Callable[[], object] = int, **more: Any
+) -> Iterator[Server]:
+    """Serves the agent at a door, in a thread, for the time of a `with`."""
+    server = Server(Application(agent, waiting=waiting), door, **more)
     server.listen()
     thread = threading.Thread(target=server.serve, args=(beat,), name="api")
     thread.start()

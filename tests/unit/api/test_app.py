@@ -141,7 +141,7 @@ def test_what_is_no_version_is_400(app: Application, version: str) -> None:
 
 
 def test_an_operation_of_a_later_version_is_not_there_yet(agent: Agent) -> None:
-    later = Operation("GET", "/v1/later", "status", "Later", None, since=(1, 1))
+    later = Operation("GET", "/v1/later", "status", "Later", None, "later:get", since=(1, 1))
     refused(ask(Application(agent, operations=(later,)), "GET", "/v1/later"), 404, "devagent.path.unknown")
 
 
@@ -239,8 +239,9 @@ def test_who_only_may_look_changes_nothing(app: Application, agent: Agent) -> No
 
 
 def test_only_what_reads_is_for_anybody_and_who_has_which_device_is_for_operators() -> None:
-    others = [each for each in OPERATIONS if "preparations" not in each.path]
-    assert {each.who for each in OPERATIONS if each not in others} == {"operator"}
+    assert {each.path for each in OPERATIONS if each.who == "public"} == {"/"}
+    others = [each for each in OPERATIONS if "preparations" not in each.path and each.path != "/"]
+    assert {each.who for each in OPERATIONS if each not in others} == {"public", "operator"}
     assert {(each.method, each.who) for each in others} == {
         ("GET", "any"),
         ("PUT", "operator"),
@@ -365,7 +366,7 @@ def test_what_nobody_thought_of_is_500_and_the_log_has_it_with_the_id(
     assert "secret" not in response.text
     (record,) = (each for each in caplog.records if each.exc_info)
     assert record.levelno == logging.ERROR
-    assert request_id in record.getMessage()
+    assert vars(record)["request_id"] == request_id
     assert record.exc_info and record.exc_info[1] is error
 
 
@@ -387,8 +388,9 @@ def test_calls_are_logged_with_their_id_and_those_that_only_look_quietly(
     look = logged(caplog, app, "GET", "/v1/status")
     change = logged(caplog, app, "PUT", f"/v1/health/{NIC}", OVERRIDE)
     assert (look.levelno, change.levelno) == (logging.DEBUG, logging.INFO)
-    text = rf"req-\S+ PUT /v1/health/{NIC}: 200, \d+ bytes, [\d.]+ ms, by uid 0 \(root\), pid 123"
+    text = rf"PUT /v1/health/{NIC}: 200, \d+ bytes, [\d.]+ ms, by uid 0 \(root\), pid 123"
     assert re.fullmatch(text, change.getMessage())
+    assert vars(change)["request_id"] != vars(look)["request_id"]
 
 
 def test_the_id_that_another_service_gave_is_logged_and_nothing_else(
@@ -404,3 +406,13 @@ def test_the_id_that_another_service_gave_is_logged_and_nothing_else(
 def test_a_hostile_path_moves_no_cursor_in_the_log(app: Application, caplog: pytest.LogCaptureFixture) -> None:
     record = logged(caplog, app, "GET", "/v1/%1b%5b2J%0a%c2%9b")
     assert record.getMessage().isprintable()
+
+
+def test_what_does_not_work_now_says_when_to_ask_again(app: Application, agent: Agent) -> None:
+    agent.failing = [("report", False, "is late")]
+    for accept in ("text/plain", "application/json"):
+        response = ask(app, "GET", "/healthcheck", headers={"Accept": accept})
+        assert (response.status_int, response.headers["Retry-After"]) == (503, "5")
+    agent.found = None
+    response = ask(app, "GET", "/v1/devices")
+    assert (response.status_int, response.headers["Retry-After"]) == (503, "1")

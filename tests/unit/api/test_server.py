@@ -13,7 +13,7 @@ import socket
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -21,11 +21,13 @@ import pytest
 
 from devagent.api.client import Client
 from devagent.api.schemas import validator
+from devagent.api.server import CONNECTIONS
 
 from .agents import GPU, Agent, connected, exchange, received, serving
 
 GET = b"GET /v1/status HTTP/1.1\r\nHost: x\r\n\r\n"
 CLOSE = b"GET /v1/status HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
+CHUNKED = f"PUT /v1/health/{GPU} HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n".encode()
 RESCAN = b"POST /v1/rescan HTTP/1.1\r\nHost: x\r\nConnection: close\r\nPrefer: wait=300\r\n\r\n"
 
 
@@ -55,7 +57,10 @@ def one_answer(opened: socket.socket) -> bytes:
         found += opened.recv(1)
     size = re.search(rb"Content-Length: (\d+)", found)
     assert size
-    return found + opened.recv(int(size[1]), socket.MSG_WAITALL)
+    with opened.makefile("rb", 0) as rest:
+        while len(found) - found.index(b"\r\n\r\n") - 4 < int(size[1]):
+            found += rest.read(1)
+    return found
 
 
 def test_a_call_is_answered_and_the_connection_stays(agent: Agent, path: Path) -> None:
@@ -131,13 +136,9 @@ def test_a_client_that_does_not_read_frees_its_thread(agent: Agent, path: Path) 
         (b"PUT / HTTP/1.1\r\nContent-Length: 99999999\r\n\r\n" + b"a" * 100_000, 413, "devagent.request.too_large"),
         (b"PUT / HTTP/1.1\r\nContent-Length: -5\r\n\r\n", 400, "devagent.request.malformed"),
         (b"PUT / HTTP/1.1\r\nContent-Length: many\r\n\r\n", 400, "devagent.request.malformed"),
-        (b"PUT / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n", 400, "devagent.request.malformed"),
+        (CHUNKED + b"zz\r\n", 400, "devagent.request.malformed"),
         (
-            b"PUT / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n"
-            + b"ffff\r\n"
-            + b"a" * 65535
-            + b"\r\n"
-            + b"ffffff\r\n",
+            CHUNKED + b"ffff\r\n" + b"a" * 65535 + b"\r\n" + b"ffffff\r\n",
             413,
             "devagent.request.too_large",
         ),
@@ -203,14 +204,44 @@ def test_calls_that_wait_leave_threads_for_others(agent: Agent, path: Path) -> N
         assert sorted(status(received(client)) for client in waiting) == [200] * 2 + [202] * 18
 
 
-def test_more_connections_than_it_takes_are_503(agent: Agent, path: Path) -> None:
+def test_who_comes_over_the_bound_has_the_place_of_who_was_silent_for_longest(agent: Agent, path: Path) -> None:
     with serving(agent, path), ExitStack() as stack:
-        for _ in range(512):
-            stack.enter_context(connected(path))
-        headers = error(exchange(path, CLOSE), 503, "devagent.unavailable")
-        assert headers["Retry-After"] == "5"
-    with serving(agent, path):
+        crowd = [stack.enter_context(connected(path)) for _ in range(CONNECTIONS)]
         assert status(exchange(path, CLOSE)) == 200
+        assert crowd[0].recv(1) == b""
+        crowd[-1].sendall(CLOSE)
+        assert status(received(crowd[-1])) == 200
+
+
+@pytest.mark.parametrize(
+    "half", [GET[:-2], b"POST /v1/rescan HTTP/1.1\r\nContent-Length: 9\r\n\r\n{", CHUNKED + b"9\r\n{"]
+)
+def test_two_hundred_half_requests_keep_no_thread_from_others(agent: Agent, path: Path, half: bytes) -> None:
+    with serving(agent, path, threads=2, patience=600), ExitStack() as stack:
+        for _ in range(200):
+            stack.enter_context(connected(path)).sendall(half)
+        assert status(exchange(path, CLOSE)) == 200
+
+
+def test_a_request_that_comes_byte_by_byte_is_answered(agent: Agent, path: Path) -> None:
+    body = b'{"state": "suspect", "reason": "it smells"}'
+    head = f"PUT /v1/health/{GPU} HTTP/1.1\r\nConnection: close\r\nContent-Type: application/json\r\n".encode()
+    whole = head + b"Content-Length: %d\r\n\r\n%s" % (len(body), body)
+    with serving(agent, path), connected(path) as slow:
+        for number in range(len(whole)):
+            slow.sendall(whole[number : number + 1])
+        assert status(received(slow)) == 200
+
+
+def test_who_dribbles_has_no_more_time_than_who_is_silent(agent: Agent, path: Path) -> None:
+    with serving(agent, path, patience=0.1), connected(path) as slow, suppress(OSError):
+        slow.settimeout(0.05)
+        answer = b""
+        while not answer:
+            slow.sendall(b"G")
+            with suppress(TimeoutError):
+                answer = slow.recv(1 << 16)
+        error(answer, 408, "devagent.request.timeout")
 
 
 @contextmanager

@@ -274,6 +274,18 @@ def test_driverctl_binds_what_the_policy_gives_otherwise(kept: dict[str, str], m
     assert [(each.check, each.device) for each in found] == ([("driverctl", PF)] if amiss else [])
 
 
+@pytest.mark.parametrize("mode", [Mode.MDEV, Mode.VGPU])
+@pytest.mark.parametrize("address", [PF, "0000:3b:01.1"])
+@pytest.mark.parametrize(("driver", "amiss"), [("nvidia", False), ("vfio-pci", True)])
+def test_what_parts_are_made_of_stays_with_its_own_driver(mode: Mode, address: str, driver: str, amiss: bool) -> None:
+    devices = [
+        replace(each, decision=replace(each.decision, mode=mode)) if each.decision.managed else each
+        for each in nic(2, rule(Mode.VF, "r"))
+    ]
+    found = checkup(replace(WELL, num_vfs={PF: 2}, driverctl={address: driver}), devices)
+    assert [each.device for each in found if each.check == "driverctl"] == ([PF] if amiss else [])
+
+
 def test_mdevctl_makes_devices_of_what_is_given() -> None:
     found = told(replace(WELL, mdevctl={PF: 2}), gpu("other"))
     assert found[:3] == ("mdevctl", Grade.WARNING, PF)

@@ -9,7 +9,8 @@ from dataclasses import replace
 import pytest
 
 from devagent.inventory.condition import Rules, clear, follow, key, override, resume, settled, verdict
-from devagent.model.device import Decision
+from devagent.model.claim import Mode
+from devagent.model.device import Decision, Share
 from devagent.model.happened import PcieError
 from devagent.model.health import Book, End, Health, Kept, Override, State
 from devagent.model.occurrence import AerError, DriverLoaded, Xid
@@ -468,6 +469,16 @@ def test_a_sick_device_that_cannot_be_read_is_closed_as_it_was_given() -> None:
     patient.looks(WELL, WELL, WELL)
     well = replace(gpu(), decision=UNREAD)
     assert settled([well], patient.book, patient.now)[0].decision == UNREAD
+
+
+def test_a_sick_device_of_several_classes_that_cannot_be_read_is_closed_in_each() -> None:
+    shares = (Share("CUSTOM_VGPU_A", 4, 2), Share("CUSTOM_VGPU_B", 2))
+    made = Decision(True, "r", "r", Mode.VGPU, "CUSTOM_VGPU_A", 4, shares=shares)
+    patient = Patient()
+    patient.look(replace(gpu(), decision=made))
+    unread = replace(gpu(DEAD), decision=UNREAD)
+    patient.look(unread)
+    assert settled([unread], patient.book, patient.now)[0].decision.given == shares
 
 
 def test_a_sick_device_that_was_not_given_is_not_given_because_it_cannot_be_read() -> None:

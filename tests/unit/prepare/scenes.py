@@ -196,11 +196,12 @@ class Machine:
 
     def do(self, step: Step) -> Arguments:
         """Does one step as the machine's own verbs would, strictly; gives what its undo must be beyond the plan's."""
-        assert set(step.arguments) == set(VERBS[step.verb].arguments), step
+        verb = VERBS[step.verb]
+        assert set(step.arguments) | set(verb.optional) == set(verb.arguments), step
         assert step.target in self.drivers, step
         return getattr(self, f"_{step.verb}")(step.target, **step.arguments) or {}
 
-    def _bind(self, target: str, driver: str | None) -> None:
+    def _bind(self, target: str, driver: str | None, override: str | None = None) -> None:
         assert self.drivers[target] != driver, f"{target} is on {driver} already"
         assert not self.vgpus.get(target), f"{target} carries a vGPU"
         self.drivers[target] = driver

@@ -12,11 +12,12 @@ from pathlib import Path
 
 import pytest
 
+from devagent.errors import PreparedOtherwise
 from devagent.model.preparation import Holdings, Preparation, Refusal, RefusalKind, State
-from devagent.prepare.executor import Executor, OtherRequest
+from devagent.prepare.executor import Executor
 from devagent.prepare.journal import Journal
 from devagent.prepare.recovery import recover
-from devagent.prepare.runs import Patience
+from devagent.prepare.runs import REBOOTED, Patience
 
 from .fake_machine import FakeMachine, Kernel, Plans, build, request
 
@@ -95,7 +96,7 @@ def test_the_same_request_again_gives_the_same_answer_and_does_nothing(host: Hos
 
 def test_another_request_for_the_same_consumer_is_an_error(host: Host) -> None:
     host.prepared("A", "VF")
-    with pytest.raises(OtherRequest):
+    with pytest.raises(PreparedOtherwise):
         host.prepare("A", "MDEV")
 
 
@@ -469,7 +470,7 @@ def test_what_was_under_way_before_a_boot_is_given_up_and_nothing_of_others_touc
     assert host.journal.holdings().consumers == {}
 
 
-def test_a_release_under_way_before_a_boot_still_wipes(host: Host) -> None:
+def test_a_release_under_way_before_a_boot_still_wipes_once_it_is_planned_anew(host: Host) -> None:
     handle = host.prepared("A", "VF").handles[0]
     host.kernel.used(handle)
     host.machine.failing = {("bind", VF)}
@@ -478,7 +479,9 @@ def test_a_release_under_way_before_a_boot_still_wipes(host: Host) -> None:
     host.machine.failing.clear()
     host.machine.done.clear()
     host.restart("boot 2")
-    assert recover(host.journal, host.executor) == {}
+    assert recover(host.journal, host.executor) == {"A": REBOOTED}
+    assert host.machine.done == []  # what has the address now may be another device
+    assert host.release("A") is None
     assert [step.verb for step in host.machine.done] == ["reset", "scrub"]
     assert not host.kernel.functions[VF].dirty
 

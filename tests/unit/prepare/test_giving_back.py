@@ -209,3 +209,11 @@ def test_a_release_only_goes_forward() -> None:
     assert isinstance(made, Plan)
     assert all(step.undo is None for step in made.steps)
     assert (made.handles, made.locks) == ((), done.plan.locks)
+
+
+def test_an_override_that_was_there_before_comes_back_with_the_driver() -> None:
+    machine = gpu8()
+    done = machine.prepare(machine.planned(machine.group(GPU)))
+    found = {number: {**what, "override": "nvidia"} for number, what in done.found.items()}
+    back = steps(machine, replace(done, found=found))[-1]
+    assert back == ("bind", GPU, {"driver": "nvidia", "override": "nvidia"})

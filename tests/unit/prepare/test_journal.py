@@ -16,10 +16,11 @@ from pathlib import Path
 
 import pytest
 
+from devagent.errors import JournalError
 from devagent.model.handle import Handle, MdevHandle, PciHandle
 from devagent.model.plan import Group, Plan, Step
 from devagent.model.preparation import Holder, Preparation, Refusal, RefusalKind, State
-from devagent.prepare.database import Database, JournalError
+from devagent.prepare.database import Database
 from devagent.prepare.journal import MIGRATIONS, Entry, Held, Journal
 
 BOOT = "boot 1"
@@ -65,8 +66,7 @@ def test_everything_is_there_after_a_crash(journal: Journal, path: Path) -> None
     begun = preparation("A", VF, MDEV)
     journal.begin(begun)
     journal.intend("A", 0, {"driver": "ice"})
-    journal.did("A", 0, {"driver": "ice"})
-    journal.intend("A", 1, {})
+    journal.intend("A", 1, {}, {0: {"driver": "ice"}})
     with closing(reopened(journal, path)) as again:
         assert again.get("A") == Entry(replace(begun, done=(0,), found={0: {"driver": "ice"}, 1: {}}))
         assert again.holdings() == journal.holdings()
@@ -141,14 +141,12 @@ def test_a_tombstone_stands_for_a_while(journal: Journal) -> None:
 
 def test_an_earlier_boot_is_left_behind(journal: Journal, path: Path) -> None:
     journal.begin(preparation())
-    for number in (0, 1):
-        journal.did("A", number, {})
+    journal.finish("A", {}, {0: {}, 1: {}})
     with closing(reopened(journal, path, "boot 2")) as later:
         later.rebooted("A", frozenset({1}))
         entry = later.get("A")
         assert entry is not None
         assert (entry.preparation.boot_id, entry.preparation.done) == ("boot 2", (1,))
-        later.finish("A", {})
         later.again("A", 9000.0, frozenset({1}))
         entry = later.get("A")
         assert entry is not None

@@ -17,9 +17,10 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
+from devagent.errors import PreparedOtherwise
 from devagent.model.handle import Handle, MdevHandle
 from devagent.model.preparation import Preparation, State
-from devagent.prepare.executor import Executor, OtherRequest
+from devagent.prepare.executor import Executor
 from devagent.prepare.recovery import recover
 from devagent.prepare.runs import Patience
 
@@ -72,7 +73,7 @@ class Lives(RuleBasedStateMachine):
         asked = request(consumer, *classes)
         try:
             answer = self.executor.prepare(asked, Plans(self.kernel, asked), 60.0)
-        except OtherRequest:
+        except PreparedOtherwise:
             return
         if isinstance(answer, Preparation):
             self.ready[consumer] = answer.handles

@@ -13,7 +13,7 @@ from typing import Any, Final
 from devagent.prepare.journal import Journal
 
 WRITES: Final = (
-    "begin", "intend", "did", "undone", "finish", "failed", "again", "rebooted", "releasing", "released", "blocked",
+    "begin", "intend", "undone", "finish", "failed", "again", "rebooted", "releasing", "released", "blocked",
     "forget",
 )  # fmt: skip
 

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from devagent.model.preparation import Holder, RefusalKind
-from devagent.privileged.binding import bind
+from devagent.privileged.binding import bind, driver
 from devagent.privileged.refused import VerbRefused
 
 from ..worlds import Link, World, write
@@ -22,18 +22,18 @@ FOLDER = f"sys/bus/pci/devices/{VF}"
 DRIVERS = "sys/bus/pci/drivers"
 
 
-def host(top: Path, driver: str | None = None, **more: Any) -> Path:
+def host(top: Path, bound: str | None = None, override: str | None = None, more: World | None = None) -> Path:
     """Writes a host with one function, and the drivers vfio-pci and iavf."""
     world: dict[str, Any] = {
-        f"{FOLDER}/driver_override": "",
+        f"{FOLDER}/driver_override": f"{override or '(null)'}\n",
         f"{FOLDER}/iommu_group": Link("../groups/12"),
         "proc/": "",
     }
     for name in ("vfio-pci", "iavf"):
         world |= {f"{DRIVERS}/{name}/bind": "", f"{DRIVERS}/{name}/unbind": ""}
-    if driver:
-        world[f"{FOLDER}/driver"] = Link(f"../../drivers/{driver}")
-    return write(top / "host", {**world, **more})
+    if bound:
+        world[f"{FOLDER}/driver"] = Link(f"../../drivers/{bound}")
+    return write(top / "host", {**world, **(more or {})})
 
 
 class Kernel:
@@ -50,44 +50,51 @@ class Kernel:
         if path.name in self.refuses:
             raise OSError(self.refuses[path.name], os.strerror(self.refuses[path.name]))
         link = next(parent for parent in path.parents if parent.name == "host") / FOLDER / "driver"
-        if path.name == "unbind":
+        if path.name == "driver_override":
+            path.write_text(data.decode() if data.strip() else "(null)\n")
+        elif path.name == "unbind":
             link.unlink()
         elif path.name == "bind" and not self.lies:
             link.symlink_to(f"../../drivers/{path.parent.name}")
         return len(data)
 
 
-def refused(top: Path, driver: str | None) -> VerbRefused:
+def refused(top: Path, name: str | None) -> VerbRefused:
     with pytest.raises(VerbRefused) as caught:
-        bind(top, VF, driver)
+        bind(top, VF, name, name)
     return caught.value
 
 
+SET, CLEAR, LET_GO, TAKE = ("driver_override", "vfio-pci\n"), ("driver_override", "\n"), ("unbind", VF), ("bind", VF)
+
+
 @pytest.mark.parametrize(
-    ("before", "after", "written"),
+    ("before", "was", "after", "override", "written"),
     [
-        (None, "vfio-pci", [("driver_override", "vfio-pci\n"), ("bind", VF)]),
-        ("iavf", "vfio-pci", [("driver_override", "vfio-pci\n"), ("unbind", VF), ("bind", VF)]),
-        (
-            "vfio-pci",
-            "iavf",
-            [("driver_override", "iavf\n"), ("unbind", VF), ("bind", VF), ("driver_override", "\n")],
-        ),
-        ("vfio-pci", None, [("unbind", VF), ("driver_override", "\n")]),
-        ("vfio-pci", "vfio-pci", []),
-        ("iavf", "iavf", [("driver_override", "\n")]),
+        (None, None, "vfio-pci", "vfio-pci", [SET, TAKE]),
+        ("iavf", None, "vfio-pci", "vfio-pci", [SET, LET_GO, TAKE]),
+        ("vfio-pci", "vfio-pci", "iavf", None, [("driver_override", "iavf\n"), LET_GO, TAKE, CLEAR]),
+        ("vfio-pci", "vfio-pci", None, None, [LET_GO, CLEAR]),
+        ("vfio-pci", "vfio-pci", "vfio-pci", "vfio-pci", []),
+        ("iavf", "iavf", "iavf", None, [CLEAR]),
+        ("vfio-pci", "vfio-pci", "iavf", "iavf", [("driver_override", "iavf\n"), LET_GO, TAKE]),
+        ("iavf", None, None, "vfio-pci", [LET_GO, SET]),
     ],
 )
-def test_the_override_stays_only_while_a_vfio_driver_has_it(
+def test_the_function_has_driver_and_override_as_asked_for(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     before: str | None,
+    was: str | None,
     after: str | None,
+    override: str | None,
     written: list[tuple[str, str]],
 ) -> None:
     kernel = Kernel(monkeypatch)
-    assert bind(host(tmp_path, before), VF, after) == {"before": before, "after": after}
+    top = host(tmp_path, before, was)
+    assert bind(top, VF, after, override) == {"before": before, "after": after}
     assert kernel.written == written
+    assert driver(top, VF) == {"driver": after, "override": override}
 
 
 @pytest.mark.parametrize(
@@ -133,7 +140,7 @@ def test_nothing_is_touched_for_a_driver_that_is_not_there(tmp_path: Path, monke
 def test_nothing_is_touched_while_a_process_has_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     kernel = Kernel(monkeypatch)
     held: World = {"proc/4711/fd/38": Link("/dev/vfio/12 (deleted)"), "proc/4711/comm": "qemu-system-x86\n"}
-    error = refused(host(tmp_path, "vfio-pci", **held), None)
+    error = refused(host(tmp_path, "vfio-pci", more=held), None)
     assert (error.kind, error.holders) == (RefusalKind.RETRY, (Holder(pid=4711, command="qemu-system-x86"),))
     assert str(error) == f"{VF} is in use: process 4711 has /dev/vfio/12 open"
     assert kernel.written == []
@@ -141,7 +148,7 @@ def test_nothing_is_touched_while_a_process_has_it(tmp_path: Path, monkeypatch: 
 
 def test_nothing_is_touched_that_has_vfs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     kernel = Kernel(monkeypatch)
-    error = refused(host(tmp_path, "iavf", **{f"{FOLDER}/virtfn0": Link("../x")}), "vfio-pci")
+    error = refused(host(tmp_path, "iavf", more={f"{FOLDER}/virtfn0": Link("../x")}), "vfio-pci")
     assert "has 1 VFs, which would go with its driver iavf" in str(error)
     assert kernel.written == []
 

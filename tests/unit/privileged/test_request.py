@@ -55,10 +55,13 @@ MDEV = FUNCTION | {"type": "nvidia-558", "uuid": UUID}
 VALUES: dict[str, Any] = {"mac": "fa:16:3e:0b:7c:01", "vlan": 120, "trust": 1, "rate": 2500}
 NOTHING = dict.fromkeys(VALUES)
 
+DRIVERS = ("", ".", "..", "../x", "a/b", "a b", "vfio-pci\n", 1, "x" * 65)
+
 FITTING: list[tuple[str, dict[str, Any]]] = [
-    ("bind", {"driver": "vfio-pci"}),
-    ("bind", {"driver": "4xxx"}),
-    ("bind", {"driver": None}),
+    ("bind", {"driver": "vfio-pci", "override": "vfio-pci"}),
+    ("bind", {"driver": "4xxx", "override": None}),
+    ("bind", {"driver": None, "override": "nvme"}),
+    ("driver", {}),
     ("reset", {"method": "flr"}),
     ("reset", {"method": None}),
     ("create_mdev", {"type": "i915-GVTg_V5_4", "uuid": UUID}),
@@ -80,7 +83,8 @@ def test_what_the_verbs_of_a_plan_take(verb: str, arguments: dict[str, Any]) -> 
 @pytest.mark.parametrize(
     ("verb", "arguments", "value"),
     [
-        *(("bind", {"driver": 0}, value) for value in ("", ".", "..", "../x", "a/b", "a b", "vfio-pci\n", 1, "x" * 65)),
+        *(("bind", {"driver": 0, "override": None}, value) for value in DRIVERS),
+        *(("bind", {"driver": None, "override": 0}, value) for value in DRIVERS),
         *(("reset", {"method": 0}, value) for value in ("", "flr bus", "default", 1, ["flr"])),
         *(("create_mdev", MDEV | {"type": 0}, value) for value in (None, "", "..", "../create", "a/b", "a\n")),
         *(("remove_mdev", MDEV | {"uuid": 0}, value) for value in (None, "", "..", UUID.upper(), UUID + "\n", "../x")),

@@ -21,7 +21,8 @@ import pytest
 from functional import keystone
 from functional.servers import error, serving
 
-from devagent.service.logs import PATIENCE_S, Journal, Lines
+from devagent.api.request_id import answering
+from devagent.service.logs import PATIENCE_S, Journal, Lines, for_whom
 
 REPOSITORY = Path(__file__).parents[3]
 Fields = dict[str, bytes]
@@ -280,3 +281,30 @@ def test_lines_are_lines_whatever_is_in_them(capsys: pytest.CaptureFixture[str])
     logger.addHandler(Lines())
     logger.warning("a\nb\x1b[2J %s", "\u202e")
     assert capsys.readouterr().err.splitlines()[0].endswith(r"WARNING devagent.test: a\nb\x1b[2J \u202e")
+
+
+@pytest.mark.parametrize("config", ["", "[DEFAULT]\nlog_file = {}/a.log\nuse_json = true\n"])
+def test_what_is_said_for_a_request_carries_its_id_wherever_the_log_goes(tmp_path: Path, config: str) -> None:
+    script = (
+        "from devagent.api.request_id import answering\n"
+        "LOG.info('before')\n"
+        "with answering('req-1'):\n    LOG.info('within'); logging.getLogger('urllib3').error('elsewhere')\n"
+        "LOG.info('after')"
+    )
+    said = agent(script, config.format(tmp_path), tmp_path).stderr
+    if "log_file" in config:
+        said = (tmp_path / "a.log").read_text()
+    lines = said.splitlines()
+    assert ["req-1" in line for line in lines] == [False, True, True, False]
+
+
+def test_the_journal_finds_what_was_said_for_a_request_by_its_id(journald: Journald, tmp_path: Path) -> None:
+    logger, handler = logging.Logger("devagent.test"), Journal(tmp_path / "socket")
+    handler.addFilter(for_whom)
+    logger.addHandler(handler)
+    with answering("req-1"):
+        logger.info("within")
+    assert journald.read()["REQUEST_ID"] == b"req-1"
+    logger.info("after")
+    assert "REQUEST_ID" not in journald.read()
+    handler.close()

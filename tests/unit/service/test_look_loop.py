@@ -23,6 +23,7 @@ from devagent.model.device import Device
 from devagent.model.happened import Happened, PcieError
 from devagent.model.health import Health, Override, State
 from devagent.model.occurrence import Xid
+from devagent.model.pci import Sriov, VirtualFunction
 from devagent.model.policy import Policy
 from devagent.model.snapshot import HostFacts
 from devagent.service import look_loop
@@ -228,6 +229,18 @@ def test_a_device_on_which_a_step_hangs_is_fenced(scene: Scene) -> None:
     scene.hands.stuck = {GPU: "set_vf_count hangs in the kernel"}
     health = scene.turn().gpu.health
     assert (health.state, health.reasons) == (State.UNHEALTHY, ("set_vf_count hangs in the kernel",))
+
+
+def test_a_pf_is_fenced_while_what_was_done_to_its_vf_for_a_consumer_hangs(scene: Scene) -> None:
+    vf = VirtualFunction(3, "0000:3b:00.7")
+    scene.eyes.devices = (replace(scene.eyes.devices[0], function=function(GPU, sriov=Sriov(4, vfs=(vf,)))),)
+    hanging = {vf.address: "bind hangs in the kernel"}
+    scene.facts.hanging = lambda: hanging
+    health = scene.turn().gpu.health
+    assert (health.state, health.reasons) == (State.UNHEALTHY, ("bind hangs in the kernel",))
+    hanging.clear()
+    scene.loop.want([GPU])
+    assert scene.turn().gpu.health.reasons == ()
 
 
 def test_an_operators_word_counts_without_another_look(scene: Scene) -> None:

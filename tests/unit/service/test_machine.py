@@ -67,10 +67,27 @@ def test_vfs_are_made_and_found(
     assert caught.value.refusal.kind is RefusalKind.PERMANENT
 
 
-def test_the_driver_is_read_from_the_link_alone(tmp_path: Path, machine: Callable[[], Machine]) -> None:
+@pytest.mark.parametrize(
+    ("override", "found"),
+    [
+        ("vfio-pci", {"driver": "vfio-pci"}),
+        ("(null)", {"driver": "vfio-pci", "override": None}),
+        ("iavf", {"driver": "vfio-pci", "override": "iavf"}),
+    ],
+)
+def test_an_override_is_found_where_it_is_none_that_goes_with_the_driver(
+    tmp_path: Path, machine: Callable[[], Machine], override: str, found: dict[str, Any]
+) -> None:
+    function(tmp_path, **{f"{FOLDER}/driver_override": f"{override}\n"})
+    it = machine()
+    assert it.before(step("bind", driver="iavf"), LONG) == found
+    assert it.check(step("bind", **found), LONG)
+    assert not it.check(step("bind", driver="vfio-pci", override="mlx5_vfio_pci"), LONG)
+
+
+def test_the_driver_is_checked_by_the_link_alone(tmp_path: Path, machine: Callable[[], Machine]) -> None:
     function(tmp_path)
     it = machine()
-    assert it.before(step("bind", driver="iavf"), LONG) == {"driver": "vfio-pci"}
     assert it.check(step("bind", driver="vfio-pci"), LONG)
     assert not it.check(step("bind", driver=None), LONG)
 

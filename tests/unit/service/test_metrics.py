@@ -15,6 +15,7 @@ import pytest
 import yaml
 from prometheus_client.parser import text_string_to_metric_families
 
+from devagent.model.preparation import Overview, State
 from devagent.service.metrics import Metrics
 
 DOCUMENT: Final = Path(__file__).parents[3] / "docs" / "metrics.md"
@@ -81,6 +82,8 @@ STARTING: Final = {
     "processes": [],
 }
 
+OVERVIEW: Final = Overview({State.PREPARED: 3, State.RELEASING: 1}, stuck=1, releasing_since=5.0, mistrusted_since=7.0)
+
 Samples = dict[tuple[str, tuple[tuple[str, str], ...]], float]
 
 
@@ -95,17 +98,21 @@ def busy() -> Metrics:
     metrics.verb("set_vf_count", "ok")
     metrics.called("show_status", 200)
     metrics.reloaded(ok=True)
+    metrics.prepared("prepared", 0.2, {"looking": 0.05, "doing": 0.1})
+    metrics.released("released")
     return metrics
 
 
-def text(metrics: Metrics, status: Any = STATUS, health: Any = HEALTH) -> str:
-    return metrics.render(status, health).decode()
+def text(metrics: Metrics, status: Any = STATUS, health: Any = HEALTH, overview: Overview | None = OVERVIEW) -> str:
+    return metrics.render(status, health, overview).decode()
 
 
-def samples(metrics: Metrics, status: Any = STATUS, health: Any = HEALTH) -> Samples:
+def samples(
+    metrics: Metrics, status: Any = STATUS, health: Any = HEALTH, overview: Overview | None = OVERVIEW
+) -> Samples:
     """Reads the text as Prometheus does; two samples of one series would be refused by it."""
     found: Samples = {}
-    for family in text_string_to_metric_families(text(metrics, status, health)):
+    for family in text_string_to_metric_families(text(metrics, status, health, overview)):
         for sample in family.samples:
             key = (sample.name, tuple(sorted(sample.labels.items())))
             assert key not in found, f"twice: {key}"
@@ -137,6 +144,39 @@ def test_everything_that_was_counted_is_there() -> None:
     assert value(found, "verbs_total", verb="set_vf_count", outcome="ok") == 1
     assert value(found, "api_requests_total", operation="show_status", status="200") == 1
     assert value(found, "reloads_total", outcome="ok") == 1
+    assert value(found, "prepares_total", outcome="prepared") == 1
+    assert value(found, "prepare_seconds_count") == 1
+    assert value(found, "prepare_seconds_bucket", le="0.25") == 1
+    assert value(found, "prepare_phase_seconds_total", phase="doing") == pytest.approx(0.1)
+    assert value(found, "releases_total", outcome="released") == 1
+
+
+@pytest.mark.parametrize("outcome", ["repeated", "retry", "permanent", "invalid", "failed"])
+def test_what_was_not_prepared_is_counted_and_not_timed(outcome: str) -> None:
+    metrics = Metrics()
+    metrics.prepared(outcome, 60.0, {"looking": 60.0})
+    found = samples(metrics)
+    assert value(found, "prepares_total", outcome=outcome) == 1
+    assert value(found, "prepare_seconds_count") == 0
+    assert series(found, "prepare_phase_seconds_total") == []
+
+
+def test_the_journal_is_told() -> None:
+    found = samples(Metrics())
+    states = {labels["state"]: value(found, "preparations", **labels) for labels in series(found, "preparations")}
+    assert states == {"preparing": 0, "prepared": 3, "releasing": 1, "failed": 0}
+    assert (value(found, "preparations_stuck"), value(found, "release_oldest_timestamp_seconds")) == (1, 5)
+    assert (value(found, "journal_open"), value(found, "journal_trusted")) == (1, 0)
+    assert value(found, "journal_mistrusted_timestamp_seconds") == 7
+    well = samples(Metrics(), overview=Overview())
+    assert value(well, "journal_trusted") == 1
+    assert value(well, "release_oldest_timestamp_seconds") is None
+
+
+def test_without_a_journal_nothing_is_said_of_what_is_in_it() -> None:
+    found = samples(Metrics(), overview=None)
+    assert value(found, "journal_open") == 0
+    assert [name for name, _ in found if name.startswith(("devagent_preparations", "devagent_journal_t"))] == []
 
 
 def test_failures_are_counted_apart() -> None:
@@ -155,6 +195,8 @@ def test_what_alerts_wait_for_is_there_before_it_happens() -> None:
     assert value(found, "looks_total", kind="partial", outcome="failed") == 0
     assert value(found, "reports_total", outcome="failed") == 0
     assert value(found, "reloads_total", outcome="failed") == 0
+    assert value(found, "prepares_total", outcome="permanent") == 0
+    assert value(found, "releases_total", outcome="retry") == 0
 
 
 def test_the_status_is_told() -> None:
@@ -331,6 +373,6 @@ def test_an_alert_speaks_only_of_labels_that_its_series_has(rule: dict[str, Any]
 @pytest.mark.parametrize("rule", rules(), ids=lambda rule: rule["alert"])
 def test_a_state_that_an_alert_waits_for_is_one_that_there_is(rule: dict[str, Any]) -> None:
     known = {"starting", "configuring", "running", "degraded", "stopping", "current", "waiting", "failed", "never"}
-    known |= {"healthy", "suspect", "unhealthy", "lost", "unmonitored"}
+    known |= {state.value for state in State} | {"healthy", "suspect", "unhealthy", "lost", "unmonitored"}
     for states in re.findall(r'state=~?"([^"]*)"', rule["expr"]):
         assert set(states.split("|")) <= known

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Set
@@ -15,11 +16,13 @@ from typing import Any
 
 import pytest
 
+from devagent.api.request_id import answering, current
 from devagent.api.schemas import mistake
 from devagent.discovery import Discovery
 from devagent.errors import LookFailed, NoSuchPreparation, NotPrepared, PlacementUnreachable, PreparedOtherwise
 from devagent.inventory.build import Nest
 from devagent.inventory.default_policy import DEFAULT
+from devagent.model.device import Decision
 from devagent.model.plan import Arguments, Group, Plan, Step
 from devagent.model.policy import Policy
 from devagent.model.preparation import Preparation, Refusal, RefusalKind, State
@@ -31,6 +34,7 @@ from devagent.prepare.machine import StepFailed
 from devagent.service.allocations import Standing
 from devagent.service.facts import Facts, Reported, Seen
 from devagent.service.journal_keeper import FILE, JournalKeeper
+from devagent.service.metrics import Metrics
 from devagent.service.noting import NotingMachine
 from devagent.service.preparations import Preparations
 from devagent.service.preparer import Preparer
@@ -47,13 +51,16 @@ VF = "SRIOV_NET_VF"
 HOST = HostFacts(hostname="h", boot_id="boot")
 
 
+def nic(vfs: int, ids: str = "15b3:101d") -> dict[str, Any]:
+    own = {"total": 8, "count": vfs, "device": "101e", "driver": "mlx5_core"}
+    return {"id": ids, "class": "020000", "driver": "mlx5_core", "vfs": own}
+
+
 class Host:
     """A machine in memory, seen and changed as the agent does; `seen` and `doing` are called in between."""
 
     def __init__(self, vfs: int) -> None:
-        own = {"total": 8, "count": vfs, "device": "101e", "driver": "mlx5_core"}
-        nic = {"id": "15b3:101d", "class": "020000", "driver": "mlx5_core", "vfs": own}
-        self.machine = Machine(on_bus(nic))
+        self.machine = Machine(on_bus(nic(vfs)))
         self.users: dict[str, User] = {}
         self.seen: Callable[[], None] = lambda: None
         self.doing: Callable[[Step], None] = lambda _: None
@@ -130,9 +137,10 @@ class Agent:
         self.begin()
 
     def begin(self, boot_id: str = "boot") -> None:
-        self.facts = Facts(reported=Reported(root=ROOT))
+        listed: Any = {provider(NIC, self.host.machine.devices): None}
+        self.facts = Facts(reported=Reported(root=ROOT, listed=listed))
         self.see()
-        machine = NotingMachine(self.host)
+        machine = NotingMachine(self.host, lambda *_: None)
         held: Any = self.placement
 
         def preparer(executor: Executor) -> Preparer:
@@ -141,7 +149,8 @@ class Agent:
 
         keeper = JournalKeeper(self.state_path, boot_id, machine, preparer)
         self.facts.prepared = keeper.held
-        self.own = Preparations(keeper, lambda: self.settings)
+        self.metrics = Metrics()
+        self.own = Preparations(keeper, lambda: self.settings, self.metrics)
         self.own.start()
         ticks: Any = {"monotonic": lambda: self.now, "clock": lambda: self.now}
         self.upkeep = Upkeep(self.own, Vanished(held, lambda: self.settings, **ticks), self.facts, **ticks)
@@ -268,6 +277,21 @@ def test_what_was_given_back_after_it_was_seen_is_planned_anew(small: Agent) -> 
     assert [step["verb"] for step in small.own.get(BOB)["steps"]] == ["bind"]
 
 
+def test_what_was_given_back_after_it_was_seen_is_left_to_others_while_there_is_more(agent: Agent) -> None:
+    """As it was seen, on vfio-pci, it would be the best of all: nothing would have to be done to it."""
+    (address,) = agent.prepared(ALICE)
+
+    def give_back() -> None:
+        agent.host.seen = lambda: None
+        step = Step("bind", address, {"driver": "mlx5_core"})
+        assert agent.own.keeper.executor.release(ALICE, lambda _: Plan(ALICE, (step,)), PATIENCE_S) is None
+
+    agent.host.seen = give_back
+    looks = len(agent.host.looks)
+    assert agent.prepared(BOB) != {address}
+    assert len(agent.host.looks) == looks + 1
+
+
 def test_who_waits_for_a_device_gets_it_when_it_is_given_back(small: Agent, clients: ThreadPoolExecutor) -> None:
     addresses = small.prepared(ALICE)
     waiting = clients.submit(small.prepared, BOB)
@@ -317,6 +341,26 @@ def test_a_release_ends_the_waiting_for_a_busy_device_for_good(small: Agent, cli
     assert small.host.bound == set()
 
 
+def test_a_release_is_not_answered_by_a_recovery_that_is_under_way(agent: Agent, clients: ThreadPoolExecutor) -> None:
+    """The upkeep saw it half done just before it was ready, and has it recovered: there is nothing left to do."""
+    agent.prepared(ALICE)
+    reached, go_on = threading.Event(), threading.Event()
+    recover = agent.own.keeper.executor.recover
+
+    def hold(consumer: str) -> Refusal | None:
+        reached.set()
+        go_on.wait(PATIENCE_S)
+        return recover(consumer)
+
+    agent.own.keeper.executor.recover = hold  # type: ignore[method-assign]
+    agent.own.recover(ALICE)
+    assert reached.wait(PATIENCE_S)
+    released = clients.submit(agent.own.delete, ALICE, PATIENCE_S)
+    go_on.set()
+    assert released.result() == (None, 204)
+    assert agent.host.bound == set()
+
+
 def test_a_release_waits_for_who_has_the_device_open_and_says_who(agent: Agent) -> None:
     (address,) = agent.prepared(ALICE)
     agent.host.users[address] = User(4711, "qemu-system-x86", "/dev/vfio/12")
@@ -324,10 +368,50 @@ def test_a_release_waits_for_who_has_the_device_open_and_says_who(agent: Agent) 
     agent.until(lambda: agent.own.get(ALICE)["error"])
     (holder,) = agent.own.get(ALICE)["error"]["holders"]
     assert (holder["pid"], holder["command"]) == (4711, "qemu-system-x86")
-    assert agent.own.get(ALICE)["handles"]
+    assert (agent.own.get(ALICE)["state"], agent.own.get(ALICE)["handles"]) == ("releasing", [])
     agent.host.users.clear()
     assert agent.own.delete(ALICE, PATIENCE_S) == (None, 204)
     assert agent.host.bound == set()
+
+
+def test_what_was_in_use_when_it_was_to_be_released_is_released_later_though_nobody_asks_again(agent: Agent) -> None:
+    (address,) = agent.prepared(ALICE)
+    agent.host.users[address] = User(4711, "qemu-system-x86", "/dev/vfio/12")
+    agent.settings.prepare_deadline = 0
+    with pytest.raises(NotPrepared, match="qemu-system-x86"):
+        agent.own.delete(ALICE, PATIENCE_S)
+    agent.settings.prepare_deadline = 60
+    with pytest.raises(NotPrepared, match=r"is being released, which waits: .* qemu-system-x86") as refused:
+        agent.put(ALICE)
+    assert refused.value.kind == "retry"
+    agent.restart()
+    looks = len(agent.host.looks)
+    for _ in range(3):
+        agent.keep_up()
+    assert len(agent.host.looks) == looks + 1
+    assert agent.states() == {ALICE: "releasing"}
+    agent.host.users.clear()
+    agent.now += 31
+    agent.keep_up()
+    assert agent.states() == {}
+    assert agent.host.bound == set()
+
+
+def test_others_wait_for_what_is_in_use_and_to_be_released_as_for_any_other(
+    small: Agent, clients: ThreadPoolExecutor
+) -> None:
+    (address,) = small.prepared(ALICE)
+    small.host.users[address] = User(4711, "qemu-system-x86", "/dev/vfio/12")
+    small.settings.prepare_deadline = 0
+    with pytest.raises(NotPrepared, match="qemu-system-x86"):
+        small.own.delete(ALICE, PATIENCE_S)
+    small.settings.prepare_deadline = 60
+    small.host.users.clear()
+    looks = len(small.host.looks)
+    waiting = clients.submit(small.prepared, BOB)
+    small.until(lambda: len(small.host.looks) > looks + 1 or waiting.done())
+    small.keep_up()
+    assert waiting.result() == {address}
 
 
 def test_what_fails_is_undone_and_told_to_who_asks_later(agent: Agent) -> None:
@@ -504,6 +588,74 @@ def test_after_a_boot_there_are_no_handles_until_it_is_asked_for_again(agent: Ag
     assert agent.host.bound == addresses
 
 
+def test_a_device_that_did_not_answer_in_time_is_looked_at_again(agent: Agent) -> None:
+    unread = Decision(False, "unknown", unknown=True)
+    view, views = agent.host.view, []
+
+    def once() -> Look:
+        views.append(view())
+        if len(views) > 1:
+            return views[-1]
+        found = views[-1].found
+        return replace(
+            views[-1], found=replace(found, devices=tuple(replace(d, decision=unread) for d in found.devices))
+        )
+
+    agent.host.view = once  # type: ignore[method-assign]
+    assert agent.prepared(ALICE) == agent.host.bound
+    assert len(views) > 1
+
+
+def test_another_device_at_the_address_of_the_one_that_was_given_is_left_alone(agent: Agent) -> None:
+    """A boot numbers buses anew: what has the address now is not the consumer's, and may be the host's own."""
+    addresses = agent.prepared(ALICE)
+    asked = provider(NIC, agent.host.machine.devices)
+    agent.host.machine = Machine(on_bus(nic(4, "8086:1592")))
+    agent.restart("another boot")
+    agent.facts.reported.listed[asked] = None  # type: ignore[index]
+    group = {"provider": asked, "resources": {VF: 1}}
+    with pytest.raises(NotPrepared, match="is another device than the one that was given") as refused:
+        agent.own.put(ALICE, {"groups": [group]}, PATIENCE_S)
+    assert (refused.value.kind, refused.value.address in addresses) == ("permanent", True)
+    done: list[Step] = []
+    agent.host.doing = done.append
+    assert agent.own.delete(ALICE, PATIENCE_S) == (None, 204)
+    assert (done, agent.host.bound, agent.states()) == ([], set(), {})
+
+
+@pytest.mark.parametrize("ids", ["15b3:101d", "8086:1592"])
+def test_a_release_before_a_boot_is_planned_anew_for_what_is_there_then(agent: Agent, ids: str) -> None:
+    agent.prepared(ALICE)
+    asked = provider(NIC, agent.host.machine.devices)
+
+    def fail(step: Step) -> None:
+        raise StepFailed(RefusalKind.PERMANENT, "no", step.target)
+
+    agent.host.doing = fail
+    with pytest.raises(NotPrepared):
+        agent.own.delete(ALICE, PATIENCE_S)
+    assert agent.states() == {ALICE: "releasing"}
+    done: list[Step] = []
+    agent.host.doing = done.append
+    agent.host.machine = Machine(on_bus(nic(4, ids)))
+    agent.restart("another boot")
+    agent.facts.reported.listed[asked] = None  # type: ignore[index]
+    assert (agent.states(), done) == ({ALICE: "releasing"}, [])
+    agent.keep_up()
+    assert agent.states() == {}
+    assert [step.verb for step in done] == (["reset"] if ids == "15b3:101d" else [])
+
+
+def test_before_the_host_is_known_in_placement_nothing_is_made_again(agent: Agent) -> None:
+    addresses = agent.prepared(ALICE)
+    agent.host.machine.drivers.update(dict.fromkeys(addresses, "mlx5_core"))
+    agent.restart("another boot")
+    agent.facts.reported = Reported()
+    with pytest.raises(NotPrepared, match="not in Placement yet"):
+        agent.put(ALICE)
+    assert agent.host.bound == set()
+
+
 def test_what_was_half_done_is_finished_before_anybody_is_served(agent: Agent) -> None:
     agent.prepared(BOB)
     machine = agent.host.machine
@@ -529,6 +681,34 @@ def test_a_device_of_a_consumer_counts_as_held(agent: Agent) -> None:
     assert agent.facts.holdings(agent.facts.seen.devices) == frozenset({NIC})
     agent.own.delete(ALICE, PATIENCE_S)
     assert agent.facts.holdings(agent.facts.seen.devices) == frozenset()
+
+
+def test_what_comes_of_requests_is_counted(agent: Agent) -> None:
+    def counted(name: str, outcome: str) -> float | None:
+        return agent.metrics._registry.get_sample_value(f"devagent_{name}_total", {"outcome": outcome})
+
+    agent.prepared(ALICE)
+    agent.prepared(ALICE)
+    agent.placement.unknown = {BOB}
+    with pytest.raises(NotPrepared):
+        agent.put(BOB)
+    assert [counted("prepares", each) for each in ("prepared", "repeated", "invalid", "retry")] == [1, 1, 1, 0]
+    found = agent.own.keeper.overview()
+    assert found is not None
+    assert (found.states, found.releasing_since) == ({State.PREPARED: 1}, None)
+    (address,) = agent.host.bound
+    agent.host.users[address] = User(4711, "qemu-system-x86", "/dev/vfio/12")
+    agent.settings.prepare_deadline = 0
+    with pytest.raises(NotPrepared):
+        agent.own.delete(ALICE, PATIENCE_S)
+    waits = agent.own.keeper.overview()
+    assert waits is not None
+    assert waits.states == {State.RELEASING: 1}
+    assert waits.releasing_since == pytest.approx(time.time(), abs=60)
+    agent.host.users.clear()
+    agent.settings.prepare_deadline = 60
+    agent.own.delete(ALICE, PATIENCE_S)
+    assert [counted("releases", each) for each in ("released", "retry")] == [1, 1]
 
 
 def test_the_end_waits_for_what_is_under_way_and_begins_nothing(agent: Agent, clients: ThreadPoolExecutor) -> None:
@@ -581,3 +761,29 @@ def test_refusals_name_the_reason_in_the_documents(agent: Agent) -> None:
     assert found["error"] == {"type": "invalid", "reason": f"{ALICE} holds nothing", "address": None, "holders": []}
     agent.own.delete(ALICE, PATIENCE_S)
     assert agent.states() == {}
+
+
+def test_every_line_that_a_worker_logs_carries_the_request_that_it_works_for(agent: Agent) -> None:
+    said: list[tuple[str, str | None]] = []
+
+    class Heard(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            said.append((record.getMessage().partition(":")[0], current()))
+
+    logger, heard = logging.getLogger("devagent"), Heard(logging.INFO)
+    level = logger.level
+    logger.addHandler(heard)
+    logger.setLevel(logging.INFO)
+    try:
+        with answering("req-1"):
+            agent.prepared(ALICE)
+        with answering("req-2"):
+            agent.own.delete(ALICE, PATIENCE_S)
+        agent.prepared(BOB)
+    finally:
+        logger.removeHandler(heard)
+        logger.setLevel(level)
+    assert (f"{ALICE} is prepared", "req-1") in said
+    assert (f"{ALICE} is released", "req-2") in said
+    assert (f"{BOB} is prepared", None) in said
+    assert all(id_ is not None for message, id_ in said if message.startswith(ALICE))

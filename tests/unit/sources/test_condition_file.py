@@ -32,7 +32,7 @@ CONDITION = Condition(
     action="none",
     recovered=True,
     gone=7.0,
-    given=Given("vf", "SRIOV_NET_VF", 8, "vfs", ("CUSTOM_GOLD",)),
+    given=Given("vf", "SRIOV_NET_VF", 8, "vfs", ("CUSTOM_GOLD",), (("CUSTOM_VGPU_A", 4, 2),)),
 )
 KEPT = Kept({"10de:20f1:nvml:GPU-1": CONDITION, "15b3:101d:mac:b8": Condition()}, "boot", 1871)
 
@@ -40,6 +40,17 @@ KEPT = Kept({"10de:20f1:nvml:GPU-1": CONDITION, "15b3:101d:mac:b8": Condition()}
 def test_what_is_saved_is_found_again(tmp_path: Path) -> None:
     save(str(tmp_path / "state"), KEPT)
     assert load(str(tmp_path / "state")) == KEPT
+
+
+def test_what_knows_of_one_class_only_is_found_again(tmp_path: Path) -> None:
+    save(str(tmp_path), KEPT)
+    path = tmp_path / FILE
+    body = json.loads(path.read_text())
+    for each in body["devices"].values():
+        if each["given"]:
+            del each["given"]["shares"]
+    path.write_text(json.dumps(body))
+    assert [each.given.shares for each in load(str(tmp_path)).book.values() if each.given] == [()]
 
 
 def test_everybody_may_read_it(tmp_path: Path) -> None:
@@ -126,13 +137,13 @@ def test_a_damaged_file_is_named_and_set_aside_before_a_new_one_takes_its_place(
 def test_a_file_that_cannot_be_read_is_a_warning(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     (tmp_path / FILE).mkdir()
     assert load(str(tmp_path)) == Kept()
-    assert "cannot be read (Is a directory)" in caplog.text
+    assert "cannot be read (it is no regular file)" in caplog.text
 
 
 def test_what_cannot_be_written_is_a_warning(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     (tmp_path / "state").write_text("")
     save(str(tmp_path / "state"), KEPT)
-    assert "cannot be written (File exists): after a restart, health is judged anew" in caplog.text
+    assert "cannot be written (Not a directory): after a restart, health is judged anew" in caplog.text
 
 
 def test_a_full_disk_leaves_the_old_file_and_no_other(

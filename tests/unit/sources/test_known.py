@@ -97,7 +97,7 @@ def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
 def test_what_cannot_be_written_is_a_warning(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     (tmp_path / "state").write_text("")
     known.save(str(tmp_path / "state"), (GPU,))
-    assert "cannot be written (File exists): devices may get another identity later" in caplog.text
+    assert "cannot be written (Not a directory): devices may get another identity later" in caplog.text
 
 
 def test_a_damaged_file_is_set_aside_before_a_new_one_takes_its_place(
