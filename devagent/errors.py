@@ -28,6 +28,7 @@
     │   ├── AgentDenied              this user may not talk to it
     │   └── AgentRefused             it answered, and said no
     ├── NotificationError        a message of Nova's cannot be understood
+    ├── BrokerError              the message broker refuses what is to be listened to
     ├── DomainError              what libvirt hands over is no domain
     ├── LookFailed               the look process died, hung, or could not look at the host
     ├── PrivilegedError          the privileged process did not do what was asked
@@ -192,6 +193,10 @@ class AgentRefused(AgentError):
 
 class NotificationError(DevagentError):
     """A notification is not in the form that Nova's versioned notifications have."""
+
+
+class BrokerError(DevagentError):
+    """The message broker has the queue or the exchange otherwise than the listener is to have it."""
 
 
 class DomainError(DevagentError):
