@@ -18,17 +18,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from devagent.api.client import SOCKET
-
 _FILE: Final = Path("/etc/devagent/devagent.conf")
 _DIR: Final = Path("/etc/devagent/devagent.conf.d")
 
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """Where the agent listens, and whether domains start while it does not: `agent_down` is `fail` or `allow`."""
+    """Where the agent listens, None for the usual place, and whether domains start without it: `fail` or `allow`."""
 
-    socket: str = SOCKET
+    socket: str | None = None
     agent_down: str = "fail"
 
 
@@ -38,8 +36,8 @@ def read(files: Iterable[Path] | None = None) -> Settings:
     for path in _files() if files is None else files:
         with suppress(OSError):
             found.update(_options(path.read_text(errors="replace")))
-    socket, down = found.get(("api", "unix_socket"), SOCKET), found.get(("libvirt", "agent_down"), "fail")
-    if "$" in socket:  # of another option
+    socket, down = found.get(("api", "unix_socket")), found.get(("libvirt", "agent_down"), "fail")
+    if socket and "$" in socket:  # of another option
         from devagent import conf  # noqa: PLC0415 - as above
 
         socket = str(conf.load().api.unix_socket)

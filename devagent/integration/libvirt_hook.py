@@ -21,9 +21,8 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, BinaryIO, Final, TypeVar
+from typing import Any, BinaryIO, Final, Protocol, TypeVar
 
-from devagent.api.client import Client
 from devagent.errors import AgentError, AgentRefused, AgentUnreachable, DevagentError, DomainError, NotPrepared
 from devagent.integration import hook_groups, hook_settings
 from devagent.integration.domain import MAX_SIZE, Domain, read
@@ -48,15 +47,35 @@ _ADVICE: Final = {
 }
 
 
-def main() -> int:
-    """Is the command `devagent-libvirt-hook`."""
-    return run(sys.argv[1:], sys.stdin.buffer)
+class Agent(Protocol):
+    """The agent's API, as devagent.api.client has it."""
+
+    def get(self, path: str) -> Document:
+        """Reads."""
+
+    def put(self, path: str, body: Document, *, wait: int | None = None) -> Document:
+        """Sets."""
+
+    def delete(self, path: str, *, wait: int | None = None) -> Document:
+        """Ends."""
+
+
+Connect = Callable[[str | None], Agent]
+"""Gives the agent that listens on a socket, or in the usual place."""
 
 
 def run(
-    arguments: Sequence[str], xml: BinaryIO, *, root: str = "/", configuration: Iterable[Path] | None = None
+    arguments: Sequence[str],
+    xml: BinaryIO,
+    connect: Connect,
+    *,
+    root: str = "/",
+    configuration: Iterable[Path] | None = None,
 ) -> int:
-    """Does what one call of libvirt's is for; gives the exit code."""
+    """Does what one call of libvirt's is for; gives the exit code.
+
+    `configuration` are the files of devagent.conf where these are others than the daemon's.
+    """
     _, *operation = (*arguments, "", "", "")[:3]
     work = {("prepare", "begin"): _prepare, ("migrate", "begin"): _prepare, ("release", "end"): _release}
     if tuple(operation) not in work:
@@ -73,7 +92,7 @@ def run(
     if not (domain.functions or domain.mdevs):
         return 0
     settings = hook_settings.read(configuration)
-    call = _Call(domain, Client(settings.socket), root)
+    call = _Call(domain, connect(settings.socket), root)
     try:
         work[operation[0], operation[1]](call)
     except AgentUnreachable as error:
@@ -86,7 +105,7 @@ def run(
 class _Call:
     """One domain, and the agent that is asked about it."""
 
-    def __init__(self, domain: Domain, agent: Client, root: str) -> None:
+    def __init__(self, domain: Domain, agent: Agent, root: str) -> None:
         self.domain, self._agent, self._root = domain, agent, root
         self.name = _printable(domain.name) or domain.uuid
         self._path = f"/v1/preparations/{domain.uuid}"

@@ -45,7 +45,7 @@ HOOK = """#!{python}
 import sys
 sys.path[:0] = [{repository!r}]
 from pathlib import Path
-from devagent.integration import libvirt_hook
+from devagent.cli import libvirt_hook
 sys.exit(libvirt_hook.run(sys.argv[1:], sys.stdin.buffer, root={root!r}, configuration=[Path({configuration!r})]))
 """
 HOSTDEV = (

@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from devagent.api.server import Server
+from devagent.cli import libvirt_hook as command
 from devagent.errors import NoSuchPreparation, NotPrepared, NotReady, PreparedOtherwise
 from devagent.integration import hook_groups, libvirt_hook
 from devagent.integration.hook_settings import Settings, read
@@ -84,9 +85,9 @@ def known(address: str, uid: str, kind: str, *, owner: str | None = None, **more
 
 
 def preparation(consumer: str, groups: list[Document], state: str = "prepared") -> Document:
-    whole = {"address": None, "properties": {}, "owner": None}
+    whole: Document = {"address": None, "properties": {}, "owner": None}
     handles = [{"type": "PCI", "address": group["address"]} for group in groups if group.get("address")]
-    times = {"created": AT, "deadline": AT, "expires": None, "timings": {}, "steps": [], "error": None}
+    times: Document = {"created": AT, "deadline": AT, "expires": None, "timings": {}, "steps": [], "error": None}
     filled = [{**whole, **group} for group in groups]
     return {
         "consumer": consumer, "project_id": None, "state": state, "groups": filled, "handles": handles, **times,
@@ -117,7 +118,7 @@ class Host:
     def run(self, *operation: str, xml: bytes) -> int:
         arguments = ["server", *operation, "-"]
         files = [self.folder / "devagent.conf"]
-        return libvirt_hook.run(arguments, io.BytesIO(xml), root=str(self.folder), configuration=files)
+        return command.run(arguments, io.BytesIO(xml), root=str(self.folder), configuration=files)
 
     def start(self, *addresses: str, mdev: str = "", **specs: str) -> int:
         return self.run("prepare", "begin", xml=domain(*addresses, mdev=mdev, **specs))
@@ -161,7 +162,7 @@ def lonely(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Host]:
 
 def test_each_device_of_devagents_is_asked_for_by_its_address_and_others_are_left_alone(host: Host) -> None:
     assert host.start(OTHER, FOREIGN, GPU, "0000:77:00.0", VF, VF) == 0
-    whole = {"provider": GPU_ID, "resources": {"PGPU": 1}, "address": GPU}
+    whole: Document = {"provider": GPU_ID, "resources": {"PGPU": 1}, "address": GPU}
     assert host.agent.groups == [whole, nova(VF), nova(OTHER)]
 
 
@@ -346,7 +347,7 @@ def test_the_last_file_counts_as_for_the_daemon(tmp_path: Path) -> None:
     first.write_text("[DEFAULT]\nunix_socket = /no\n[api]\n# unix_socket = /no\nunix_socket=/a  \nthreads = 3\n")
     last.write_text('[libvirt]\nagent-down = "allow"\n[other]\nagent_down = fail\n')
     assert read([first, last, tmp_path / "absent"]) == Settings("/a", "allow")
-    assert read([]) == Settings()
+    assert read([]) == Settings(None, "fail")
 
 
 def script(*arguments: str, xml: bytes, command: Path) -> subprocess.CompletedProcess[bytes]:
