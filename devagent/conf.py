@@ -280,8 +280,8 @@ NOTIFICATIONS_OPTS: Final = (
     cfg.StrOpt(
         "transport_url",
         secret=True,
-        help="Where Nova sends its notifications: transport_url of [oslo_messaging_notifications], else of [DEFAULT], in "
-        "nova.conf. As in rabbit://user:password@broker1:5672,user:password@broker2:5672/.",
+        help="Where Nova sends its notifications: transport_url of [oslo_messaging_notifications], else of [DEFAULT], "
+        "in nova.conf. As in rabbit://user:password@broker1:5672,user:password@broker2:5672/.",
     ),
     cfg.ListOpt(
         "topics",

@@ -196,7 +196,7 @@ class NotificationError(DevagentError):
 
 
 class BrokerError(DevagentError):
-    """The message broker has the queue or the exchange otherwise than the listener is to have it."""
+    """The message broker refuses the listener, or has the queue or the exchange otherwise than that is to have it."""
 
 
 class DomainError(DevagentError):

@@ -54,7 +54,7 @@ class Listener:
     def start(self) -> None:
         """Begins to listen; waits for as long as the broker is away.
 
-        Raises BrokerError if the broker has the queue or exchange otherwise than we are to; call it again then.
+        Raises BrokerError if the broker refuses us, or has the queue or exchange otherwise; call it again then.
         """
         logging.getLogger(_DRIVER_LOG).addHandler(self.words)
         # One that has failed to start does not try again.
@@ -69,6 +69,8 @@ class Listener:
                 f"the broker refuses what is to be listened to: {error}: amqp_durable_queues, rabbit_quorum_queue and "
                 f"the like in [{RABBIT}] must be as in nova.conf; a queue that stands in the way is to be deleted"
             ) from None
+        except Exception as error:  # of the library below the driver: a login that is refused, a certificate
+            raise BrokerError(f"no broker at [notifications] transport_url: {_words(error)}") from error
         self._server = server
         self.words.clear()
 
@@ -119,6 +121,10 @@ class _Words(logging.Handler):
     def clear(self) -> None:
         """Forgets it: messages come."""
         self._said = None
+
+
+def _words(error: Exception) -> str:
+    return " ".join(f"{type(error).__name__}: {error}".split())
 
 
 def _plain(error: Exception, url: str) -> str:

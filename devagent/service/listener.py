@@ -169,7 +169,8 @@ class ListenerService:
 
     def _headline(self) -> str:
         """Says in one line what `systemctl status` shows."""
-        trouble = self._broken or self._listener.words.trouble
+        words = self._listener.words.trouble
+        trouble = self._broken or (words and f"no broker: {words}")
         state = trouble or ("listens" if self._connected else "waits for the broker")
         reload = f"not reloaded: {self._reload_error}; " if self._reload_error else ""
         away = f"; {self.relay.away} agents away" if self.relay.away else ""

@@ -15,6 +15,7 @@ from bench import nova_beside
 from devagent.notifications.events import EVENTS, Meaning
 
 from . import broker, notified, running_listener
+from .conftest import REPOSITORY
 from .notified import Host, World
 from .running_agent import folder
 from .running_listener import RunningListener
@@ -134,6 +135,14 @@ def instances(world: World, relay: RunningListener) -> dict[str, str]:
             world.tell(kind, found[scene.name], speaker(world, who), place(world, scene).address)
     relay.until(lambda: relay.count("received") == sum(len(scene.told) for scene in SCENES))
     return found
+
+
+def test_the_documentation_has_the_table_with_these_tests() -> None:
+    does = {Meaning.LOOK: "looks", Meaning.NOTHING: "nothing"}
+    text = (REPOSITORY / "docs/nova.md").read_text()
+    for row in EVENTS:
+        tests = ", ".join(f"`{scene.name}`" for scene in SCENES if scene.row == row.pattern)
+        assert f"| `{row.pattern}` | {does[row.meaning]} | {row.why} | {tests} |\n" in text
 
 
 def test_every_row_of_the_table_has_a_scene() -> None:

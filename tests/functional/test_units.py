@@ -14,9 +14,10 @@ import pytest
 from .conftest import REPOSITORY
 
 UNITS = REPOSITORY / "etc/systemd"
-SERVICE = "devagent.service"
-EXPOSED = 31
-"""The most that `systemd-analyze security` may say, times ten; docs/running.md tells it."""
+SERVICE, LISTENER = "devagent.service", "devagent-listener.service"
+EXPOSED = {SERVICE: 31, LISTENER: 11}
+"""The most that `systemd-analyze security` may say, times ten; docs/running.md and docs/nova.md tell it."""
+TOLD = {SERVICE: "docs/running.md", LISTENER: "docs/nova.md"}
 
 pytestmark = pytest.mark.skipif(
     not all(map(shutil.which, ("systemd-analyze", "systemd-sysusers", "systemd-tmpfiles"))),
@@ -24,11 +25,11 @@ pytestmark = pytest.mark.skipif(
 )
 
 
-@pytest.fixture
-def unit(tmp_path: Path) -> Path:
-    """Gives the unit where nothing else is, starting a program that every machine has."""
-    unit = Path(shutil.copy(UNITS / SERVICE, tmp_path))
-    drop_in = tmp_path / f"{SERVICE}.d/program.conf"
+@pytest.fixture(params=[SERVICE, LISTENER])
+def unit(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
+    """Gives each unit where nothing else is, starting a program that every machine has."""
+    unit = Path(shutil.copy(UNITS / request.param, tmp_path))
+    drop_in = tmp_path / f"{request.param}.d/program.conf"
     drop_in.parent.mkdir()
     drop_in.write_text("[Service]\nExecStart=\nExecStart=/bin/true\n")
     return unit
@@ -61,11 +62,15 @@ def test_a_mistake_in_the_unit_would_be_seen(unit: Path) -> None:
 
 
 def test_the_sandbox_is_as_tight_as_the_documentation_says(unit: Path) -> None:
-    ran = tool("systemd-analyze", "security", "--offline=true", "--no-pager", f"--threshold={EXPOSED}", unit)
+    ran = tool("systemd-analyze", "security", "--offline=true", "--no-pager", f"--threshold={EXPOSED[unit.name]}", unit)
     score = re.search(r"Overall exposure level for \S+: ([\d.]+)", ran.stdout)
     assert score is not None, ran.stderr
     assert ran.returncode == 0, f"the exposure is {score[1]}"
-    assert f"an exposure of {score[1]}" in (REPOSITORY / "docs/running.md").read_text()
+    assert f"an exposure of {score[1]}" in (REPOSITORY / TOLD[unit.name]).read_text()
+
+
+def test_the_listener_has_no_capability() -> None:
+    assert settings(UNITS / LISTENER)["CapabilityBoundingSet"] == [""]
 
 
 def test_no_capability_is_received_that_is_not_in_the_table_of_the_documentation() -> None:
