@@ -16,6 +16,8 @@ import time
 from pathlib import Path
 from typing import Final
 
+sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
+
 from functional import broker, running_listener
 from functional.endpoint import Endpoint
 

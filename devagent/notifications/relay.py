@@ -128,7 +128,7 @@ class Relay:
             self._count(DUPLICATE)
             return True
         if not hosts:
-            self._count(HOMELESS)
+            self._count(HOMELESS if self._own is None else WITHOUT_MEANING)
             return True
         outcomes = {self._pass_on(host, found) for host in hosts}
         if Outcome.ENDING in outcomes:

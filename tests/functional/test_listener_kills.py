@@ -82,7 +82,12 @@ def trio(request: pytest.FixtureRequest, placement: str, memory: Path) -> Iterat
         yield made
 
 
-@pytest.mark.parametrize("order", list(itertools.permutations(THREE)), ids="-".join)
+@pytest.mark.parametrize(
+    ("trio", "order"),
+    [*(("classic", order) for order in itertools.permutations(THREE)), ("quorum", THREE)],
+    indirect=["trio"],
+    ids=lambda each: each if isinstance(each, str) else "-".join(each),
+)
 def test_all_are_killed_and_come_back_in_this_order(trio: Trio, order: tuple[str, ...]) -> None:
     kept, ended = trio.world.source.prepared(), trio.ends()
     for what in order:

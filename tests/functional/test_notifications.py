@@ -199,3 +199,23 @@ def test_a_build_that_fails_is_released_here_and_built_on_the_alternate(world: W
     world.tell("instance.create.end", instance, second.speaker, second.address)
     first.agent.until(lambda: not first.has(instance))
     assert second.has(instance)
+
+
+def test_a_listener_of_one_host_tells_its_agent_by_the_socket_and_of_nobody_else(world: World) -> None:
+    host, other = world.source, world.destination
+    own, theirs = host.prepared(), host.prepared()
+    sections = {"nova_host": host.address}
+    configuration = running_listener.write_configuration(
+        world.folder, world.broker.url, "host.conf", notifications=sections, oslo_messaging_rabbit=dict(world.rabbit),
+        api={"unix_socket": str(world.folder / "source" / "api.sock")},
+    )  # fmt: skip
+    with running_listener.running(configuration) as listener:
+        listener.listening()
+        for instance, speaker in ((theirs, other), (own, host)):
+            host.loses(instance)
+            world.tell("instance.delete.end", instance, speaker.speaker, speaker.address)
+        host.agent.until(lambda: not host.has(own))
+        listener.until(lambda: listener.count("received") == 2)
+        assert (listener.count("handed over"), listener.count("without meaning here")) == (1, 1)
+        assert host.has(theirs)
+        assert listener.stop() == 0
