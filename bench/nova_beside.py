@@ -65,10 +65,10 @@ class Nova:
 
 
 @contextmanager
-def running() -> Iterator[Nova]:
-    """Starts the process, which takes some seconds, and ends it with the `with`."""
+def running(program: str = "nova_process.py", *arguments: str) -> Iterator[Nova]:
+    """Starts the process, which takes some seconds, and ends it with the `with`; or that of another `program` here."""
     # -P: this folder has modules of names that Nova's libraries use too.
-    command = [str(PYTHON), "-P", str(Path(__file__).with_name("nova_process.py"))]
+    command = [str(PYTHON), "-P", str(Path(__file__).with_name(program)), *arguments]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
         try:
             yield Nova(process)

@@ -291,6 +291,105 @@ API_OPTS: Final = (
     ),
 )
 
+NOTIFICATIONS_OPTS: Final = (
+    cfg.StrOpt(
+        "mode",
+        default="host",
+        choices=[
+            ("host", "for this host alone: what concerns it goes to its agent's socket"),
+            ("relay", "for all hosts of a cell: each agent is told over TLS; a few processes share the work"),
+        ],
+        help="For whom `devagent listener` listens.",
+    ),
+    cfg.StrOpt(
+        "transport_url",
+        secret=True,
+        help="Where Nova sends its notifications: transport_url of [oslo_messaging_notifications], else of [DEFAULT], "
+        "in nova.conf. As in rabbit://user:password@broker1:5672,user:password@broker2:5672/.",
+    ),
+    cfg.ListOpt(
+        "topics",
+        default=["versioned_notifications"],
+        help="As versioned_notifications_topics of [notifications] in nova.conf.",
+    ),
+    cfg.StrOpt("exchange", default="nova", help="As control_exchange in nova.conf."),
+    cfg.StrOpt(
+        "pool",
+        help="The name of the queue. All listeners with the same share its notifications. Default: "
+        "devagent-relay, or devagent- and nova_host with mode = host. Empty: the queues that Nova itself makes for the "
+        "topics, where nobody else listens to these.",
+    ),
+    cfg.StrOpt(
+        "nova_host",
+        help="With mode = host: this host as [DEFAULT] host of nova-compute names it. Default: its hostname.",
+    ),
+    cfg.StrOpt(
+        "agents",
+        mutable=True,
+        help="With mode = relay: where the agents are, with {host} for what Nova calls the host: "
+        "https://{host}.mgmt.example.org:9443. Their [api] listen names the port.",
+    ),
+    cfg.StrOpt(
+        "auth",
+        default="certificate",
+        mutable=True,
+        choices=[
+            ("certificate", "by cert and key"),
+            ("keystone", "by tokens of the user in [placement], who needs the role service"),
+        ],
+        help="With mode = relay: how the agents know the relay, as their [api] auth.",
+    ),
+    cfg.StrOpt(
+        "cacert", mutable=True, help="Who issues the agents' certificates, in a PEM file. Default: the system's."
+    ),
+    cfg.StrOpt("cert", mutable=True, help="The relay's own certificate, in a PEM file."),
+    cfg.StrOpt("key", mutable=True, help="The private key of cert, in a PEM file."),
+    cfg.IntOpt(
+        "timeout",
+        default=5,
+        min=1,
+        max=60,
+        mutable=True,
+        help="Seconds within which an agent has taken what it is told.",
+    ),
+    cfg.IntOpt(
+        "tries",
+        default=3,
+        min=1,
+        max=10,
+        mutable=True,
+        help="How often an agent is tried, with pauses of up to 5 s, before it counts as away.",
+    ),
+    cfg.IntOpt(
+        "cool_down",
+        default=30,
+        min=1,
+        max=_HOUR,
+        mutable=True,
+        help="Seconds after which an agent that is away is tried again, and told what it missed.",
+    ),
+    cfg.IntOpt(
+        "threads",
+        default=64,
+        min=1,
+        max=1024,
+        help="How many notifications are passed on at the same time, and taken from the broker at most. A quarter of "
+        "them waits for agents that do not answer.",
+    ),
+)
+LIBVIRT_OPTS: Final = (
+    cfg.StrOpt(
+        "agent_down",
+        default="fail",
+        mutable=True,
+        choices=[
+            ("fail", "a server with a device of the host does not start here"),
+            ("allow", "it starts with its devices as they are, which may be wrong or carry what others left"),
+        ],
+        help="What libvirt's hook does while the agent does not answer. Servers without such devices always start.",
+    ),
+)
+
 
 def list_opts() -> list[tuple[str, list[cfg.Opt]]]:
     """Gives the options by group, for oslo-config-generator."""
@@ -301,6 +400,8 @@ def list_opts() -> list[tuple[str, list[cfg.Opt]]]:
         ("prepare", list(PREPARE_OPTS)),
         ("images", list(IMAGES_OPTS)),
         ("api", list(API_OPTS)),
+        ("libvirt", list(LIBVIRT_OPTS)),
+        ("notifications", list(NOTIFICATIONS_OPTS)),
     ]
 
 
@@ -313,13 +414,14 @@ def files(named: Sequence[str] = (), dirs: Sequence[str] = ()) -> tuple[Path, ..
     return (*map(Path, named), *(inner for folder in dirs for inner in conf_check.inside(Path(folder))))
 
 
-def load(named: Sequence[str] = (), dirs: Sequence[str] = (), *, strict: bool = False) -> Any:
+def load(named: Sequence[str] = (), dirs: Sequence[str] = (), *, strict: bool = False, messaging: bool = False) -> Any:
     """Reads the configuration: what is named, else what stands in /etc/devagent.
 
     With `strict` a section or option that nobody knows is an error too, and oslo.log's options can be read; that costs
-    imports which a quick command has no time for. Raises ConfigurationError, with the file, section and option.
+    imports which a quick command has no time for. With `messaging` that counts for oslo.messaging's sections too, which
+    are the listener's alone. Raises ConfigurationError, with the file, section and option.
     """
-    conf_check.check(files(named, dirs), list_opts(), strict=strict)
+    conf_check.check(files(named, dirs), list_opts(), strict=strict, messaging=messaging)
     conf = cfg.ConfigOpts()
     for group, options in list_opts():
         conf.register_opts(options, None if group == DEFAULT else group)

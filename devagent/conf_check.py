@@ -34,6 +34,10 @@ _FOREIGN: Final = ("devagent.placement", "devagent.glance", "oslo.log")
 KEYSTONE: Final = "keystone_authtoken"
 # Known only where a file has them: the entry point by section, of what devagent[keystone] installs.
 _ON_DEMAND: Final = {KEYSTONE: "keystonemiddleware.auth_token", "oslo_policy": "oslo.policy"}
+# The listener's alone, of what devagent[listener] installs: nobody else looks into them, since what knows their options
+# chooses eventlet for the process that asks.
+_MESSAGING: Final = "oslo.messaging"
+_MESSAGING_SECTIONS: Final = "oslo_messaging_"
 # "... from LocationInfo(location=<Locations.user: (4, True)>, detail='/etc/devagent/devagent.conf') ..."
 _LOCATION: Final = re.compile(r"LocationInfo\(.*?detail='(.*?)'\)")
 # As Python's int and float say it.
@@ -64,14 +68,16 @@ class _Known:
         return [option for name, option in self.by_section[section].items() if name == option.dest]
 
 
-def check(paths: Iterable[Path], groups: Groups, *, strict: bool) -> None:
-    """Reads each file by itself. With `strict`, what is unknown in one is wrong.
+def check(paths: Iterable[Path], groups: Groups, *, strict: bool, messaging: bool = False) -> None:
+    """Reads each file by itself. With `strict`, what is unknown in one is wrong; with `messaging`, in all its sections.
 
     Raises ConfigurationError with everything that is wrong in the first file in which something is.
     """
     parsed = {path: _parse(path) for path in paths}
+    if not messaging:
+        parsed = {path: _without_messaging(sections) for path, sections in parsed.items()}
     wanted = {_normal(section) for sections in parsed.values() for section, given in sections.items() if given}
-    known = _Known([*groups, *(_foreign(wanted) if strict else ())])
+    known = _Known([*groups, *(_foreign(wanted, messaging) if strict else ())])
     if strict:
         _add_plugins(known, parsed.values())
     for path, sections in parsed.items():
@@ -124,8 +130,20 @@ def _readable(path: Path) -> None:
         raise ConfigurationError(f"configuration: {path}: is not UTF-8 text") from None
 
 
-def _foreign(wanted: Collection[str]) -> Iterator[tuple[str | None, Sequence[cfg.Opt]]]:
-    names = (*_FOREIGN, *(name for section, name in _ON_DEMAND.items() if section in wanted))
+def _without_messaging(sections: Sections) -> dict[str, dict[str, list[str]]]:
+    return {
+        section: {name: list(values) for name, values in given.items()}
+        for section, given in sections.items()
+        if not section.lower().startswith(_MESSAGING_SECTIONS)
+    }
+
+
+def _foreign(wanted: Collection[str], messaging: bool) -> Iterator[tuple[str | None, Sequence[cfg.Opt]]]:
+    names = (
+        *_FOREIGN,
+        *(name for section, name in _ON_DEMAND.items() if section in wanted),
+        *([_MESSAGING] if messaging else ()),
+    )
     for name in names:
         for point in _points("oslo.config.opts").select(name=name):
             yield from point.load()()

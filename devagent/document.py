@@ -77,6 +77,7 @@ def _device(device: Device, uid: str, placement: dict[str, Any] | None) -> dict[
             "managed": device.decision.managed,
             "rule": device.decision.rule,
             "reason": device.decision.reason,
+            "owner": device.decision.owner,
         },
         "placement": placement,
     }

@@ -29,6 +29,9 @@
     │   ├── AgentDenied              this user may not talk to it
     │   └── AgentRefused             it answered, and said no
     ├── GateBusy                 NVML must be closed, or could not be closed, while a GPU changes hands
+    ├── NotificationError        a message of Nova's cannot be understood
+    ├── BrokerError              the message broker refuses what is to be listened to
+    ├── DomainError              what libvirt hands over is no domain
     ├── LookFailed               the look process died, hung, or could not look at the host
     ├── PrivilegedError          the privileged process did not do what was asked
     │   ├── VerbFailed           it was refused or did not work, and says why
@@ -200,6 +203,18 @@ class AgentRefused(AgentError):
     def __init__(self, message: str, *, status: int, code: str | None, request_id: str | None) -> None:
         super().__init__(message)
         self.status, self.code, self.request_id = status, code, request_id
+
+
+class NotificationError(DevagentError):
+    """A notification is not in the form that Nova's versioned notifications have."""
+
+
+class BrokerError(DevagentError):
+    """The message broker refuses the listener, or has the queue or the exchange otherwise than that is to have it."""
+
+
+class DomainError(DevagentError):
+    """A domain's XML cannot be read, or says what no domain of libvirt's does."""
 
 
 class PlacementError(DevagentError):

@@ -4,7 +4,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
 Document = dict[str, Any]
@@ -70,6 +70,13 @@ class Backend(Protocol):
 
     def preparations(self) -> Document:
         """Gives all of them: schemas/preparations.schema.json. Raises errors.NotPrepared."""
+        ...
+
+    def hint(self, events: Mapping[str, str]) -> int:
+        """Has consumers looked for in Placement soon; gives how many of them have something prepared here.
+
+        `events` says by consumer, whose UUID is in lower case, what has happened. Raises errors.NotPrepared.
+        """
         ...
 
     def checks(self) -> Sequence[tuple[str, bool, str | None]]:

@@ -158,6 +158,12 @@ def _consumer(call: Call) -> str:
     return named.lower()
 
 
+def hint(call: Call, backend: Backend) -> Answer:
+    """Has consumers looked for soon; of those that have nothing here nothing is kept."""
+    told = {each["consumer"].lower(): each["event"] for each in call.body["hints"]}
+    return Answer({"known": backend.hint(told)})
+
+
 def rescan(call: Call, backend: Backend) -> Answer:
     """Looks again; 202 if that takes longer than the caller waits."""
     found = backend.rescan(call.wait)

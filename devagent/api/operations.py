@@ -134,6 +134,16 @@ OPERATIONS: Final = (
         waits=True,
     ),
     Operation(
+        "POST",
+        "/v1/hints",
+        "hint",
+        "Has consumers looked for in Placement soon: what holds nothing there any more is released",
+        "hinted",
+        "hints:create",
+        request="hints",
+        who=Who.OPERATOR,
+    ),
+    Operation(
         "POST", "/v1/rescan", "rescan", "Looks again now", "rescan", "rescan:start", who=Who.OPERATOR, waits=True
     ),
 )

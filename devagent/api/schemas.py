@@ -71,6 +71,43 @@ _SMALL: Final[Mapping[str, Schema]] = {
             },
         },
     },
+    "hints": {
+        "type": "object",
+        "description": "an object with hints",
+        "additionalProperties": False,
+        "required": ["hints"],
+        "properties": {
+            "hints": {
+                "type": "array",
+                "minItems": 1,
+                "maxItems": 256,
+                "items": {
+                    "type": "object",
+                    "description": "an object with consumer and event",
+                    "additionalProperties": False,
+                    "required": ["consumer", "event"],
+                    "properties": {
+                        "consumer": {
+                            "type": "string",
+                            "pattern": "^[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}$",
+                            "description": "a consumer's UUID, as in Placement",
+                        },
+                        "event": {
+                            "type": "string",
+                            "pattern": "^[A-Za-z0-9_.-]{1,128}$",
+                            "description": "what has happened, for the log: instance.delete.end",
+                        },
+                    },
+                },
+            },
+        },
+    },
+    "hinted": {
+        "type": "object",
+        "additionalProperties": False,
+        "required": ["known"],
+        "properties": {"known": {"type": "integer", "minimum": 0, "description": "how many have something here"}},
+    },
     "rescan": {
         "type": "object",
         "additionalProperties": False,

@@ -18,7 +18,7 @@ SERVICE: Final = "devagent"
 HEADER: Final = "OpenStack-API-Version"
 # Each with what it brought: what changes in an answer or a request changes here.
 VERSIONS: Final[tuple[Version, ...]] = (
-    (1, 0),  # devices, providers, status, health, rescan, preparations
+    (1, 0),  # devices, providers, status, health, rescan, preparations, hints
 )
 MINIMUM: Final = VERSIONS[0]
 MAXIMUM: Final = VERSIONS[-1]

@@ -26,7 +26,7 @@ from devagent.errors import DevagentError
 
 _TERMINATED = 128 + signal.SIGTERM
 # Of those that are no module of devagent.cli by their own name.
-_MODULES = {"agent": "devagent.service.command"}
+_MODULES = {"agent": "devagent.service.command", "listener": "devagent.service.listener_command"}
 OUTPUTS = ("tree", "table", "wide", "matrix", "json", "yaml", "svg", "placement")
 
 
@@ -59,6 +59,11 @@ def main(argv: Sequence[str] | None = None) -> int:
 def agent() -> int:
     """Is the command `devagent-agent`."""
     return main(["agent", *sys.argv[1:]])
+
+
+def listener() -> int:
+    """Is the command `devagent-listener`."""
+    return main(["listener", *sys.argv[1:]])
 
 
 def _prepare_output(*, debug: bool) -> None:
@@ -229,6 +234,10 @@ def _agent_commands(commands: Any) -> None:
     _root_argument(agent)
     _policy_argument(agent)
     _configuration_arguments(agent)
+
+    _configuration_arguments(
+        commands.add_parser("listener", help="the daemon that tells agents what Nova's notifications say")
+    )
 
     status = commands.add_parser("status", help="how the agent of this host is, and what wants an eye; exit 4 if any")
     _agent_arguments(status)

@@ -229,7 +229,8 @@ def mdevctl(patient: Patient) -> Iterator[Finding]:
 def nova(patient: Patient) -> Iterator[Finding]:
     """Finds devices that a rule gives, but Nova's own configuration on this host takes."""
     for device in patient.devices:
-        if device.decision.rule is not None and "nova" in device.decision.reason.lower():
+        decision = device.decision
+        if decision.rule is not None and decision.owner is None and "nova" in decision.reason.lower():
             text = f"rule {device.decision.rule} gives it, but: {device.decision.reason}"
             cure = (
                 "take it out of nova.conf ([pci]device_spec, [devices]enabled_mdev_types), or ignore it in the policy"

@@ -61,7 +61,7 @@ def explain(device: Device, policy: Policy) -> Explanation:
     """Gives the way to the decision about `device`, which `policy` made."""
     tried = _tried(device, policy)
     claim, decision = device.claim, device.decision
-    vetoed = not decision.managed and decision.mode is not None
+    vetoed = not decision.managed and decision.owner is None and decision.mode is not None
     given = f"{', '.join(f'{each.resource_class} {each.total}' for each in decision.given)}: {decision.reason}"
     return Explanation(
         address=device.address,

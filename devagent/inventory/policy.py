@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from fnmatch import fnmatchcase
 
-from devagent.inventory import divided, guards, health, identity, vgpus
+from devagent.inventory import divided, for_nova, guards, health, identity, vgpus
 from devagent.inventory.guards import Surroundings
 from devagent.model.claim import Claim, Kind, Mode
 from devagent.model.custom import pci_class
@@ -163,11 +163,12 @@ def _decide(function: Function, claim: Claim, rule: Rule | None, around: Surroun
     if not around.snapshot.host_use_known and claim.kind not in _NEVER_MOUNTED:
         reason = "unknown: what the host itself uses could not be read; what was reported of it stays"
         return Decision(False, reason, rule.name, unknown=True)
-    if rule.mode is Mode.WHOLE:
-        return _whole(function, rule, resource_class, around)
-    if rule.mode is Mode.VF:
-        return divided.by_vfs(function, rule, resource_class, around)
-    return divided.by_types(function, claim, rule, around)
+    if rule.mode.is_made:
+        return divided.by_types(function, claim, rule, around)
+    by_mode = _whole if rule.mode is Mode.WHOLE else divided.by_vfs
+    if rule.owner is not None:
+        return for_nova.decide(function, rule, around, lambda around: by_mode(function, rule, resource_class, around))
+    return by_mode(function, rule, resource_class, around)
 
 
 def _not_offered(claim: Claim, mode: Mode) -> str:

@@ -11,6 +11,7 @@ from devagent.model.claim import Kind, Mode
 from devagent.model.policy import ALL_VFS, Match, Prepare, Rule
 from devagent.model.ranges import parse_ranges
 
+_REPORTED: Final = "has no use with owner: nova, which reports the device itself"
 _MADE: Final = ("mdev", "vgpu")
 _NO_USE: Final = {
     "resource_class": "has no use with mode {mode}, whose classes stand in types",
@@ -36,6 +37,10 @@ def mistakes(raw: Mapping[str, Any]) -> Iterator[tuple[tuple[str, ...], str]]:
         yield ("types",), "goes with mode mdev or vgpu"
     elif mode == "ignore" and "prepare" in raw:
         yield ("prepare",), "goes with mode whole or vf"
+    if "owner" in raw:
+        if mode not in ("whole", "vf"):
+            yield ("owner",), "goes with mode whole or vf"
+        yield from (((key,), _REPORTED) for key in ("resource_class", "traits", "physical_network") if key in raw)
     yield from _same_types(types)
     yield from _blank(raw.get("prepare", {}))
 
@@ -82,6 +87,7 @@ def rule(raw: Mapping[str, Any]) -> Rule:
         physical_network=raw.get("physical_network"),
         types=tuple(raw.get("types", {}).items()),
         prepare=Prepare(**prepare),
+        owner=raw.get("owner"),
     )
 
 

@@ -29,6 +29,7 @@ class Decision:
     `total` is how many consumers the device can have: 1 for a whole device, else the number of VFs given.
     Of a device of which parts are made, `shares` has every class, and `resource_class` the one with most.
     `vf_vetoes` says by index why a VF that the rule gives stays with the host.
+    `owner` is `nova` where Nova's own PCI tracking gives the device away and devagent only makes it ready for that.
     `unknown`: too little could be read to decide, so what is reported of the device stays as it is.
     """
 
@@ -42,6 +43,7 @@ class Decision:
     unknown: bool = False
     shares: tuple[Share, ...] = ()
     vf_vetoes: tuple[tuple[int, str], ...] = ()
+    owner: str | None = None
 
     @property
     def given(self) -> tuple[Share, ...]:

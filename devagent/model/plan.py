@@ -18,13 +18,15 @@ class Group:
 
     `provider` is its UUID, `resources` maps resource classes to amounts. `address` asks for one function
     of that provider. `properties` say what it shall become: `bitstream`, `vgpu_type`, `mdev_type`,
-    `mig_profile`, and of a NIC's VF `mac`, `vlan`, `trust`, `rate` (Mbit/s).
+    `mig_profile`, and of a NIC's VF `mac`, `vlan`, `trust`, `rate` (Mbit/s). `owner` `nova`: Nova's own PCI tracking
+    gave it, and no allocation of `provider` stands for it.
     """
 
     provider: str
     resources: Mapping[str, int]
     address: str | None = None
     properties: Mapping[str, str] = field(default_factory=dict)
+    owner: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

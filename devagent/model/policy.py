@@ -58,7 +58,7 @@ class Rule:
     `resource_class` None takes the driver's; `vf_indexes` None gives every VF; `vf_count` is how many
     VFs the operator wants to exist, or ALL_VFS. `physical_network` is the network, by Neutron's name, that a NIC's
     ports are on. `types` names by resource class what is made for modes mdev and vgpu; None: the
-    consumer says.
+    consumer says. `owner` `nova` leaves the device to Nova's own PCI tracking: it is only made ready.
     """
 
     name: str
@@ -71,6 +71,7 @@ class Rule:
     physical_network: str | None = None
     types: tuple[tuple[str, str | None], ...] = ()
     prepare: Prepare = Prepare()
+    owner: str | None = None
 
     def wanted_vfs(self, total: int) -> int | None:
         """Gives how many VFs a device that can have `total` shall have; None: the rule does not say."""

@@ -306,6 +306,14 @@ def from_conf(conf: Any) -> PlacementClient:
         raise errors.ConfigurationError(f"[placement]: {error}") from None
 
 
+def tokens(conf: Any) -> Any:
+    """Gives what has the tokens of the user in [placement]: `get_token()` and `invalidate()`.
+
+    Raises ConfigurationError.
+    """
+    return from_conf(conf)._adapter
+
+
 def from_token(url: str, token: str, roles: str | None = None) -> PlacementClient:
     """Makes a client with a fixed endpoint and token.
 

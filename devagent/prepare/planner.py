@@ -75,9 +75,10 @@ def _group(consumer: str, group: Group, desk: Desk) -> tuple[list[Step], list[Ha
 def _check(ask: Ask) -> None:
     """Raises Refused for what the device is not, whoever holds it."""
     group, device, way = ask.group, ask.device, ask.treatment.way
+    _check_owner(ask)
     offered = {device.decision.resource_class, *ask.treatment.types} - {None}
     for name, count in group.resources.items():
-        if name not in offered:
+        if name not in offered and group.owner is None:
             raise Refused(permanent(f"{device.address} is no {name}: it gives {', '.join(sorted(map(str, offered)))}"))
         if count < 1:
             raise Refused(invalid(f"{name}: {count} is no number of devices"))
@@ -90,6 +91,16 @@ def _check(ask: Ask) -> None:
     if unknown:
         reason = f"{', '.join(unknown)}: {device.address} is given as {way}, which has no such property"
         raise Refused(invalid(reason, device.address))
+
+
+def _check_owner(ask: Ask) -> None:
+    """Raises Refused where the consumer was given the device by somebody else than the policy says."""
+    group, device = ask.group, ask.device
+    if group.owner != device.decision.owner:
+        who = "Nova itself (owner: nova)" if device.decision.owner else "Placement, and not by Nova itself"
+        raise Refused(invalid(f"{device.address} is given by {who}, as rule {device.decision.rule} has it"))
+    if group.owner is not None and group.address is None:
+        raise Refused(invalid(f"{device.address} is given by Nova itself: say by its address which function"))
 
 
 def _functions(desk: Desk, ask: Ask, resource_class: str, count: int) -> tuple[list[Step], list[Handle]]:

@@ -42,7 +42,8 @@ def treatments(devices: Iterable[Device], policy: Policy, *, given: bool = True)
     found = {}
     for device in devices:
         rule = first_match(policy, device.function, device.claim, device.identity)
-        if rule is not None and rule.mode is not None and (device.decision.managed or not given):
+        decision = device.decision
+        if rule is not None and rule.mode is not None and (decision.managed or decision.owner or not given):
             found[device.address] = _narrowed(treatment(rule), device) if given else treatment(rule)
     return found
 

@@ -5,15 +5,12 @@
 from __future__ import annotations
 
 import logging
-import queue
 import signal
 import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Final
-
-from oslo_service import service
 
 import devagent
 from devagent.errors import DevagentError
@@ -26,6 +23,7 @@ from devagent.service.facts import Facts
 from devagent.service.log_loop import Opened
 from devagent.service.parts import Parts, build
 from devagent.service.settings import Settings
+from devagent.service.signals import Signals
 
 LOG = logging.getLogger(__name__)
 
@@ -62,7 +60,7 @@ class Agent:
     ) -> None:
         self._privileged, self._settings, self._read = privileged, settings, read
         self._root, self._kernel_log = root, kernel_log
-        self._signals: queue.SimpleQueue[int] = queue.SimpleQueue()
+        self._signals = Signals()
         self.facts, self.beats = Facts(), Beats()
         self.started = self.loaded = time.time()
         self.reload_error: str | None = None
@@ -83,7 +81,7 @@ class Agent:
         with state.locked():
             self._tell("looks at the host")
             parts = build(self, state, self._privileged, root=self._root, kernel_log=self._kernel_log)
-            self._handle_signals()
+            self._signals.handle()
             LOG.info(
                 "devagent %s starts: configuration %s, policy %s",
                 devagent.__version__, ", ".join(self._settings.files) or "built in", self._settings.policy.origin,
@@ -119,24 +117,12 @@ class Agent:
             if not self._privileged.alive:
                 LOG.critical("the privileged process has died: the agent ends, so that both are started anew")
                 return 1
-            number = self._signal(tick if ready else 0.1)
+            number = self._signals.wait(tick if ready else 0.1)
             if number in (signal.SIGTERM, signal.SIGINT):
                 LOG.info("stops: %s", signal.Signals(number).name)
                 return 0
             if number == signal.SIGHUP:
                 self._reload(parts)
-
-    def _signal(self, seconds: float) -> int | None:
-        try:
-            return self._signals.get(timeout=seconds)
-        except queue.Empty:
-            return None
-
-    def _handle_signals(self) -> None:
-        handler = service.SignalHandler()
-        handler.clear()
-        for name in ("SIGTERM", "SIGINT", "SIGHUP"):
-            handler.add_handler(name, lambda number, _frame: self._signals.put(number))
 
     def _reload(self, parts: Parts) -> None:
         """Puts the configuration and the policy as they are now in force, both or neither; no call is dropped."""

@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
 
 from devagent.api.backend import Document
@@ -37,6 +37,7 @@ class ServiceBackend:
     counters: Metrics
     ready: Preparations
     own: Callable[[], Self]
+    hints: Callable[[Mapping[str, str]], int]
 
     def devices(self) -> Document:
         """Gives what the last look found. Raises NotReady before there was one."""
@@ -97,6 +98,10 @@ class ServiceBackend:
     def preparations(self) -> Document:
         """Gives the devices of all consumers. Raises NotPrepared."""
         return self.ready.list()
+
+    def hint(self, events: Mapping[str, str]) -> int:
+        """Has consumers looked for in Placement soon. Raises NotPrepared."""
+        return self.hints(events)
 
     def checks(self) -> list[tuple[str, bool, str | None]]:
         """Tells whether each loop makes progress, and whether the host can be looked at."""

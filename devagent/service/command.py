@@ -20,7 +20,7 @@ from pathlib import Path
 from devagent import privileged
 from devagent.errors import RootError
 from devagent.privileged import capabilities
-from devagent.service import looking
+from devagent.service import looking, threads
 from devagent.sources.kernel_log import PATH
 
 
@@ -45,7 +45,7 @@ def run(args: argparse.Namespace) -> int:
         in_force, machine = read(), args.root == "/"
         kernel_log = _open_log() if machine and in_force.kernel_log else None
         capabilities.drop()
-        _use_threads()
+        threads.use()
         from devagent.service import logs
         from devagent.service.agent import Agent
 
@@ -81,11 +81,3 @@ def _open_log() -> Callable[[], int]:
 
         return fail
     return lambda: descriptor
-
-
-def _use_threads() -> None:
-    # futurist imports eventlet where it is installed, for 20 MiB that nothing uses, and a warning at each start.
-    sys.modules.setdefault("eventlet", None)  # type: ignore[arg-type]
-    from oslo_service import backend
-
-    backend.init_backend(backend.BackendType.THREADING)

@@ -50,6 +50,7 @@ from devagent.service.sight import Sight
 from devagent.service.status import Self
 from devagent.service.udev_loop import UdevLoop
 from devagent.service.upkeep import Upkeep
+from devagent.service.vanished import Vanished
 from devagent.sources import udev
 from devagent.sources.udev import Changes
 
@@ -117,7 +118,8 @@ def build(agent: Agent, state: StateFile, privileged: Privileged, *, root: Path,
     keeper = JournalKeeper(settings.state_path, _boot_id(root), machine, preparer)
     facts.prepared = keeper.held
     preparations = Preparations(keeper, in_force, metrics)
-    backend = ServiceBackend(facts, beats, look, book, metrics, preparations, own)
+    prepare = PrepareLoop(beats, Upkeep(preparations, Vanished(allocations, in_force), images, facts), hanging)
+    backend = ServiceBackend(facts, beats, look, book, metrics, preparations, own, prepare.hint)
     drain = Drain(lambda: in_force().drain_timeout)
 
     def server(door: Door) -> Server:
@@ -136,7 +138,7 @@ def build(agent: Agent, state: StateFile, privileged: Privileged, *, root: Path,
             look,
             report,
             ReconcileLoop(beats, lambda: _scene(facts, in_force().policy), report.holding, facts.reconciled, in_force),
-            PrepareLoop(beats, Upkeep(preparations, allocations, images, facts, in_force), hanging),
+            prepare,
             *remote_api,
             ApiLoop(beats, server(UnixDoor(settings.socket, settings.socket_group)), drain),
         ),

@@ -23,7 +23,13 @@ Document = dict[str, Any]
 def request(consumer: str, body: Mapping[str, Any], now: float, expires_in: float) -> Request:
     """Gives what a body asks for; `expires_in` is in force where it does not say, 0 for never."""
     groups = tuple(
-        Group(each["provider"].lower(), each["resources"], each.get("address"), each.get("properties", {}))
+        Group(
+            each["provider"].lower(),
+            each["resources"],
+            each.get("address"),
+            each.get("properties", {}),
+            each.get("owner"),
+        )
         for each in body["groups"]
     )
     seconds = body.get("expires_in", expires_in)

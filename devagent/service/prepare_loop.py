@@ -4,13 +4,17 @@
 
 from __future__ import annotations
 
+import logging
 import threading
+from collections.abc import Mapping
 from typing import ClassVar, Final
 
 from devagent.service.beats import Beats
 from devagent.service.hanging import Hanging
 from devagent.service.loop import Loop
 from devagent.service.upkeep import Upkeep
+
+LOG = logging.getLogger(__name__)
 
 _TICK: Final = 5.0
 
@@ -31,10 +35,19 @@ class PrepareLoop(Loop):
         """Ends the wait of a turn."""
         self._wake.set()
 
+    def hint(self, events: Mapping[str, str]) -> int:
+        """Has consumers looked for at once, for what has happened to them; gives how many have something here."""
+        known = self._upkeep.hint(events)
+        for consumer in known:
+            LOG.info("%s: %s: looks in Placement whether it holds its devices still", consumer, events[consumer])
+        if known:
+            self.wake()
+        return len(known)
+
     def turn(self) -> None:
         """Sees to everything, and waits some seconds."""
         self._hanging.forget_ended()
         trouble = self._upkeep.turn()
         self._beats.beat(self.name, trouble, failed=trouble is not None)
-        self._wake.wait(_TICK)
+        self._wake.wait(self._upkeep.due_in(_TICK))
         self._wake.clear()

@@ -236,8 +236,8 @@ class Preparer:
         """Gives where the devices of the request are, by provider: those that the agent gives, as far as it knows."""
         wanted = {group.provider for group in request.groups}
         devices = self._facts.seen.devices if self._facts.seen else ()
-        given = (device for device in devices if device.decision.managed or device.decision.unknown)
-        return {uid: device.address for device in given if (uid := device_uuid(root, device)) in wanted}
+        given = (each for each in devices if each.decision.managed or each.decision.unknown or each.decision.owner)
+        return {uid: each.address for each in given if (uid := device_uuid(root, each)) in wanted}
 
     def _view(
         self, root: str, sighting: Sighting, request: Request, images: Mapping[str, Bitstream], until: float

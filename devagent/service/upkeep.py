@@ -5,7 +5,7 @@
 half done                                         goes on, now and then, until it is settled
 asked to be released, and was in use              is released, as soon as no process has it open
 prepared, expired, and no process ever had it     is released
-prepared, unknown to Placement in two checks      is released, unless a process has it open
+prepared, unknown to Placement in two checks      is released, unless a process has it open (see Vanished)
 """
 
 from __future__ import annotations
@@ -15,24 +15,21 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from typing import Final
 
-from devagent.errors import LookFailed, NotPrepared, PlacementError
+from devagent.errors import LookFailed, NotPrepared
 from devagent.model.handle import Handle, PciHandle
 from devagent.model.preparation import Preparation, State
 from devagent.model.user import User
 from devagent.prepare.journal import Entry
-from devagent.service.allocations import Allocations
 from devagent.service.facts import Facts, Seen
 from devagent.service.images import Images
 from devagent.service.preparations import Preparations
-from devagent.service.settings import Settings
+from devagent.service.vanished import Vanished
 
 LOG = logging.getLogger(__name__)
 
 _AGAIN_S: Final = 30.0
 _TRY_S: Final = 10.0
 """For a release that nobody waits for: what is busy now is tried again later."""
-_YOUNG_S: Final = 120.0
-"""Nobody is looked for in Placement before: an allocation may be moved to another consumer and back."""
 
 
 class Upkeep:
@@ -41,20 +38,30 @@ class Upkeep:
     def __init__(
         self,
         preparations: Preparations,
-        allocations: Allocations,
+        vanished: Vanished,
         images: Images,
         facts: Facts,
-        settings: Callable[[], Settings],
         *,
         monotonic: Callable[[], float] = time.monotonic,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        self._preparations, self._allocations, self._images = preparations, allocations, images
-        self._facts, self._settings = facts, settings
+        self._preparations, self._vanished, self._images, self._facts = preparations, vanished, images, facts
         self._monotonic, self._clock = monotonic, clock
         self._not_before: dict[str, float] = {}
-        self._unknown: frozenset[str] = frozenset()
-        self._next_check = monotonic() + settings().reconcile_interval
+
+    def hint(self, consumers: Iterable[str]) -> frozenset[str]:
+        """Has those of `consumers` looked for in Placement soon that have something prepared here, and gives them.
+
+        Raises NotPrepared.
+        """
+        known = frozenset(entry.preparation.consumer for entry in self._preparations.keeper.entries())
+        found = known.intersection(consumers)
+        self._vanished.hint(found)
+        return found
+
+    def due_in(self, at_most: float) -> float:
+        """Gives the seconds until the next turn, `at_most` if nothing wants one before."""
+        return self._vanished.due_in(at_most)
 
     def turn(self) -> str | None:
         """Does what is due; gives what keeps it from that."""
@@ -69,23 +76,26 @@ class Upkeep:
         return "; ".join(filter(None, (keeper.trouble, self._images.turn(entries)))) or None
 
     def _settle(self, entries: Iterable[Entry]) -> None:
-        idle = []
+        prepared, idle = [], []
         for entry in entries:
             found = entry.preparation
             if self._preparations.is_at_work(found.consumer):
                 continue
             if entry.unfinished:
                 self._now_and_then(found.consumer, lambda: self._go_on(entry))  # noqa: B023
-            elif found.handles and not self._is_open(found):
-                idle.append(found)
+            elif found.handles:
+                prepared.append(found)
+                if not self._is_open(found):
+                    idle.append(found)
         consumers = {entry.preparation.consumer for entry in entries}
         self._not_before = {name: at for name, at in self._not_before.items() if name in consumers}
         for found in idle:
             if found.expires is not None and self._clock() >= found.expires:
                 self._now_and_then(found.consumer, lambda: self._expired(found))  # noqa: B023
-        if self._monotonic() >= self._next_check:
-            self._next_check = self._monotonic() + self._settings().reconcile_interval
-            self._look_for(idle)
+        for found in self._vanished.find(prepared, idle):
+            if not self._is_used_now(found):
+                LOG.warning("%s holds nothing of its devices in Placement any more: it is released", found.consumer)
+                self._preparations.release(found.consumer, _TRY_S)
 
     def _go_on(self, entry: Entry) -> None:
         consumer = entry.preparation.consumer
@@ -118,25 +128,6 @@ class Upkeep:
         elif found.state is State.PREPARED:
             LOG.warning("%s: no virtual machine has used it in time: it is released", found.consumer)
             self._preparations.release(found.consumer, _TRY_S)
-
-    def _look_for(self, idle: list[Preparation]) -> None:
-        """Releases the consumers that Placement did not know at the last check either."""
-        if not self._settings().check_allocations:
-            return
-        unknown = set()
-        for found in idle:
-            old = self._clock() - found.created >= _YOUNG_S
-            try:
-                if not old or self._allocations.knows(found.consumer, {each.provider for each in found.groups}):
-                    continue
-            except PlacementError as error:
-                LOG.warning("whether consumers still hold their devices cannot be told: %s", error)
-                return
-            unknown.add(found.consumer)
-            if found.consumer in self._unknown and not self._is_used_now(found):
-                LOG.warning("%s holds nothing of its devices in Placement any more: it is released", found.consumer)
-                self._preparations.release(found.consumer, _TRY_S)
-        self._unknown = frozenset(unknown)
 
     def _is_used_now(self, found: Preparation) -> bool:
         """Looks whether a process has a device open; what cannot be seen counts as that."""

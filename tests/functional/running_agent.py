@@ -132,7 +132,7 @@ def running(
             [*command, *arguments], env=variables, stderr=log, stdin=subprocess.DEVNULL, text=True
         )
         agent = RunningAgent(process, at)
-        listener = threading.Thread(target=_listen, args=(ear, agent.told), daemon=True)
+        listener = threading.Thread(target=listen, args=(ear, agent.told), daemon=True)
         listener.start()
         try:
             yield agent
@@ -144,7 +144,7 @@ def running(
             listener.join()
 
 
-def _listen(ear: socket.socket, told: list[str]) -> None:
+def listen(ear: socket.socket, told: list[str]) -> None:
     with suppress(OSError):
         while data := ear.recv(1 << 16):
             told.extend(data.decode().splitlines())

@@ -11,6 +11,7 @@ import json
 import sqlite3
 import subprocess
 import sys
+import time
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -41,9 +42,14 @@ def place() -> Iterator[Path]:
 
 
 @pytest.fixture
-def start(place: Path, cloud: Cloud, describe: Describe) -> Iterator[Start]:
-    """Starts agents for a host with a NIC of four VFs that are on vfio-pci, in IOMMU groups of their own."""
-    host = describe(on_vfio(small(compute_id=cloud.root)))
+def host(cloud: Cloud, describe: Describe) -> Path:
+    """Gives a host with a NIC of four VFs that are on vfio-pci, in IOMMU groups of their own."""
+    return describe(on_vfio(small(compute_id=cloud.root)))
+
+
+@pytest.fixture
+def start(place: Path, cloud: Cloud, host: Path) -> Iterator[Start]:
+    """Starts agents for the host."""
     with ExitStack() as stack:
 
         def begin(**sections: Any) -> RunningAgent:
@@ -184,6 +190,53 @@ def test_a_damaged_journal_gives_only_what_is_provably_free(start: Start, cloud:
     assert any("the journal of preparations was damaged" in reason for reason in agent.status()["reasons"])
 
 
+def hint(agent: RunningAgent, consumer: str) -> None:
+    body = {"hints": [{"consumer": consumer, "event": "instance.delete.end"}]}
+    assert agent.api.post("/v1/hints", body=body) == {"known": 1}
+
+
+def move(cloud: Cloud, old: str, new: str) -> None:
+    """Moves an allocation to another consumer, as Nova does for a migration and back."""
+    found = cloud.call("GET", f"/allocations/{old}")
+    common = {"project_id": "p", "user_id": "u", "consumer_type": "INSTANCE"}
+    known = cloud.call("GET", f"/allocations/{new}").get("consumer_generation")
+    there = {uid: {"resources": each["resources"]} for uid, each in found["allocations"].items()}
+    body = {
+        new: {"allocations": there, "consumer_generation": known, **common},
+        old: {"allocations": {}, "consumer_generation": found["consumer_generation"], **common},
+    }
+    cloud.call("POST", "/allocations", body)
+
+
+def test_after_a_hint_what_nobody_holds_any_more_is_released_within_seconds(start: Start, cloud: Cloud) -> None:
+    agent = start()
+    consumers = [cloud.allocate(provider(cloud), **{VF: 1}) for _ in range(2)]
+    for consumer in consumers:
+        prepare(agent, consumer, body(cloud))
+    hint(agent, consumers[0])
+    cloud.call("DELETE", f"/allocations/{consumers[0]}")
+    hint(agent, consumers[0])
+    agent.until(lambda: listed(agent).keys() == {consumers[1]})
+
+
+def test_what_is_moved_to_a_migration_is_kept_until_that_is_confirmed(start: Start, cloud: Cloud) -> None:
+    agent = start()
+    server, migration = cloud.allocate(provider(cloud), **{VF: 2}), str(uuid.uuid4())
+    found = prepare(agent, server, body(cloud, 2))
+    other = cloud.allocate(provider(cloud), **{VF: 2})
+    prepare(agent, other, body(cloud, 2))
+    move(cloud, server, migration)
+    hint(agent, server)
+    time.sleep(4.0)  # two looks at Placement, after 0 and 2 s
+    assert listed(agent)[server] == found
+    move(cloud, migration, server)
+    assert prepare(agent, server, body(cloud, 2)) == found
+    move(cloud, server, migration)
+    cloud.call("DELETE", f"/allocations/{migration}")
+    hint(agent, server)
+    agent.until(lambda: listed(agent).keys() == {other})
+
+
 def command(agent: RunningAgent, *arguments: str) -> subprocess.CompletedProcess[str]:
     own = [sys.executable, "-m", "devagent", arguments[0], "--socket", str(agent.folder / "api.sock"), *arguments[1:]]
     return subprocess.run(own, capture_output=True, text=True, check=False)
@@ -219,3 +272,31 @@ def test_a_command_that_is_refused_says_why(start: Start, cloud: Cloud) -> None:
     refused = command(start(), "prepare", str(uuid.uuid4()), "--group", f"{provider(cloud)}:{VF}=3")
     assert refused.returncode == 1
     assert "holds 0 SRIOV_NET_VF" in refused.stderr
+
+
+def test_what_novas_own_tracking_gave_is_made_ready_and_never_reported(
+    start: Start, cloud: Cloud, place: Path, host: Path
+) -> None:
+    policy = place / "devices.yaml"
+    policy.write_text("schema_version: 1\nrules:\n  - {name: nics, match: {kind: nic}, mode: vf, owner: nova}\n")
+    nova = host / "etc/nova/nova.conf"
+    nova.parent.mkdir(parents=True)
+    nova.write_text('[pci]\ndevice_spec = {"vendor_id": "15b3"}\n')
+    agent = start(inventory={"policy_file": str(policy)})
+    device = agent.api.get(f"/v1/devices/{NIC}")
+    assert (device["decision"]["managed"], device["decision"]["owner"], device["placement"]) == (False, "nova", None)
+    vf = device["sriov"]["vfs"][2]["address"]
+    group = {"provider": device["id"], "resources": {"CUSTOM_PCI_15B3_101E": 1}, "owner": "nova", "address": vf}
+    compute = cloud.create(f"{cloud.name}-cpu", None)
+    cloud.set(compute, {"VCPU": 8})
+    server = cloud.allocate(compute, VCPU=2)
+    assert [each["address"] for each in prepare(agent, server, {"groups": [group]})["handles"]] == [vf]
+    with pytest.raises(AgentRefused, match="holds nothing in Placement"):
+        prepare(agent, str(uuid.uuid4()), {"groups": [group]})
+    for missing, said in (("address", "say by its address"), ("owner", "holds 0 CUSTOM_PCI_15B3_101E")):
+        asked = {key: value for key, value in group.items() if key != missing}
+        with pytest.raises(AgentRefused, match=said):
+            prepare(agent, cloud.allocate(compute, VCPU=1), {"groups": [asked]})
+    hint(agent, server)
+    cloud.call("DELETE", f"/allocations/{server}")
+    agent.until(lambda: server not in listed(agent))

@@ -18,7 +18,7 @@ from devagent.errors import PlacementUnreachable
 from devagent.inventory.build import Nest
 from devagent.placement.client import PlacementClient
 from devagent.placement.state import StateFile
-from devagent.service import command
+from devagent.service import threads
 from devagent.service.beats import Beats
 from devagent.service.facts import Facts, Seen
 from devagent.view import Look
@@ -27,7 +27,7 @@ from .cloud import Cloud, Wire
 from .conftest import Describe
 from .descriptions import small
 
-command._use_threads()
+threads.use()
 
 from devagent.service.metrics import Metrics  # noqa: E402 - after oslo.service was told to use threads
 from devagent.service.report_loop import ReportLoop  # noqa: E402

@@ -190,14 +190,14 @@ def vfio(root: Path) -> Path:
 
 
 def test_a_gpu_is_locked_before_it_is_unbound(call: Callable[..., Any], vfio: Path, root: Path) -> None:
-    refused(call, "bind", driver="vfio-pci")  # nothing moves the link in a tree of files
+    refused(call, "bind", driver="vfio-pci", override="vfio-pci")  # nothing moves the link in a tree of files
     assert vfio.read_text() == "1\n"
     assert (root / "sys/bus/pci/drivers/nvidia/unbind").read_text() == GPU
 
 
 def test_a_gpu_that_is_open_keeps_its_driver(call: Callable[..., Any], vfio: Path, root: Path) -> None:
     opens(root, 812, "nvidia-persistenced")
-    assert "-pm 0" in str(refused(call, "bind", driver="vfio-pci"))
+    assert "-pm 0" in str(refused(call, "bind", driver="vfio-pci", override="vfio-pci"))
     assert vfio.read_text() == "0\n"
     assert (root / "sys/bus/pci/drivers/nvidia/unbind").read_text() == ""
 

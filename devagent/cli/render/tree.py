@@ -46,6 +46,8 @@ def _cells(device: Device) -> tuple[str, ...]:
 
 def _verdict(device: Device) -> str:
     decision = device.decision
+    if decision.owner is not None:
+        return f"=> {printable(decision.reason)}"
     if not decision.managed:
         return f"not given: {printable(decision.reason)}"
     # That a whole device is given whole says nothing more; which VFs are left out does.

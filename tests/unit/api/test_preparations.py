@@ -55,6 +55,20 @@ def test_a_consumer_is_a_uuid_in_either_case(agent: Agent) -> None:
     assert (refused.status_int, refused.json["errors"][0]["code"]) == (400, "devagent.request.invalid")
 
 
+def test_hints_name_consumers_and_what_happened_and_are_for_operators(agent: Agent) -> None:
+    application = Application(agent)
+    ask(application, "PUT", PATH, BODY)
+    hints = [{"consumer": each, "event": "instance.delete.end"} for each in (CONSUMER.upper(), str(uuid.uuid4()))]
+    answer = ask(application, "POST", "/v1/hints", {"hints": hints})
+    assert (answer.status_int, answer.json) == (200, {"known": 1})
+    assert agent.hinted[0][CONSUMER] == "instance.delete.end"
+    assert ask(application, "POST", "/v1/hints", {"hints": hints}, caller=GUEST).status_int == 403
+    lists: tuple[Any, ...] = ([], [{"consumer": "x", "event": "e"}], [{"consumer": CONSUMER}])
+    for wrong in ({}, *({"hints": each} for each in lists)):
+        assert ask(application, "POST", "/v1/hints", wrong).status_int == 400
+    assert len(agent.hinted) == 1
+
+
 def test_another_body_is_409_and_an_unknown_consumer_404(agent: Agent) -> None:
     application = Application(agent)
     assert ask(application, "GET", PATH).json["errors"][0]["code"] == "devagent.preparation.unknown"

@@ -15,7 +15,7 @@ HEAD = "schema_version: 1\nrules:\n"
 RULE = HEAD + "  - name: a\n    match: {}\n    mode: whole\n"
 IDS = 'four lower-case hex digits, or a list of such, each in quotes: "10de"'
 PATTERN = 'a shell pattern, or a list of such: "0000:3b:*"'
-RULE_KEYS = "name, match, mode, resource_class, traits, vf_indexes, vf_count, physical_network, types, prepare"
+RULE_KEYS = "name, match, mode, resource_class, traits, vf_indexes, vf_count, physical_network, types, owner, prepare"
 VGPU = RULE.replace("whole", "vgpu") + '    types: {CUSTOM_A: "NVIDIA L40S-8Q"}\n'
 BLANK = "sha256:" + "0a" * 32
 NETWORK = "a physical network's name as Neutron has it, 64 characters at most, without blanks"
@@ -127,6 +127,11 @@ def test_an_unquoted_id_that_yaml_leaves_alone_is_right() -> None:
         (HEAD + "  - a\n", 3, "rules[0]", "is 'a'; expected is a mapping with name, match and mode"),
         (RULE + "    Mode: vf\n", 6, "rules[0].Mode", f"is no key that is known here; known are {RULE_KEYS}"),
         (RULE.replace("whole", "mig"), 5, "rules[0].mode", "is 'mig'; expected is whole, vf, mdev, vgpu or ignore"),
+        # What Nova itself gives.
+        (RULE + "    owner: cyborg\n", 6, "rules[0].owner", "is 'cyborg'; expected is nova"),
+        (VGPU + "    owner: nova\n", 7, "rules[0].owner", "goes with mode whole or vf"),
+        (RULE.replace("whole", "ignore") + "    owner: nova\n", 6, "rules[0].owner", "goes with mode whole or vf"),
+        (RULE + "    owner: nova\n    traits: [CUSTOM_A]\n", 7, "rules[0].traits", "has no use with owner: nova"),
         # What is made of a device.
         (RULE.replace("whole", "vgpu"), 3, "rules[0]", "types is missing, which says what mode vgpu makes"),
         (RULE.replace("whole", "mdev"), 3, "rules[0]", "types is missing, which says what mode mdev makes"),

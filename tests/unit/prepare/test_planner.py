@@ -280,3 +280,9 @@ def test_locks_are_of_the_pfs_and_groups_that_are_touched_and_of_no_others() -> 
     machine = gpu8()
     made = machine.planned(machine.group(GPU), machine.group(NIC, at=VFS[7]))
     assert made.locks == ("group:13", "group:45", f"pf:{GPU}", f"pf:{NIC}")
+
+
+def test_what_placement_gives_is_not_had_by_saying_that_nova_gave_it() -> None:
+    machine = gpu8()
+    refused = machine.refused(replace(machine.group(NIC), owner="nova", address=VFS[0]))
+    assert (refused.kind, "is given by Placement, and not by Nova itself" in refused.reason) == ("invalid", True)

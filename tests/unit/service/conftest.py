@@ -4,6 +4,6 @@
 
 from __future__ import annotations
 
-from devagent.service import command
+from devagent.service import threads
 
-command._use_threads()
+threads.use()

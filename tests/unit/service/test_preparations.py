@@ -7,7 +7,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Set
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -34,6 +34,7 @@ from devagent.model.user import User
 from devagent.prepare.executor import Executor
 from devagent.prepare.journal import Journal
 from devagent.prepare.machine import StepFailed
+from devagent.service.allocations import Standing
 from devagent.service.facts import Facts, Reported, Seen
 from devagent.service.images import Images
 from devagent.service.journal_keeper import FILE, JournalKeeper
@@ -43,6 +44,7 @@ from devagent.service.preparations import Preparations
 from devagent.service.preparer import Preparer
 from devagent.service.sight import Sight
 from devagent.service.upkeep import Upkeep
+from devagent.service.vanished import Vanished
 from devagent.view import Look
 
 from ..prepare.scenes import ALICE, BOB, ROOT, Machine, on_bus, provider
@@ -118,15 +120,20 @@ class Placement:
 
     def __init__(self) -> None:
         self.unknown: set[str] = set()
+        self.moved: set[str] = set()
+        self.asked: list[str] = []
         self.error: PlacementUnreachable | None = None
 
     def lacking(self, consumer: str, groups: Iterable[Group]) -> Refusal | None:
         return Refusal(RefusalKind.INVALID, f"{consumer} holds nothing") if consumer in self.unknown else None
 
-    def knows(self, consumer: str, providers: Iterable[str]) -> bool:
+    def standing(self, consumer: str, groups: Iterable[Group], others: Set[str]) -> Standing:
         if self.error is not None:
             raise self.error
-        return consumer not in self.unknown
+        self.asked.append(consumer)
+        if consumer not in self.unknown:
+            return Standing.HELD
+        return Standing.MOVED if consumer in self.moved else Standing.GONE
 
 
 class Agent:
@@ -162,15 +169,8 @@ class Agent:
         self.metrics = Metrics()
         self.own = Preparations(keeper, lambda: self.settings, self.metrics)
         self.own.start()
-        self.upkeep = Upkeep(
-            self.own,
-            held,
-            images,
-            self.facts,
-            lambda: self.settings,
-            monotonic=lambda: self.now,
-            clock=lambda: self.now,
-        )
+        ticks: Any = {"monotonic": lambda: self.now, "clock": lambda: self.now}
+        self.upkeep = Upkeep(self.own, Vanished(held, lambda: self.settings, **ticks), images, self.facts, **ticks)
 
     def sources(self, settings: Any) -> Sources:
         """Gives where images come from."""
@@ -534,6 +534,91 @@ def test_who_is_unknown_to_placement_twice_is_released(agent: Agent) -> None:
         agent.keep_up()
         assert agent.states() == dict.fromkeys(expected, "prepared")
     assert len(agent.host.bound) == 1
+
+
+def test_who_vanished_without_a_word_is_found_within_minutes(agent: Agent) -> None:
+    agent.prepared(ALICE)
+    agent.placement.unknown = {ALICE}
+    for waited, expected in ((130, {ALICE: "prepared"}), (20, {ALICE: "prepared"}), (10, {})):
+        agent.now += waited
+        agent.keep_up()
+        assert agent.states() == expected
+
+
+def test_after_a_hint_who_is_unknown_is_released_within_seconds(agent: Agent) -> None:
+    agent.prepared(ALICE)
+    agent.prepared(BOB)
+    agent.placement.unknown = {ALICE}
+    assert agent.upkeep.hint([ALICE, "somebody else"]) == {ALICE}
+    for waited, expected in ((0, {ALICE, BOB}), (2, {BOB})):
+        assert agent.upkeep.due_in(5.0) == waited
+        agent.now += waited
+        agent.keep_up()
+        assert agent.states() == dict.fromkeys(expected, "prepared")
+    assert set(agent.placement.asked) == {ALICE}
+
+
+def test_a_hint_that_comes_before_the_allocation_is_gone_is_remembered_for_a_while(agent: Agent) -> None:
+    agent.prepared(ALICE)
+    agent.upkeep.hint([ALICE])
+    agent.keep_up()
+    agent.now += 4
+    agent.keep_up()
+    agent.placement.unknown = {ALICE}
+    for waited in (5, 12):
+        assert agent.states() == {ALICE: "prepared"}
+        agent.now += waited
+        agent.keep_up()
+    assert agent.states() == {}
+
+
+def test_a_hint_about_who_holds_its_devices_still_changes_nothing_and_is_forgotten(agent: Agent) -> None:
+    agent.prepared(ALICE)
+    agent.upkeep.hint([ALICE])
+    for _ in range(5):
+        agent.keep_up()
+        agent.now += 30
+    assert agent.upkeep.due_in(5.0) == 5.0
+    assert agent.states() == {ALICE: "prepared"}
+    assert len(agent.placement.asked) <= 5
+
+
+def test_after_a_hint_who_has_it_open_keeps_it(agent: Agent) -> None:
+    (address,) = agent.prepared(ALICE)
+    agent.host.users[address] = User(4711, "qemu-system-x86", "/dev/vfio/12")
+    agent.placement.unknown = {ALICE}
+    agent.upkeep.hint([ALICE])
+    for _ in range(5):
+        agent.keep_up()
+        agent.now += 10
+    assert agent.states() == {ALICE: "prepared"}
+
+
+def test_a_virtual_machine_that_ended_after_the_last_look_is_released_after_a_hint(agent: Agent) -> None:
+    (address,) = agent.prepared(ALICE)
+    agent.host.users[address] = User(4711, "qemu-system-x86", "/dev/vfio/12")
+    agent.see()
+    agent.host.users.clear()
+    agent.placement.unknown = {ALICE}
+    agent.upkeep.hint([ALICE])
+    for _ in range(2):
+        agent.keep_up()
+        agent.now += 2
+    assert agent.states() == {}
+
+
+def test_what_a_migration_holds_meanwhile_is_kept_until_that_ends(agent: Agent) -> None:
+    agent.prepared(ALICE)
+    agent.placement.unknown = agent.placement.moved = {ALICE}
+    for _ in range(3):
+        agent.now += 700
+        agent.keep_up()
+    assert agent.states() == {ALICE: "prepared"}
+    agent.placement.moved = set()
+    for _ in range(2):
+        agent.now += 700
+        agent.keep_up()
+    assert agent.states() == {}
 
 
 @pytest.mark.parametrize("why", ["it is used", "Placement does not answer", "nobody checks"])

@@ -1,0 +1,64 @@
+# SPDX-FileCopyrightText: The devagent authors
+# SPDX-License-Identifier: Apache-2.0
+"""What Nova's own PCI tracking gives away is made ready by devagent where a rule says so, and never reported."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from devagent.inventory.build import Nest, build
+from devagent.model.claim import Mode
+from devagent.model.device import Decision
+from devagent.model.nova import DeviceSpec, NovaDevices
+from devagent.model.snapshot import Snapshot
+
+from ..worlds import decide, function, pf, rule, snapshot
+
+ADDRESS = "0000:3b:00.0"
+WHOLE, VFS = rule(Mode.WHOLE, owner="nova"), rule(Mode.VF, owner="nova")
+
+
+def taking(seen: Snapshot, **keys: object) -> Snapshot:
+    return replace(seen, nova=NovaDevices((DeviceSpec("{...}", "/etc/nova/nova.conf", keys),), ()))
+
+
+def decided(seen: Snapshot, *rules: object) -> Decision:
+    return decide(seen, *rules)[ADDRESS].decision  # type: ignore[arg-type]
+
+
+def test_a_whole_device_of_novas_is_made_ready_and_not_reported() -> None:
+    found = decide(taking(snapshot(function()), vendor_id="10de"), WHOLE)
+    decision = found[ADDRESS].decision
+    assert (decision.managed, decision.owner, decision.mode) == (False, "nova", Mode.WHOLE)
+    assert decision.reason == "Nova gives it, devagent makes it ready: given whole"
+    assert build(found.values(), "0c6e1f57-6a3d-4f0b-9a55-2f7d5a3b8e10", "h", Nest.NUMA).devices == {}
+
+
+def test_of_vfs_those_are_made_ready_that_are_novas() -> None:
+    decision = decided(taking(snapshot(*pf(4)), address="0000:3b:01.0"), VFS)
+    assert (decision.owner, decision.total) == ("nova", 1)
+    assert dict(decision.vf_vetoes) == dict.fromkeys((1, 2, 3), "is not Nova's")
+    everything = decided(taking(snapshot(*pf(4)), address=ADDRESS), VFS)
+    assert (everything.owner, everything.total, everything.vf_vetoes) == ("nova", 4, ())
+    assert everything.reason == "Nova gives it, devagent makes it ready: 4 of 4 VFs"
+
+
+def test_what_is_not_novas_is_not_left_to_it() -> None:
+    for seen, each in ((snapshot(function()), WHOLE), (snapshot(*pf(2)), VFS)):
+        decision = decided(taking(seen, vendor_id="ffff"), each)
+        assert (decision.managed, decision.owner) == (False, None)
+        assert "no device_spec in [pci] of nova.conf has it" in decision.reason
+
+
+def test_what_the_guards_keep_from_giving_is_not_made_ready_either() -> None:
+    used = taking(snapshot(function(), host_use={ADDRESS: "the default route"}), vendor_id="10de")
+    assert decided(used, WHOLE).owner is None
+    assert decided(taking(snapshot(function(), iommu=False), vendor_id="10de"), WHOLE).owner is None
+    one_used = taking(snapshot(*pf(2), host_use={"0000:3b:01.1": "the default route"}), address=ADDRESS)
+    assert dict(decided(one_used, VFS).vf_vetoes) == {1: "is used by the host: the default route"}
+
+
+def test_without_such_a_rule_novas_stays_novas() -> None:
+    decision = decided(taking(snapshot(function()), vendor_id="10de"), rule(Mode.WHOLE))
+    assert (decision.managed, decision.owner) == (False, None)
+    assert decision.reason.startswith("is managed by Nova")
