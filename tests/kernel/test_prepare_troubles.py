@@ -67,7 +67,7 @@ def test_a_step_that_hangs_ends_in_time_and_its_device_is_stuck_until_it_ends(da
 def test_a_vf_that_hangs_while_it_is_taken_back_belongs_to_nobody_until_it_is_back(daemon: Daemon) -> None:
     """Who has it open is not seen, as if a machine had opened it just after it was looked for."""
     shared, whole = daemon.guest.plug(flex()), daemon.guest.plug(gpu(numa=1))
-    daemon.configure(WHOLE + SHARES, "[prepare]\ndeadline = 45\n")
+    daemon.configure(WHOLE + SHARES, "[prepare]\ndeadline = 90\n")
     daemon.start()
     one, two = consumer(daemon, {shared: {GPU_VF: 1}}), consumer(daemon, {whole: {GPU: 1}})
     vf = one.address()
