@@ -131,15 +131,11 @@ def daemon(guests: Guests, placement: str) -> Iterator[Daemon]:
     cloud = Cloud(placement, str(uuid.uuid4()), f"guest-{uuid.uuid4().hex[:8]}.example.org")
     cloud.create(cloud.name, None, cloud.root)
     port = int(placement.rpartition(":")[2])
-    lent = _lent(guests, Kind(systemd=True, placement=port))
-    first = next(lent)
-    running = Daemon(first, cloud)
+    running = Daemon(guests.get(Kind(systemd=True, placement=port)), cloud)
     running.install()
     yield running
     running.tidy()
-    if running.guest is not first:
-        guests.drop(running.guest)
-    next(lent, None)
+    _take_back(guests, running.guest)
 
 
 @pytest.fixture
@@ -148,6 +144,7 @@ def boot(guests: Guests, daemon: Daemon) -> Callable[[], None]:
 
     def again() -> None:
         kept = daemon.kept()
+        assert not daemon.guest.oopses()
         guests.drop(daemon.guest)
         daemon.guest = guests.get(daemon.guest.kind)
         daemon.install()
@@ -159,6 +156,10 @@ def boot(guests: Guests, daemon: Daemon) -> Callable[[], None]:
 def _lent(guests: Guests, kind: Kind) -> Iterator[Guest]:
     guest = guests.get(kind)
     yield guest
+    _take_back(guests, guest)
+
+
+def _take_back(guests: Guests, guest: Guest) -> None:
     try:
         guest.tidy()
     except GuestFault as fault:

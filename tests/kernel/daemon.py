@@ -22,7 +22,10 @@ START_S: Final = 600
 _ANSWER_S: Final = 60
 """Longer than a caller is willing to wait, until the answer is there."""
 _INSTALLED: Final = f"/usr/lib/systemd/system/{UNIT}"
-_DROP_IN: Final = f"/run/systemd/system/{UNIT}.d/test.conf"
+_DROP_INS: Final = f"/run/systemd/system/{UNIT}.d"
+_DROP_IN: Final = f"{_DROP_INS}/test.conf"
+_PATIENCE: Final = "[Service]\nTimeoutStartSec=600\nWatchdogSec=300\nRestartSec=1\n"
+"""systemd waits for as long as a busy machine may need, and starts it anew at once."""
 _STATE: Final = "/var/lib/devagent"
 _CONFIG: Final = "/etc/devagent/devagent.conf"
 _POLICY: Final = "/etc/devagent/devices.yaml"
@@ -36,7 +39,8 @@ install -m 644 devagent.service {_INSTALLED}
 install -m 644 -D devagent.sysusers /usr/lib/sysusers.d/devagent.conf
 install -m 644 -D devagent.tmpfiles /usr/lib/tmpfiles.d/devagent.conf
 systemd-sysusers devagent.conf
-mkdir -p /etc/devagent
+mkdir -p /etc/devagent {_DROP_INS}
+printf '%s' '{_PATIENCE}' > {_DROP_INS}/patience.conf
 ip addr add 10.0.2.15/24 dev eth0
 ip link set eth0 up
 systemctl is-system-running --wait
@@ -45,8 +49,8 @@ _TIDY: Final = f"""
 systemctl kill --signal=SIGKILL {UNIT} 2>/dev/null
 systemctl stop {UNIT}
 systemctl reset-failed {UNIT} 2>/dev/null
-rm -rf {_STATE}/* /etc/devagent/* {_DROP_IN}
-systemctl daemon-reload
+rm -rf {_STATE}/* /etc/devagent/*
+test ! -e {_DROP_IN} || {{ rm {_DROP_IN} && systemctl daemon-reload; }}
 """
 
 
@@ -96,13 +100,8 @@ class Daemon:
 
     def drop_in(self, text: str) -> None:
         """Changes the unit, as an administrator does."""
-        self.guest.run("mkdir", "-p", _DROP_IN.rpartition("/")[0])
         self.guest.put(_DROP_IN, text)
         self.systemctl("daemon-reload")
-
-    def patiently(self) -> None:
-        """Has systemd wait for as long as a busy machine may need, and start it anew at once."""
-        self.drop_in("[Service]\nTimeoutStartSec=600\nWatchdogSec=300\nRestartSec=1\n")
 
     def start(self) -> None:
         """Starts it and waits until it is ready."""

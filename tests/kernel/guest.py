@@ -28,6 +28,8 @@ KNOBS: Final = ("fail_sriov", "fail_probe", "delay_ms")
 NOBODY: Final = 65534
 _OWN_BUSES: Final = range(0xC0, 0xE0)
 _BOOT_S: Final = 300
+_PAUSE_S: Final = 0.3
+_LONGEST_PAUSE_S: Final = 3.0
 _MODULES: Final = "vfio-pci lab_fpga dfl-pci dfl-fme dfl-afu dfl-fme-mgr dfl-fme-br dfl-fme-region"
 _OOPS: Final = re.compile(r"\b(?:BUG: |Oops|general protection fault|Kernel panic|KASAN)")
 
@@ -298,8 +300,12 @@ def _reset(pci: str) -> None:
 
 
 def eventually(condition: Callable[[], bool], timeout: float = 30) -> None:
-    """Waits until something is so."""
+    """Waits until something is so; asks the more seldom the longer the question itself keeps the guest's CPU busy."""
     end = time.monotonic() + timeout
-    while not condition():
-        assert time.monotonic() < end, f"not so within {timeout:g} s"
-        time.sleep(0.3)
+    while True:
+        asked = time.monotonic()
+        if condition():
+            return
+        answered = time.monotonic()
+        assert answered < end, f"not so within {timeout:g} s"
+        time.sleep(min(max(_PAUSE_S, 2 * (answered - asked)), _LONGEST_PAUSE_S))

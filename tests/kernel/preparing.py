@@ -141,8 +141,12 @@ def shown(daemon: Daemon, pf: str) -> list[dict[str, Any]]:
 
 def restarted(daemon: Daemon, before: str) -> None:
     """Waits until systemd has started the daemon anew, after the process `before`."""
-    daemon.until(lambda: daemon.show("MainPID") not in ("0", before), "another process runs", START_S)
-    daemon.until(lambda: daemon.show("ActiveState") == "active", "the next one is ready", START_S)
+
+    def ready() -> bool:
+        shown = daemon.guest.run("systemctl", "show", "-p", "MainPID,ActiveState", UNIT).out.splitlines()
+        return "ActiveState=active" in shown and f"MainPID={before}" not in shown
+
+    daemon.until(ready, "another process is ready", START_S)
 
 
 @contextmanager

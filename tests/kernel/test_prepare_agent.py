@@ -36,7 +36,6 @@ def test_a_virtual_machine_gets_a_nics_vf_as_it_was_asked_for_and_the_next_one_f
     pf = nic(daemon)
     daemon.guest.run("modprobe", "-r", "vfio-pci")  # the unit has it loaded
     daemon.configure(NICS)
-    daemon.patiently()
     daemon.start()
     one = consumer(daemon, {pf: {NIC_VF: 1}}, mac="fa:16:3e:0b:7c:01", vlan="120", trust="true")
     (group,) = one.groups
@@ -70,7 +69,6 @@ def test_a_virtual_machine_gets_a_nics_vf_as_it_was_asked_for_and_the_next_one_f
 def test_whole_gpus_and_their_vfs_and_mediated_devices_are_given_to_many_at_once(daemon: Daemon) -> None:
     whole, shared, mediated = (daemon.guest.plug(card) for card in (gpu(numa=1), flex(), gvt()))
     daemon.configure(WHOLE + SHARES + MEDIATED)
-    daemon.patiently()
     daemon.start()
     several = [consumer(daemon, {shared: {GPU_VF: 1}}) for _ in range(3)]
     mixed = consumer(daemon, {whole: {GPU: 1}, shared: {GPU_VF: 1}, mediated: {VGPU: 2}})

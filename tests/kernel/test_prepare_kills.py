@@ -7,8 +7,6 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
-import pytest
-
 from .cards import flex, gpu, gvt
 from .daemon import UNIT, Daemon
 from .guest import CONTROL
@@ -35,7 +33,6 @@ def begun(daemon: Daemon, cards: tuple[str, str]) -> Consumer:
     """Starts the daemon for cards that give VFs and mediated devices; gives a consumer of two and one."""
     shared, mediated = cards
     daemon.configure(SHARES + MEDIATED)
-    daemon.patiently()
     daemon.start()
     return consumer(daemon, {shared: {GPU_VF: 2}, mediated: {VGPU: 1}})
 
@@ -85,14 +82,13 @@ def test_who_is_killed_in_the_middle_of_it_prepares_the_same_when_asked_again(da
     is_as_before(daemon, cards[0])
 
 
-@pytest.mark.parametrize("who", ["agent", "privileged", "unit"])
-def test_whenever_it_is_killed_nothing_is_given_twice_and_nothing_is_left(daemon: Daemon, who: str) -> None:
+def test_whenever_it_is_killed_nothing_is_given_twice_and_nothing_is_left(daemon: Daemon) -> None:
     cards = daemon.guest.plug(flex()), daemon.guest.plug(gvt())
     one = begun(daemon, cards)
     two = consumer(daemon, {cards[0]: {GPU_VF: 2}, cards[1]: {VGPU: 1}})
     one.prepared()
     one.released()  # the process that looks is there now: what comes next is quick
-    for seconds in (0.2, 0.5, 1.0):
+    for who, seconds in (("agent", 0.2), ("privileged", 0.5), ("unit", 1.0)):
         for each in (one, two):
             each.begin()
         time.sleep(seconds)
@@ -129,7 +125,6 @@ def test_a_reload_drops_no_call(daemon: Daemon) -> None:
 def test_after_a_boot_nothing_is_prepared_until_somebody_asks(daemon: Daemon, boot: Callable[[], None]) -> None:
     whole, shared = daemon.guest.plug(gpu(numa=1)), daemon.guest.plug(flex())
     daemon.configure(WHOLE + SHARES)
-    daemon.patiently()
     daemon.start()
     one = consumer(daemon, {whole: {GPU: 1}, shared: {GPU_VF: 2}})
     other = consumer(daemon, {shared: {GPU_VF: 1}})
@@ -137,7 +132,6 @@ def test_after_a_boot_nothing_is_prepared_until_somebody_asks(daemon: Daemon, bo
     boot()
     assert (daemon.guest.plug(gpu(numa=1)), daemon.guest.plug(flex())) == (whole, shared)
     daemon.configure(WHOLE + SHARES)
-    daemon.patiently()
     daemon.start()
     seen = one.seen()
     assert seen is not None

@@ -38,7 +38,6 @@ SICK = "CUSTOM_DEVAGENT_UNHEALTHY"
 def test_a_step_that_hangs_ends_in_time_and_its_device_is_stuck_until_it_ends(daemon: Daemon) -> None:
     whole, mediated = daemon.guest.plug(gpu(numa=1)), daemon.guest.plug(gvt())
     daemon.configure(WHOLE + MEDIATED, "[prepare]\ndeadline = 45\n")
-    daemon.patiently()
     daemon.start()
     one, two = consumer(daemon, {mediated: {VGPU: 1}}), consumer(daemon, {whole: {GPU: 1}})
     two.prepared()
@@ -68,8 +67,7 @@ def test_a_step_that_hangs_ends_in_time_and_its_device_is_stuck_until_it_ends(da
 def test_a_vf_that_hangs_while_it_is_taken_back_belongs_to_nobody_until_it_is_back(daemon: Daemon) -> None:
     """Who has it open is not seen, as if a machine had opened it just after it was looked for."""
     shared, whole = daemon.guest.plug(flex()), daemon.guest.plug(gpu(numa=1))
-    daemon.configure(WHOLE + SHARES, "[prepare]\ndeadline = 45\n")
-    daemon.patiently()
+    daemon.configure(WHOLE + SHARES, "[prepare]\ndeadline = 90\n")
     daemon.start()
     one, two = consumer(daemon, {shared: {GPU_VF: 1}}), consumer(daemon, {whole: {GPU: 1}})
     vf = one.address()
@@ -92,7 +90,6 @@ def test_a_vf_that_hangs_while_it_is_taken_back_belongs_to_nobody_until_it_is_ba
 def test_what_is_pulled_out_is_released_and_when_it_is_back_given_again(daemon: Daemon) -> None:
     whole, shared = daemon.guest.plug(gpu(numa=1, serial=1)), daemon.guest.plug(flex(serial=2))
     daemon.configure(WHOLE + SHARES)
-    daemon.patiently()
     daemon.start()
     one, two = consumer(daemon, {whole: {GPU: 1}}), consumer(daemon, {shared: {GPU_VF: 2}})
     one.prepared()
@@ -119,7 +116,6 @@ def test_what_is_pulled_out_is_released_and_when_it_is_back_given_again(daemon: 
 def test_what_placement_knows_nobody_for_is_released_unless_it_is_open(daemon: Daemon) -> None:
     shared = daemon.guest.plug(flex())
     daemon.configure(SHARES, "[inventory]\nreconcile_interval = 5\n[health]\ninterval = 10\n")
-    daemon.patiently()
     daemon.start()
     gone, used, moved, kept = (consumer(daemon, {shared: {GPU_VF: 1}}) for _ in range(4))
     addresses = {each.uuid: each.address() for each in (gone, used, moved, kept)}
