@@ -232,7 +232,7 @@ def set_up(write: Write, tmp_path: Path) -> Callable[..., Path]:
     """Writes devagent.conf with sections of the given options, and no Placement that would answer."""
 
     def written(**sections: dict[str, object]) -> Path:
-        state = {"DEFAULT": {"state_path": tmp_path / "state"}, **sections}
+        state: dict[str, dict[str, object]] = {"DEFAULT": {"state_path": tmp_path / "state"}, **sections}
         lines = [
             f"[{name}]\n" + "".join(f"{key} = {value}\n" for key, value in each.items()) for name, each in state.items()
         ]

@@ -26,9 +26,9 @@ def render(document: Document, now: float) -> str:
 
 def _rows(preparation: Document, now: float) -> Iterator[tuple[str, ...]]:
     """Gives a line per device, so that the table fits a terminal of 80 columns."""
-    first, *more = [printable(_handle(handle)) for handle in preparation["handles"]] or [""]
-    yield preparation["consumer"], preparation["state"], since(preparation["created"], now), first
-    yield from (("", "", "", device) for device in more)
+    devices = [printable(_handle(handle)) for handle in preparation["handles"]] or [""]
+    yield preparation["consumer"], preparation["state"], since(preparation["created"], now), devices[0]
+    yield from (("", "", "", device) for device in devices[1:])
 
 
 def _reasons(preparations: Iterable[Document]) -> Iterator[str]:

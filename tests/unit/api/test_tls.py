@@ -244,16 +244,18 @@ def test_certificates_that_are_none_are_told_with_their_file(tmp_path: Path) -> 
         RemoteClient("https://a:1", cacert=str(tmp_path / "ca.pem"))
 
 
-@pytest.mark.parametrize("lacks", ["cert", "key"])
 def test_a_certificate_of_the_client_that_is_not_whole_is_told_with_its_file(
-    authority: Authority, tmp_path: Path, lacks: str
+    authority: Authority, tmp_path: Path
 ) -> None:
-    files = dict(zip(("cert", "key"), authority.issue(RELAY), strict=True))
-    missing = {**files, lacks: str(tmp_path / "none.pem")}
-    with pytest.raises(ConfigurationError, match=r"^[^,]*none\.pem: no such file"):
-        RemoteClient("https://a:1", cacert=authority.cacert, **missing)
-    with pytest.raises(ConfigurationError, match="key"):
-        RemoteClient("https://a:1", cacert=authority.cacert, **{**files, lacks: None})
+    cert, key = authority.issue(RELAY)
+    missing = str(tmp_path / "none.pem")
+    for files in ((missing, key), (cert, missing)):
+        with pytest.raises(ConfigurationError, match=r"^[^,]*none\.pem: no such file"):
+            RemoteClient("https://a:1", cacert=authority.cacert, cert=files[0], key=files[1])
+    with pytest.raises(ConfigurationError, match=re.escape(f"{cert}: ") + ".*the key that fits"):
+        RemoteClient("https://a:1", cacert=authority.cacert, cert=cert)
+    with pytest.raises(ConfigurationError, match="a key needs its certificate: --cert"):
+        RemoteClient("https://a:1", cacert=authority.cacert, key=key)
 
 
 def test_a_certificate_that_has_expired_is_told(agent: Agent, authority: Authority, tmp_path: Path) -> None:

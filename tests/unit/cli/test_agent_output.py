@@ -53,7 +53,7 @@ def test_what_a_step_leaves_open_is_not_shown() -> None:
 
 def test_the_table_of_preparations_fits_80_columns_and_has_the_reasons_below() -> None:
     handles = [{"type": "PCI", "address": f"0000:3b:00.{number}"} for number in range(3)]
-    common = {"created": "2026-01-01T00:00:00Z", "handles": handles, "error": None}
+    common: dict[str, Any] = {"created": "2026-01-01T00:00:00Z", "handles": handles, "error": None}
     why = {"type": "retry", "reason": "process 812 has it open " * 9}
     states = ("preparing", "prepared", "releasing", "failed")
     ready = [{**common, "consumer": str(UUID(int=number)), "state": state} for number, state in enumerate(states)]
