@@ -135,7 +135,7 @@ def test_a_device_that_somebody_has_is_refused_with_who_that_is(start: Start, cl
 
 def test_what_could_not_be_wiped_is_refused_before_anybody_has_it(start: Start, cloud: Cloud, place: Path) -> None:
     policy = place / "devices.yaml"
-    rule = "{name: nics, match: {kind: nic}, mode: vf, prepare: {scrub: gpu-reset}}"
+    rule = "{name: all, match: {has_vfs: true}, mode: vf, prepare: {scrub: gpu-reset}}"
     policy.write_text(f"schema_version: 1\nrules:\n  - {rule}\n")
     agent = start(inventory={"policy_file": str(policy)})
     consumer = cloud.allocate(provider(cloud), **{VF: 1})
