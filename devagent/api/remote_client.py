@@ -9,6 +9,7 @@ RemoteClient("https://compute7:9443", cacert="ca.pem", tokens=session).delete("/
 from __future__ import annotations
 
 import http.client
+import re
 import ssl
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -93,7 +94,7 @@ class RemoteClient(Client):
         if isinstance(error, ssl.SSLCertVerificationError):
             return AgentDenied(f"{self._where}: its certificate is not to be trusted: {error.verify_message}")
         if isinstance(error, ssl.SSLError):
-            said = (error.reason or str(error)).replace("_", " ").lower()
+            said = tls_words(error)
             why = next((why for alert, why in _ALERTS if said.endswith(alert)), "does it want other certificates?")
             return AgentDenied(f"{self._where}: no TLS with it: {why} ({said})")
         if isinstance(error, ConnectionError | http.client.RemoteDisconnected):
@@ -128,11 +129,16 @@ def _loading(path: str | None, load: Callable[[], T]) -> T:
     try:
         return load()
     except ssl.SSLError as error:
-        said = (error.reason or str(error)).replace("_", " ").lower()
+        said = tls_words(error)
         wanted = "PEM is wanted, and for --cert the key that fits, without a password"
         raise ConfigurationError(f"{path}: {said}: {wanted}") from None
     except OSError as error:
         raise ConfigurationError(f"{path}: {_words(error)}") from None
+
+
+def tls_words(error: ssl.SSLError) -> str:
+    """Gives what OpenSSL says: `[SSL: KEY_VALUES_MISMATCH] key values mismatch (_ssl.c:3926)` without its brackets."""
+    return re.sub(r"\[[^]]*\] ?| ?\(_ssl[^)]*\)", "", error.reason or str(error)).replace("_", " ").lower()
 
 
 def _words(error: OSError) -> str:
