@@ -46,7 +46,7 @@ def test_the_documents_are_what_an_agent_answers(document: dict[str, Any]) -> No
 def test_what_a_step_leaves_open_is_not_shown() -> None:
     step = {"verb": "reset", "target": "0000:3b:00.2", "arguments": {"method": None}, "done": False}
     document = {"consumer": "c", "state": "releasing", "created": "2026-01-01T00:00:00Z", "groups": [], "handles": []}
-    more = {"steps": [step], "expires": None, "timings": {}, "progress": None, "error": None}
+    more: dict[str, Any] = {"steps": [step], "expires": None, "timings": {}, "progress": None, "error": None}
     shown = preparations.detail({**document, **more}, NOW)
     assert shown.splitlines()[1] == "  to do: reset 0000:3b:00.2"
 
