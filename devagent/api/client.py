@@ -10,6 +10,7 @@ from __future__ import annotations
 import grp
 import http.client
 import json
+import os
 import socket
 from collections.abc import Mapping
 from contextlib import suppress
@@ -21,6 +22,9 @@ from devagent.errors import AgentDenied, AgentError, AgentRefused, AgentUnreacha
 SOCKET: Final = "/run/devagent/devagent.sock"
 TIMEOUT: Final = 15.0
 """Seconds within which the agent answers what it need not wait for."""
+
+LONGEST_PATH: Final = 107
+"""Bytes of a socket's path, without the one that ends it (unix(7), sun_path)."""
 
 Document = dict[str, Any]
 
@@ -123,6 +127,8 @@ def _refused(status: int, found: Document) -> AgentRefused:
 
 
 def _unreachable(path: str, error: OSError) -> AgentUnreachable | AgentDenied:
+    if len(os.fsencode(path)) > LONGEST_PATH:
+        return AgentUnreachable(f"{path}: no socket can be there: its path has {LONGEST_PATH} bytes at most")
     if isinstance(error, FileNotFoundError | ConnectionRefusedError | NotADirectoryError):
         return AgentUnreachable(f"no agent answers on {path} (not running?): systemctl status devagent")
     if isinstance(error, PermissionError):

@@ -9,13 +9,27 @@ RemoteClient("https://compute7:9443", cacert="ca.pem", tokens=session).delete("/
 from __future__ import annotations
 
 import http.client
+import re
 import ssl
-from collections.abc import Mapping
-from typing import Protocol
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Final, Protocol, TypeVar
 from urllib.parse import urlsplit
 
 from devagent.api.client import TIMEOUT, Client, Document
 from devagent.errors import AgentDenied, AgentError, AgentRefused, AgentUnreachable, ConfigurationError
+
+T = TypeVar("T")
+
+# What the other side's alerts mean here (RFC 8446, 6.2), as OpenSSL names them.
+_ALERTS: Final = (
+    ("certificate required", "it wants a certificate of this client: --cert and --key"),
+    ("unknown ca", "this client's certificate is of no authority in [api] tls_client_ca there"),
+    ("certificate expired", "this client's certificate has expired"),
+    ("bad certificate", "it does not take this client's certificate"),
+    ("wrong version number", "it speaks no TLS"),
+    ("protocol version", "it speaks no TLS 1.2 or newer"),
+)
 
 
 class Tokens(Protocol):
@@ -80,8 +94,9 @@ class RemoteClient(Client):
         if isinstance(error, ssl.SSLCertVerificationError):
             return AgentDenied(f"{self._where}: its certificate is not to be trusted: {error.verify_message}")
         if isinstance(error, ssl.SSLError):
-            said = (error.reason or str(error)).replace("_", " ").lower()
-            return AgentDenied(f"{self._where}: no TLS with it: {said}: does it want a certificate of this client?")
+            said = tls_words(error)
+            why = next((why for alert, why in _ALERTS if said.endswith(alert)), "does it want other certificates?")
+            return AgentDenied(f"{self._where}: no TLS with it: {why} ({said})")
         if isinstance(error, ConnectionError | http.client.RemoteDisconnected):
             return AgentUnreachable(f"no agent answers on {self._where} ([api] listen there?): {_words(error)}")
         return AgentUnreachable(f"{self._where}: {_words(error)}")
@@ -99,14 +114,31 @@ def _address(url: str) -> tuple[str, int]:
 
 
 def _context(cacert: str | None, cert: str | None, key: str | None) -> ssl.SSLContext:
-    try:
-        context = ssl.create_default_context(cafile=cacert)
-        if cert is not None:
-            context.load_cert_chain(cert, key)
-    except OSError as error:
-        files = ", ".join(filter(None, (cacert, cert, key)))
-        raise ConfigurationError(f"{files}: {_words(error)}: PEM files are wanted, and a key that fits") from None
+    context = _loading(cacert, lambda: ssl.create_default_context(cafile=cacert))
+    if cert is None and key is not None:
+        raise ConfigurationError(f"{key}: a key needs its certificate: --cert")
+    if cert is not None:
+        for path in filter(None, (cert, key)):
+            _loading(path, Path(path).read_bytes)
+        # A key with a password is refused: what asks for it would wait for nobody.
+        _loading(key or cert, lambda: context.load_cert_chain(cert, key, password=""))
     return context
+
+
+def _loading(path: str | None, load: Callable[[], T]) -> T:
+    try:
+        return load()
+    except ssl.SSLError as error:
+        said = tls_words(error)
+        wanted = "PEM is wanted, and for --cert the key that fits, without a password"
+        raise ConfigurationError(f"{path}: {said}: {wanted}") from None
+    except OSError as error:
+        raise ConfigurationError(f"{path}: {_words(error)}") from None
+
+
+def tls_words(error: ssl.SSLError) -> str:
+    """Gives what OpenSSL says: `[SSL: KEY_VALUES_MISMATCH] key values mismatch (_ssl.c:3926)` without its brackets."""
+    return re.sub(r"\[[^]]*\] ?| ?\(_ssl[^)]*\)", "", error.reason or str(error)).replace("_", " ").lower()
 
 
 def _words(error: OSError) -> str:

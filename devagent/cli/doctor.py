@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Final
 
 from devagent import registry
-from devagent.cli import setup
+from devagent.cli import setup, setup_files
 from devagent.cli.render.printable import printable
 from devagent.discovery import Discovery, discover
 from devagent.inventory.checkup import examine
@@ -37,6 +37,7 @@ def run(args: argparse.Namespace) -> int:
         findings += _host(tree, found, policy)
         findings += setup.state(tree, state_path)
         findings += setup.services(tree)
+        findings += setup_files.checked(tree, conf)
         findings += setup.placement(tree, conf, found.host)
     text = _json(found.host.hostname, findings) if args.output == "json" else "\n".join(_lines(findings))
     print(text)

@@ -6,16 +6,19 @@ from __future__ import annotations
 
 import argparse
 import os
+import re
 from contextlib import suppress
 from pathlib import Path
 from typing import Final
-from urllib.parse import quote
 
 from devagent.api.client import SOCKET, Client
+from devagent.errors import ConfigurationError
 
 # Named here and not taken from devagent.conf, whose import takes longer than the agent's answer.
 _FILE: Final = Path("/etc/devagent/devagent.conf")
 _DIR: Final = Path("/etc/devagent/devagent.conf.d")
+# As devagent.api.handlers has it, whose import takes longer than this.
+_UUID: Final = re.compile("[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.ASCII | re.IGNORECASE)
 
 
 def agent(args: argparse.Namespace) -> Client:
@@ -23,6 +26,8 @@ def agent(args: argparse.Namespace) -> Client:
 
     Raises ConfigurationError.
     """
+    if not args.url and (args.cacert or args.cert or args.key):
+        raise ConfigurationError("--cacert, --cert and --key go with --url: this host's own agent asks for none")
     if args.url:
         from devagent.api.remote_client import RemoteClient
 
@@ -46,8 +51,15 @@ class _Token:
 
 
 def consumer_path(consumer: str) -> str:
-    """Gives where the API has the preparation of a consumer."""
-    return f"/v1/preparations/{quote(consumer.strip(), safe='', errors='surrogateescape')}"
+    """Gives where the API has the preparation of a consumer. Raises ConfigurationError if it is no UUID."""
+    return f"/v1/preparations/{uuid(consumer.strip(), 'a consumer')}"
+
+
+def uuid(text: str, what: str) -> str:
+    """Gives it back. Raises ConfigurationError if it is none, with `what` it should be."""
+    if not _UUID.fullmatch(text):
+        raise ConfigurationError(f"{text!r} is not {what}: a UUID of Placement's is wanted")
+    return text
 
 
 def _configured(args: argparse.Namespace) -> str | None:

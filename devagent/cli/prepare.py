@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from devagent.cli.local import agent, consumer_path
+from devagent.cli.local import agent, consumer_path, uuid
 from devagent.cli.render import preparations
 from devagent.errors import ConfigurationError
 
@@ -41,7 +41,7 @@ def _body(args: argparse.Namespace) -> dict[str, Any]:
 def _group(text: str) -> dict[str, Any]:
     """Reads PROVIDER:CLASS=N,..,name=value,..: resource classes are written in capitals, properties are not."""
     provider, _, rest = text.partition(":")
-    group: dict[str, Any] = {"provider": provider, "resources": {}}
+    group: dict[str, Any] = {"provider": uuid(provider, "a resource provider"), "resources": {}}
     for part in rest.split(",") if rest else ():
         name, _, value = part.partition("=")
         if not name or not value:

@@ -50,7 +50,7 @@ def configured(args: argparse.Namespace) -> tuple[list[Finding], Any, Policy]:
         findings.append(Finding("configuration", Grade.OK, _named(args) if conf else "none: nothing is reported"))
     except ConfigurationError as error:
         cure = "correct what it names; until then neither `devagent report` nor the agent starts"
-        findings.append(Finding("configuration", Grade.FAILED, str(error), cure))
+        findings.append(Finding("configuration", Grade.FAILED, str(error).removeprefix("configuration: "), cure))
     try:
         rules = find_policy(args, conf)
         findings.append(Finding("policy", Grade.OK, f"{rules.origin}: {len(rules.rules)} rules"))
@@ -74,7 +74,7 @@ def state(tree: Tree, state_path: str) -> Iterator[Finding]:
         yield Finding("identities", Grade.FAILED, problem.problem, cure)
     if not problems:
         yield Finding("identities", Grade.OK, f"{len(devices)} devices are known" if devices else "none is known yet")
-    yield _writable(Path(state_path)) if tree.machine else Finding("state", Grade.UNKNOWN, _CAPTURED)
+    yield _writable(Path(state_path)) if tree.machine else Finding("state", Grade.SKIPPED, _CAPTURED)
 
 
 def _writable(path: Path) -> Finding:
@@ -92,7 +92,7 @@ def _writable(path: Path) -> Finding:
 def services(tree: Tree) -> Iterator[Finding]:
     """Checks that udev names and sets up devices, and that systemd can run the agent."""
     if not tree.machine:
-        yield Finding("services", Grade.UNKNOWN, _CAPTURED)
+        yield Finding("services", Grade.SKIPPED, _CAPTURED)
         return
     faults = []
     if not tree.has("run/udev/control"):
@@ -109,7 +109,7 @@ def services(tree: Tree) -> Iterator[Finding]:
 def placement(tree: Tree, conf: Any, host: HostFacts) -> Iterator[Finding]:
     """Asks Placement, where it is configured, and looks for this host's provider in it."""
     if not tree.machine:
-        yield Finding("placement", Grade.UNKNOWN, _CAPTURED)
+        yield Finding("placement", Grade.SKIPPED, _CAPTURED)
     elif conf is None:
         yield Finding("placement", Grade.OK, "not configured: `devagent discover` needs none")
     else:

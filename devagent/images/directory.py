@@ -68,6 +68,18 @@ class Directory:
                     return found
         return None
 
+    def listed(self) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        """Gives the names of the images, and of what would be some with a checksum. Raises NoImage if unreadable."""
+        try:
+            entries = sorted(entry.name for entry in os.scandir(self.path) if entry.is_file(follow_symlinks=False))
+        except FileNotFoundError:
+            return (), ()
+        except OSError as error:
+            raise _unreadable(self.path, error) from error
+        names = [each for each in entries if _NAME.fullmatch(each) and not each.endswith((_SUMS, _SIGNATURE))]
+        images = tuple(name for name in names if self._checksum(name) is not None)
+        return images, tuple(name for name in names if name not in images)
+
     def _checksum(self, name: str) -> str | None:
         text = (self._small(name + _SUMS) or b"").decode(errors="replace")
         found = (_SUM.fullmatch(line) for line in text.splitlines())

@@ -35,8 +35,9 @@ def examine(patient: Patient) -> tuple[Finding, ...]:
 
 def could_not(check: str, why: str) -> Finding:
     """Gives the finding of a check that could not look."""
-    cure = "" if why.startswith("not checked") else "run devagent doctor as root; what is unreadable then is damaged"
-    return Finding(check, Grade.UNKNOWN, why, cure)
+    if why == NOT_CAPTURED:
+        return Finding(check, Grade.SKIPPED, why)
+    return Finding(check, Grade.UNKNOWN, why, "run devagent doctor as root; what is unreadable then is damaged")
 
 
 def _iommu(patient: Patient) -> Iterator[Finding]:

@@ -64,7 +64,7 @@ def vf_count(patient: Patient) -> Iterator[Finding]:
     findings = [finding for device in pfs for finding in _vf_counts(patient, device)]
     findings += patient.unread("vf-count")
     if pfs and not patient.vitals.num_vfs and not findings:
-        findings.append(Finding("vf-count", Grade.UNKNOWN, "not checked: a captured host without sriov_numvfs"))
+        findings.append(Finding("vf-count", Grade.SKIPPED, "not checked: a captured host without sriov_numvfs"))
     yield from findings
     if pfs and not findings:
         vfs = sum(len(device.vfs) for device in pfs)
@@ -160,7 +160,7 @@ def driver_override(patient: Patient) -> Iterator[Finding]:
     if overrides is None:
         yield from patient.unread("driver-override")
         if patient.devices and "driver-override" not in patient.vitals.unread:
-            yield Finding("driver-override", Grade.UNKNOWN, "not checked: a captured host without driver_override")
+            yield Finding("driver-override", Grade.SKIPPED, "not checked: a captured host without driver_override")
         return
     findings = [finding for device in patient.devices for finding in _left_behind(device, overrides)]
     yield from findings

@@ -148,7 +148,7 @@ def _decide(function: Function, claim: Claim, rule: Rule | None, around: Surroun
         what = ", ".join(sorted(_CRUCIAL & function.unread))
         return Decision(False, f"unknown: {what} could not be read; what was reported of it stays", unknown=True)
     if rule is None:
-        return Decision(False, "no rule matches")
+        return Decision(False, _unmatched(function, claim))
     if rule.mode is None:
         return Decision(False, f"rule {rule.name} ignores it", rule.name)
     if rule.mode.is_made and (missing := vgpus.unread(function)):
@@ -169,6 +169,14 @@ def _decide(function: Function, claim: Claim, rule: Rule | None, around: Surroun
     if rule.owner is not None:
         return for_nova.decide(function, rule, around, lambda around: by_mode(function, rule, resource_class, around))
     return by_mode(function, rule, resource_class, around)
+
+
+def _unmatched(function: Function, claim: Claim) -> str:
+    """Says so, and how a PF without VFs comes to have some, where VFs are all that anybody would want of it."""
+    sriov = function.sriov
+    if sriov is None or sriov.vfs or not sriov.total_vfs or Mode.VF not in claim.offers:
+        return "no rule matches"
+    return "no rule matches (vf_count makes VFs)"
 
 
 def _not_offered(claim: Claim, mode: Mode) -> str:

@@ -13,6 +13,13 @@ from devagent.model.ranges import parse_ranges
 
 _REPORTED: Final = "has no use with owner: nova, which reports the device itself"
 _MADE: Final = ("mdev", "vgpu")
+# By the classes of PCI that the privileged process wipes so.
+_WIPED: Final[Mapping[str | None, tuple[Kind, ...]]] = {
+    "nvme-format": (Kind.NVME,),
+    "nvme-sanitize": (Kind.NVME,),
+    "gpu-reset": (Kind.GPU, Kind.ACCELERATOR),
+    "fpga-blank": (Kind.FPGA,),
+}
 _NO_USE: Final = {
     "resource_class": "has no use with mode {mode}, whose classes stand in types",
     "prepare": "has no use with mode {mode}: what is made for a consumer ends with it",
@@ -43,6 +50,7 @@ def mistakes(raw: Mapping[str, Any]) -> Iterator[tuple[tuple[str, ...], str]]:
         yield from (((key,), _REPORTED) for key in ("resource_class", "traits", "physical_network") if key in raw)
     yield from _same_types(types)
     yield from _blank(raw.get("prepare", {}))
+    yield from _wipes(raw)
 
 
 def _same_types(types: Mapping[str, str | None]) -> Iterator[tuple[tuple[str, ...], str]]:
@@ -59,6 +67,20 @@ def _blank(prepare: Mapping[str, Any]) -> Iterator[tuple[tuple[str, ...], str]]:
         yield ("prepare", "scrub"), "needs blank, the digest of the image that wipes the FPGA"
     if "blank" in prepare and prepare.get("scrub") != "fpga-blank":
         yield ("prepare", "blank"), "goes with scrub: fpga-blank"
+
+
+def _wipes(raw: Mapping[str, Any]) -> Iterator[tuple[tuple[str, ...], str]]:
+    """Says what would be given, and then refused to whoever asks for it."""
+    scrub = raw.get("prepare", {}).get("scrub")
+    able = _WIPED.get(scrub, ())
+    wrong = [kind for kind in _many(raw["match"].get("kind")) if able and kind not in (*able, Kind.OTHER)]
+    if wrong:
+        yield ("prepare", "scrub"), f"{scrub} wipes no {' and no '.join(wrong)}: it is for kind {' or '.join(able)}"
+    if scrub == "nvme-sanitize" and raw["mode"] == "vf":
+        yield (
+            ("prepare", "scrub"),
+            "nvme-sanitize would wipe the drive under all its VFs: use nvme-format, or mode whole",
+        )
 
 
 def rule(raw: Mapping[str, Any]) -> Rule:

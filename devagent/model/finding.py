@@ -9,12 +9,13 @@ from dataclasses import dataclass
 
 
 class Grade(enum.StrEnum):
-    """How bad it is; `unknown`: it could not be checked."""
+    """How bad it is; `unknown`: it could not be checked; `skipped`: a captured host has nothing of it."""
 
     OK = "ok"
     WARNING = "warning"
     FAILED = "failed"
     UNKNOWN = "unknown"
+    SKIPPED = "skipped"
 
 
 @dataclass(frozen=True, slots=True)

@@ -70,15 +70,21 @@ def _fits(card: Device, facts: FpgaFacts, image: Bitstream, name: str) -> None:
     elif facts.interface_id is None:
         reason = f"{card.address} does not say its interface id: whether {name!r} fits is unknown"
     elif image.interface_id != facts.interface_id:
-        theirs = image.interface_id or "none"
-        reason = f"bitstream: {name!r} is for interface {theirs}, {card.address} has {facts.interface_id}"
+        theirs = f"is for interface {image.interface_id}" if image.interface_id else "does not say its interface"
+        reason = f"bitstream: {name!r} {theirs}, {card.address} has {facts.interface_id}"
     else:
         return
     raise Refused(permanent(reason, card.address))
 
 
 def _wipes(card: Device, blank: Bitstream) -> None:
-    """Raises Refused for a blank image that is for something else; one that does not say is the operator's word."""
+    """Raises Refused for a blank image that is for something else, or that the card's driver would not take.
+
+    One that does not say what it is for is the operator's word, but for the DFL, which takes a GBS alone.
+    """
+    if blank.interface_id is None and card.claim.driver == "dfl":
+        reason = f"{card.address}: the image with which the policy wipes it is no GBS, which alone says what it fits"
+        raise Refused(permanent(reason, card.address))
     has = card.claim.fpga.interface_id if card.claim.fpga else None
     if blank.interface_id is not None and has is not None and blank.interface_id != has:
         reason = f"{card.address} has interface {has}, and the image with which the policy wipes it is for"

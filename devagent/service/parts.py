@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from devagent.api import remote
 from devagent.api.app import Application
 from devagent.api.doors import Door, UnixDoor
 from devagent.api.server import Server
@@ -22,7 +23,6 @@ from devagent.placement import client
 from devagent.placement.state import StateFile
 from devagent.prepare.executor import Executor
 from devagent.privileged.client import Privileged
-from devagent.service import remote
 from devagent.service.allocations import Allocations
 from devagent.service.api_loop import ApiLoop, Drain, RemoteApiLoop
 from devagent.service.backend import ServiceBackend

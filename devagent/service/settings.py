@@ -4,19 +4,21 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from devagent import conf as configuration
+from devagent.api import remote
+from devagent.api.client import LONGEST_PATH
+from devagent.api.remote import Remote
 from devagent.errors import ConfigurationError
 from devagent.inventory import policy_file
 from devagent.inventory.build import Nest
 from devagent.inventory.default_policy import DEFAULT
 from devagent.model.policy import Policy
-from devagent.service import remote
-from devagent.service.remote import Remote
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +70,9 @@ def read(files: Sequence[str] = (), dirs: Sequence[str] = (), policy: str | None
     ):
         if not Path(path).is_absolute():
             raise ConfigurationError(f"configuration: {option}: {path!r} is no absolute path")
+    if len(os.fsencode(conf.api.unix_socket)) > LONGEST_PATH:
+        path = conf.api.unix_socket
+        raise ConfigurationError(f"configuration: [api] unix_socket: {path!r} has more than {LONGEST_PATH} bytes")
     return Settings(
         conf=conf,
         files=tuple(map(str, configuration.files(files, dirs))),

@@ -193,6 +193,12 @@ def test_a_configuration_that_is_wrong_about_the_socket_is_2(devagent: Devagent,
     assert str(file) in ran.err
 
 
+def test_what_only_another_hosts_agent_asks_for_is_wrong_use_without_it(run: Run) -> None:
+    ran = run("status", "--cacert", "ca.pem")
+    assert (ran.code, ran.out) == (2, "")
+    assert "go with --url" in ran.err
+
+
 def test_a_configuration_that_says_nothing_of_the_socket_or_cannot_be_read_stands_in_no_ones_way(
     devagent: Devagent, write: Write, tmp_path: Path
 ) -> None:
@@ -221,7 +227,7 @@ def test_another_hosts_agent_is_asked_with_a_certificate(devagent: Devagent, tmp
         assert ran.out.startswith("gpu8.example.org")
         ran = devagent("status", *where)
         assert (ran.code, ran.out) == (1, "")
-        assert "does it want a certificate of this client?" in ran.err
+        assert "it wants a certificate of this client" in ran.err
     assert devagent("status", "--url", "http://compute7:9443").code == 2
 
 

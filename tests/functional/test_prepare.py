@@ -141,7 +141,7 @@ def test_a_device_that_somebody_has_is_refused_with_who_that_is(start: Start, cl
 
 def test_what_could_not_be_wiped_is_refused_before_anybody_has_it(start: Start, cloud: Cloud, place: Path) -> None:
     policy = place / "devices.yaml"
-    rule = "{name: nics, match: {kind: nic}, mode: vf, prepare: {scrub: gpu-reset}}"
+    rule = "{name: all, match: {has_vfs: true}, mode: vf, prepare: {scrub: gpu-reset}}"
     policy.write_text(f"schema_version: 1\nrules:\n  - {rule}\n")
     agent = start(inventory={"policy_file": str(policy)})
     consumer = cloud.allocate(provider(cloud), **{VF: 1})
@@ -260,12 +260,31 @@ def test_the_commands_prepare_show_and_release(start: Start, cloud: Cloud) -> No
     assert listed(agent) == {}
 
 
-@pytest.mark.parametrize("group", ["x", "x:", "x:vlan=3", "x:SRIOV_NET_VF=two", "x:SRIOV_NET_VF=0", "x:SRIOV_NET_VF"])
-def test_a_group_that_says_nothing_is_refused_before_anybody_is_asked(group: str) -> None:
-    own = [sys.executable, "-m", "devagent", "prepare", str(uuid.uuid4()), "--group", group, "--socket", "/nowhere"]
+def unasked(*arguments: str) -> str:
+    """Runs a command without an agent and gives the one line in which it says how it is used wrongly."""
+    own = [sys.executable, "-m", "devagent", *arguments, "--socket", "/nowhere"]
     ran = subprocess.run(own, capture_output=True, text=True, check=False)
     assert (ran.returncode, ran.stderr.count("\n")) == (2, 1)
-    assert f"--group {group}" in ran.stderr
+    return ran.stderr
+
+
+@pytest.mark.parametrize("what", ["", ":", ":vlan=3", ":SRIOV_NET_VF=two", ":SRIOV_NET_VF=0", ":SRIOV_NET_VF"])
+def test_a_group_that_says_nothing_is_refused_before_anybody_is_asked(what: str) -> None:
+    group = f"{uuid.uuid4()}{what}"
+    assert f"--group {group}" in unasked("prepare", str(uuid.uuid4()), "--group", group)
+
+
+@pytest.mark.parametrize(
+    "command", [("prepare", "server-7"), ("unprepare", "server-7"), ("preparations", "abort", "server-7")]
+)
+def test_a_consumer_that_is_no_uuid_is_refused_before_anybody_is_asked(command: tuple[str, ...]) -> None:
+    group = ("--group", f"{uuid.uuid4()}:{VF}=1") if command[0] == "prepare" else ()
+    assert "'server-7' is not a consumer" in unasked(*command, *group)
+
+
+def test_a_provider_that_is_no_uuid_is_refused_before_anybody_is_asked() -> None:
+    said = unasked("prepare", str(uuid.uuid4()), "--group", f"0000:3b:00.0:{VF}=1")
+    assert "'0000' is not a resource provider" in said
 
 
 def test_a_command_that_is_refused_says_why(start: Start, cloud: Cloud) -> None:

@@ -4,7 +4,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Final
 
 from devagent.cli.render.grid import draw
@@ -13,24 +13,31 @@ from devagent.cli.render.times import since
 
 Document = Mapping[str, Any]
 
-HEADINGS: Final = ("Consumer", "State", "For", "Devices", "Why")
+HEADINGS: Final = ("Consumer", "State", "For", "Devices")
 _MIB: Final = 1 << 20
 NOTHING: Final = "Nothing is prepared for anybody."
 
 
 def render(document: Document, now: float) -> str:
-    """Gives the preparations as a table; `now` is the epoch time from which it is seen."""
-    rows = [
-        (
-            each["consumer"],
-            each["state"],
-            since(each["created"], now),
-            printable(", ".join(map(_handle, each["handles"]))),
-            printable(each["error"]["reason"] if each["error"] else ""),
-        )
-        for each in document["preparations"]
-    ]
-    return "\n".join(draw(HEADINGS, rows)) if rows else NOTHING
+    """Gives the preparations as a table, and below it why some are as they are; `now` is in seconds of the epoch."""
+    rows = [row for each in document["preparations"] for row in _rows(each, now)]
+    return "\n".join([*draw(HEADINGS, rows), *_reasons(document["preparations"])]) if rows else NOTHING
+
+
+def _rows(preparation: Document, now: float) -> Iterator[tuple[str, ...]]:
+    """Gives a line per device, so that the table fits a terminal of 80 columns."""
+    devices = [printable(_handle(handle)) for handle in preparation["handles"]] or [""]
+    yield preparation["consumer"], preparation["state"], since(preparation["created"], now), devices[0]
+    yield from (("", "", "", device) for device in devices[1:])
+
+
+def _reasons(preparations: Iterable[Document]) -> Iterator[str]:
+    """Gives a sentence per preparation that has failed or waits: it is too long for a column."""
+    amiss = [each for each in preparations if each["error"]]
+    yield from ("", f"Why ({len(amiss)}):") if amiss else ()
+    for each in amiss:
+        error = each["error"]
+        yield printable(f"  {each['consumer']}  {error['type']}: {error['reason']}")
 
 
 def detail(document: Document, now: float) -> str:

@@ -140,3 +140,7 @@ def test_who_may_not_connect_is_told_who_may(agent: Agent, path: Path, folder: i
             os.seteuid(0)
     member = f", or as a member of the group {group}" if folder == 0o755 else ""
     assert text == f"permission denied on {path}: run this as root{member}"
+
+
+def test_a_path_that_is_too_long_for_a_socket_is_told_in_words(tmp_path: Path) -> None:
+    assert "its path has 107 bytes at most" in problem(Client(str(tmp_path / ("x" * 120))))

@@ -10,6 +10,7 @@ import ssl
 import struct
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -30,6 +31,8 @@ from .test_server import CLOSE, GET, RESCAN, error, one_answer, status
 OVERRIDE = {"state": "suspect", "reason": "it smells"}
 HELLO = b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03"
 """How a handshake begins (RFC 8446, 5.1), and does not go on."""
+
+LONG_AGO = datetime(2020, 1, 1, tzinfo=UTC)
 
 
 @pytest.fixture
@@ -62,14 +65,14 @@ def test_who_has_a_certificate_that_is_not_allowed_may_do_nothing(agent: Agent, 
 
 def test_without_a_certificate_there_is_no_tls_and_no_answer(agent: Agent, authority: Authority) -> None:
     with reached(agent, authority) as found:
-        with pytest.raises(AgentDenied, match="certificate required"):
+        with pytest.raises(AgentDenied, match="it wants a certificate of this client"):
             RemoteClient(found.url, cacert=authority.cacert).get("/")
         assert status(asked(found)) == 200
 
 
 def test_a_certificate_of_another_authority_is_none(agent: Agent, authority: Authority, tmp_path: Path) -> None:
     cert, key = Authority(tmp_path / "others").issue(RELAY)
-    with reached(agent, authority) as found, pytest.raises(AgentDenied, match="unknown ca"):
+    with reached(agent, authority) as found, pytest.raises(AgentDenied, match="of no authority"):
         RemoteClient(found.url, cacert=authority.cacert, cert=cert, key=key).get("/v1/status")
 
 
@@ -239,6 +242,28 @@ def test_an_agent_elsewhere_is_named_by_host_and_port(url: str) -> None:
 def test_certificates_that_are_none_are_told_with_their_file(tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError, match=r"ca\.pem: no such file"):
         RemoteClient("https://a:1", cacert=str(tmp_path / "ca.pem"))
+
+
+def test_a_certificate_of_the_client_that_is_not_whole_is_told_with_its_file(
+    authority: Authority, tmp_path: Path
+) -> None:
+    cert, key = authority.issue(RELAY)
+    missing = str(tmp_path / "none.pem")
+    for files in ((missing, key), (cert, missing)):
+        with pytest.raises(ConfigurationError, match=r"^[^,]*none\.pem: no such file"):
+            RemoteClient("https://a:1", cacert=authority.cacert, cert=files[0], key=files[1])
+    with pytest.raises(ConfigurationError, match=re.escape(f"{cert}: ") + ".*the key that fits"):
+        RemoteClient("https://a:1", cacert=authority.cacert, cert=cert)
+    with pytest.raises(ConfigurationError, match="a key needs its certificate: --cert"):
+        RemoteClient("https://a:1", cacert=authority.cacert, key=key)
+
+
+def test_a_certificate_that_has_expired_is_told(agent: Agent, authority: Authority, tmp_path: Path) -> None:
+    old = authority.ca.issue_cert(RELAY, not_before=LONG_AGO, not_after=LONG_AGO + timedelta(days=1))
+    path = tmp_path / "old.pem"
+    old.private_key_and_cert_chain_pem.write_to_path(str(path))
+    with reached(agent, authority) as found, pytest.raises(AgentDenied, match="certificate has expired"):
+        RemoteClient(found.url, cacert=authority.cacert, cert=str(path)).get("/v1/status")
 
 
 def test_nobody_there_is_one_sentence(authority: Authority) -> None:

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 import pytest
 
@@ -48,6 +49,20 @@ def test_what_a_step_leaves_open_is_not_shown() -> None:
     more: dict[str, Any] = {"steps": [step], "expires": None, "timings": {}, "progress": None, "error": None}
     shown = preparations.detail({**document, **more}, NOW)
     assert shown.splitlines()[1] == "  to do: reset 0000:3b:00.2"
+
+
+def test_the_table_of_preparations_fits_80_columns_and_has_the_reasons_below() -> None:
+    handles = [{"type": "PCI", "address": f"0000:3b:00.{number}"} for number in range(3)]
+    common: dict[str, Any] = {"created": "2026-01-01T00:00:00Z", "handles": handles, "error": None}
+    why = {"type": "retry", "reason": "process 812 has it open " * 9}
+    states = ("preparing", "prepared", "releasing", "failed")
+    ready = [{**common, "consumer": str(UUID(int=number)), "state": state} for number, state in enumerate(states)]
+    failed = {**common, "consumer": str(UUID(int=9)), "state": "failed", "handles": [], "error": why}
+    shown = preparations.render({"preparations": [*ready, failed]}, NOW).splitlines()
+    table = [line for line in shown if line[:1] in "+|" and line]
+    assert len(table) == 3 + 4 * 3 + 1 + 1
+    assert max(map(len, table)) <= 80
+    assert shown[len(table) :] == ["", "Why (1):", f"  {UUID(int=9)}  retry: {why['reason']}"]
 
 
 def test_every_fact_that_is_amiss_is_shown() -> None:

@@ -66,7 +66,10 @@ def test_vfs_of_an_unknown_id_are_named_by_the_pfs() -> None:
 def test_a_nic_without_vfs_is_listed_and_stays(tmp_path: Path) -> None:
     nic = {"id": "8086:1572", "class": NIC, "driver": "i40e", "net": ["ens1"], "vfs": {"total": 64, "offset": 16}}
     (device,) = look_at(tmp_path, port(nic)).values()
-    assert (device.claim.model, device.decision.reason) == ("X710", "no rule matches")
+    assert (device.claim.model, device.decision.reason) == (
+        "X710",
+        "no rule matches (vf_count makes VFs)",
+    )
 
 
 def test_a_nic_on_vfio_has_no_interfaces(tmp_path: Path) -> None:

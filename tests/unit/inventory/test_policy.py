@@ -16,6 +16,7 @@ from devagent.inventory.policy import devices, matches, wants
 from devagent.model.claim import Kind, Mode, NetFacts, NetInterface
 from devagent.model.gpu import GpuFacts
 from devagent.model.identity import Identity
+from devagent.model.pci import Sriov
 from devagent.model.policy import Match, Policy
 
 from ..worlds import NIC, claim, decide, function, pf, rule, snapshot
@@ -35,6 +36,13 @@ def test_the_first_rule_that_matches_decides() -> None:
 def test_a_device_that_no_rule_matches_is_listed_and_left_alone() -> None:
     decision = decide(snapshot(function()), rule(vendor=("8086",)))["0000:3b:00.0"].decision
     assert (decision.managed, decision.reason, decision.rule) == (False, "no rule matches", None)
+
+
+def test_of_a_pf_without_vfs_that_no_rule_matches_it_is_said_how_it_comes_to_have_some() -> None:
+    nic = function(ids="15b3:101d", class_code=NIC, sriov=Sriov(8))
+    claims = [replace(claim(nic, Kind.NIC), offers={Mode.VF: "SRIOV_NET_VF"})]
+    decision = decide(snapshot(nic), rule(vendor=("8086",)), claims=claims)["0000:3b:00.0"].decision
+    assert decision.reason == "no rule matches (vf_count makes VFs)"
 
 
 def test_ignore_leaves_a_device_alone_and_names_the_rule() -> None:

@@ -166,6 +166,24 @@ def test_an_unquoted_id_that_yaml_leaves_alone_is_right() -> None:
         (RULE + "    prepare: {scrub: shred}\n", 6, "rules[0].prepare.scrub", "is 'shred'; expected is nvme-format"),
         (RULE + "    prepare: {scrub: fpga-blank}\n", 6, "rules[0].prepare.scrub", "needs blank, the digest"),
         (RULE + f"    prepare: {{blank: '{BLANK}'}}\n", 6, "rules[0].prepare.blank", "goes with scrub: fpga-blank"),
+        (
+            matching("{kind: [nvme, gpu]}") + "    prepare: {scrub: nvme-format}\n",
+            6,
+            "rules[0].prepare.scrub",
+            "nvme-format wipes no gpu: it is for kind nvme",
+        ),
+        (
+            matching("{kind: nic}") + "    prepare: {scrub: gpu-reset}\n",
+            6,
+            "rules[0].prepare.scrub",
+            "gpu-reset wipes no nic: it is for kind gpu or accelerator",
+        ),
+        (
+            RULE.replace("whole", "vf") + "    prepare: {scrub: nvme-sanitize}\n",
+            6,
+            "rules[0].prepare.scrub",
+            "nvme-sanitize would wipe the drive under all its VFs",
+        ),
         (RULE + "    prepare: {blank: 'md5:0a'}\n", 6, "rules[0].prepare.blank", "is 'md5:0a'; expected is sha256:"),
         (
             RULE.replace("whole", "ignore") + "    prepare: {keep: true}\n",

@@ -31,6 +31,8 @@ def fpga(blank: str | None = None, facts: FpgaFacts | None = None, address: str 
     way = Way.VF if address == D5005 else Way.WHOLE
     treatment = Treatment(way, scrub=Scrub.FPGA_BLANK if blank else None, blank=blank)
     images = {"loopback": Bitstream(GOOD, INTERFACE), "other": Bitstream("sha256:07", OTHER)}
+    if blank and address == N3000:
+        images["blank"] = Bitstream(blank, INTERFACE)
     return Machine(devices, {address: treatment}, images)
 
 
@@ -95,7 +97,7 @@ def test_a_region_that_says_its_interface_takes_no_image_that_does_not() -> None
     machine = fpga(facts=FpgaFacts(INTERFACE, ("region9",)), address=CVP)
     machine = replace(machine, bitstreams={"raw": Bitstream(GOOD)})
     refusal = machine.refused(machine.group(CVP, bitstream="raw"))
-    assert refusal.reason == f"bitstream: 'raw' is for interface none, {CVP} has {INTERFACE}"
+    assert refusal.reason == f"bitstream: 'raw' does not say its interface, {CVP} has {INTERFACE}"
 
 
 def test_an_xclbin_that_names_its_shell_alone_is_compared_when_it_is_programmed() -> None:
@@ -109,6 +111,14 @@ def test_a_blank_image_for_another_card_wipes_nothing() -> None:
     machine = replace(machine, bitstreams={"blank": Bitstream(BLANK, OTHER)})
     refusal = machine.refused(machine.group(N3000))
     assert refusal.reason.endswith(f"and the image with which the policy wipes it is for {OTHER}")
+
+
+def test_a_blank_image_that_dfl_would_not_take_is_known_beforehand() -> None:
+    machine = fpga(BLANK)
+    machine = replace(machine, bitstreams={"blank": Bitstream(BLANK)})
+    refusal = machine.refused(machine.group(N3000))
+    assert refusal.kind is RefusalKind.PERMANENT
+    assert "the image with which the policy wipes it is no GBS" in refusal.reason
 
 
 def test_a_card_that_could_not_be_wiped_afterwards_is_not_given() -> None:

@@ -14,6 +14,7 @@ from typing import Any, Final
 
 from devagent.api import certificate
 from devagent.api.doors import Identify, TcpDoor
+from devagent.api.remote_client import tls_words
 from devagent.errors import ConfigurationError
 
 CERTIFICATE: Final = "certificate"
@@ -84,7 +85,8 @@ def _context(api: Any) -> ssl.SSLContext:
     _loading("tls_cert", api.tls_cert, Path(api.tls_cert).read_bytes)
     _loading("tls_key", api.tls_key, Path(api.tls_key).read_bytes)
     # A key with a password is refused: nobody is there to be asked for it.
-    _loading("tls_cert", api.tls_cert, lambda: context.load_cert_chain(api.tls_cert, api.tls_key, password=""))
+    both = f"{api.tls_cert}, {api.tls_key}"
+    _loading("tls_cert, tls_key", both, lambda: context.load_cert_chain(api.tls_cert, api.tls_key, password=""))
     if api.auth == CERTIFICATE:
         context.verify_mode = ssl.CERT_REQUIRED
         _loading("tls_client_ca", api.tls_client_ca, lambda: context.load_verify_locations(cafile=api.tls_client_ca))
@@ -95,7 +97,7 @@ def _loading(option: str, path: str, load: Callable[[], object]) -> None:
     try:
         load()
     except ssl.SSLError as error:
-        said = (error.reason or str(error)).replace("_", " ").lower()
+        said = tls_words(error)
         raise ConfigurationError(
             f"configuration: [api] {option}: {path}: {said}: PEM is wanted, and a key that fits and has no password"
         ) from None
