@@ -7,7 +7,7 @@ from __future__ import annotations
 import enum
 import hashlib
 import uuid
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -65,13 +65,15 @@ def build(
     *,
     unknown: Iterable[str] = (),
     complete: bool = True,
+    returning: Mapping[str, Mapping[str, int]] | None = None,
 ) -> ProviderTree:
     """Gives the providers that Placement should have below `root` for the managed ones of `devices`.
 
     Providers of unknown devices, and of the `unknown` addresses, are kept as they are; unless the look
-    was `complete`, so are all others.
+    was `complete`, so are all others. `returning` is what no consumer has and the host has not back yet, by the
+    provider's UUID and the class: so much of it is reserved.
     """
-    builder = _Builder(root, hostname, nest)
+    builder = _Builder(root, hostname, nest, returning or {})
     kept = {builder.name(address) for address in unknown}
     for device in devices:
         if device.decision.managed:
@@ -88,6 +90,7 @@ class _Builder:
     root: str
     hostname: str
     nest: Nest
+    returning: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
     providers: dict[str, Provider] = field(default_factory=dict)
     devices: dict[str, tuple[str, ...]] = field(default_factory=dict)
 
@@ -115,12 +118,12 @@ class _Builder:
 
     def _put(self, uid: str, name: str, parent: str, device: Device) -> None:
         # Closed, it stays with those who have it, and nobody new gets any: not of a PF's VFs either.
-        fenced = device.health.state.is_fenced
-        inventories = {
-            each.resource_class: Inventory(each.total, each.total if fenced else each.closed, max_unit=each.total)
-            for each in device.decision.given
-            if each.total > 0
-        }
+        fenced, returning = device.health.state.is_fenced, self.returning.get(uid, {})
+        inventories = {}
+        for each in device.decision.given:
+            closed = each.total if fenced else each.closed + returning.get(each.resource_class, 0)
+            if each.total > 0:
+                inventories[each.resource_class] = Inventory(each.total, min(closed, each.total), max_unit=each.total)
         self.providers[uid] = Provider(
             uid, self.name(name), parent, inventories, _traits(device), undetermined=_undetermined(device)
         )

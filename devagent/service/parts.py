@@ -45,6 +45,7 @@ from devagent.service.prepare_loop import PrepareLoop
 from devagent.service.preparer import Preparer
 from devagent.service.reconcile_loop import ReconcileLoop
 from devagent.service.report_loop import ReportLoop
+from devagent.service.returning import Returning
 from devagent.service.settings import Settings
 from devagent.service.sight import Sight
 from devagent.service.status import Self
@@ -117,6 +118,8 @@ def build(agent: Agent, state: StateFile, privileged: Privileged, *, root: Path,
     keeper = JournalKeeper(settings.state_path, _boot_id(root), machine, preparer)
     facts.prepared = keeper.held
     preparations = Preparations(keeper, in_force, metrics)
+    returning = Returning(keeper, allocations, in_force, look.judge)
+    facts.returning = returning.amounts
     backend = ServiceBackend(facts, beats, look, book, metrics, preparations, own)
     drain = Drain(lambda: in_force().drain_timeout)
 
@@ -136,7 +139,7 @@ def build(agent: Agent, state: StateFile, privileged: Privileged, *, root: Path,
             look,
             report,
             ReconcileLoop(beats, lambda: _scene(facts, in_force().policy), report.holding, facts.reconciled, in_force),
-            PrepareLoop(beats, Upkeep(preparations, allocations, images, facts, in_force), hanging),
+            PrepareLoop(beats, Upkeep(preparations, allocations, images, returning, facts, in_force), hanging),
             *remote_api,
             ApiLoop(beats, server(UnixDoor(settings.socket, settings.socket_group)), drain),
         ),

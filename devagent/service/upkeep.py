@@ -24,6 +24,7 @@ from devagent.service.allocations import Allocations
 from devagent.service.facts import Facts, Seen
 from devagent.service.images import Images
 from devagent.service.preparations import Preparations
+from devagent.service.returning import Returning
 from devagent.service.settings import Settings
 
 LOG = logging.getLogger(__name__)
@@ -43,6 +44,7 @@ class Upkeep:
         preparations: Preparations,
         allocations: Allocations,
         images: Images,
+        returning: Returning,
         facts: Facts,
         settings: Callable[[], Settings],
         *,
@@ -50,7 +52,7 @@ class Upkeep:
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._preparations, self._allocations, self._images = preparations, allocations, images
-        self._facts, self._settings = facts, settings
+        self._returning, self._facts, self._settings = returning, facts, settings
         self._monotonic, self._clock = monotonic, clock
         self._not_before: dict[str, float] = {}
         self._unknown: frozenset[str] = frozenset()
@@ -64,6 +66,7 @@ class Upkeep:
         try:
             entries = keeper.entries()
             self._settle(entries)
+            self._returning.turn(entries)
         except NotPrepared as error:
             return str(error)
         return "; ".join(filter(None, (keeper.trouble, self._images.turn(entries)))) or None

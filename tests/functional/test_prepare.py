@@ -29,6 +29,12 @@ from .running_agent import RunningAgent, folder, running, write_configuration
 
 NIC = "0000:3c:00.0"
 VF = "SRIOV_NET_VF"
+WIPED = """
+schema_version: 1
+rules:
+  - {name: nics, match: {kind: nic}, mode: vf, prepare: {scrub: gpu-reset}}
+"""
+PLAIN = WIPED.replace(", prepare: {scrub: gpu-reset}", "")
 
 Start = Callable[..., RunningAgent]
 
@@ -135,8 +141,7 @@ def test_a_device_that_somebody_has_is_refused_with_who_that_is(start: Start, cl
 
 def test_what_could_not_be_wiped_is_refused_before_anybody_has_it(start: Start, cloud: Cloud, place: Path) -> None:
     policy = place / "devices.yaml"
-    rule = "{name: nics, match: {kind: nic}, mode: vf, prepare: {scrub: gpu-reset}}"
-    policy.write_text(f"schema_version: 1\nrules:\n  - {rule}\n")
+    policy.write_text(WIPED)
     agent = start(inventory={"policy_file": str(policy)})
     consumer = cloud.allocate(provider(cloud), **{VF: 1})
     with pytest.raises(AgentRefused, match=r"is no GPU .* it cannot be wiped by gpu-reset") as refused:
@@ -219,3 +224,36 @@ def test_a_command_that_is_refused_says_why(start: Start, cloud: Cloud) -> None:
     refused = command(start(), "prepare", str(uuid.uuid4()), "--group", f"{provider(cloud)}:{VF}=3")
     assert refused.returncode == 1
     assert "holds 0 SRIOV_NET_VF" in refused.stderr
+
+
+def test_what_cannot_be_wiped_is_no_longer_offered_once_its_allocation_is_gone(
+    start: Start, cloud: Cloud, place: Path
+) -> None:
+    """The policy wants a wipe that a NIC can never have, and wants it only once somebody has the NIC's VFs."""
+    policy = place / "devices.yaml"
+    policy.write_text(PLAIN)
+    agent = start(inventory={"policy_file": str(policy)})
+    consumer, other = (cloud.allocate(provider(cloud), **{VF: count}) for count in (2, 1))
+    prepare(agent, consumer, body(cloud, 2))
+    prepare(agent, other, body(cloud))
+    policy.write_text(WIPED)
+    agent.reload()
+    with pytest.raises(AgentRefused, match=r"is no GPU"):
+        agent.api.delete(f"/v1/preparations/{consumer}", wait=60)
+    assert listed(agent)[consumer]["state"] == "releasing"
+    assert reserved(cloud) == 0
+    cloud.call("DELETE", f"/allocations/{consumer}")
+    agent.until(lambda: reserved(cloud) == 2)
+    agent.process.kill()
+    agent.process.wait()
+    agent = start(inventory={"policy_file": str(policy)})
+    assert reserved(cloud) == 2
+    policy.write_text(PLAIN)
+    agent.reload()
+    assert agent.api.delete(f"/v1/preparations/{consumer}", wait=60) == {}
+    agent.until(lambda: reserved(cloud) == 0)
+    assert listed(agent).keys() == {other}
+
+
+def reserved(cloud: Cloud) -> int:
+    return int(cloud.tree()[f"devagent:{cloud.name}:{NIC}"]["inventories"][VF]["reserved"])

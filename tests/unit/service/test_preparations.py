@@ -41,6 +41,7 @@ from devagent.service.metrics import Metrics
 from devagent.service.noting import NotingMachine
 from devagent.service.preparations import Preparations
 from devagent.service.preparer import Preparer
+from devagent.service.returning import Returning
 from devagent.service.sight import Sight
 from devagent.service.upkeep import Upkeep
 from devagent.view import Look
@@ -162,15 +163,21 @@ class Agent:
         self.metrics = Metrics()
         self.own = Preparations(keeper, lambda: self.settings, self.metrics)
         self.own.start()
+        self.recounted = 0
+        self.returning = Returning(keeper, held, lambda: self.settings, self._recount, monotonic=lambda: self.now)
         self.upkeep = Upkeep(
             self.own,
             held,
             images,
+            self.returning,
             self.facts,
             lambda: self.settings,
             monotonic=lambda: self.now,
             clock=lambda: self.now,
         )
+
+    def _recount(self) -> None:
+        self.recounted += 1
 
     def sources(self, settings: Any) -> Sources:
         """Gives where images come from."""
