@@ -45,9 +45,9 @@ class Client:
         """Ends; with `wait` it gives up to that many seconds to what may take long. Empty where nothing is left."""
         return self._call("DELETE", path, None, _patience(wait), wait or 0)
 
-    def post(self, path: str, *, wait: int) -> Document:
-        """Starts something, and waits up to that many seconds for its end."""
-        return self._call("POST", path, headers=_patience(wait), wait=wait)
+    def post(self, path: str, body: Document | None = None, *, wait: int | None = None) -> Document:
+        """Starts something; with `wait` it gives up to that many seconds to what may take long."""
+        return self._call("POST", path, body, _patience(wait), wait or 0)
 
     def _connection(self, timeout: float) -> http.client.HTTPConnection:
         return _Connection(self._where, timeout)

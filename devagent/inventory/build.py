@@ -53,8 +53,12 @@ def root_uuid(host: HostFacts, hostname: str) -> str:
 def device_uuid(root: str, device: Device) -> str:
     """Gives the UUID of a device's provider: of this host, this model and this identity, and nothing else."""
     function, identity = device.function, device.identity
-    key = f"{function.vendor_id}:{function.device_id}:{identity.source}:{identity.value}"
-    return _uuid(root, key)
+    return provider_uuid(root, f"{function.vendor_id}:{function.device_id}:{identity.source}:{identity.value}")
+
+
+def provider_uuid(root: str, key: str) -> str:
+    """Gives the UUID of what `key` names below `root`: of a device, as the book of its health has it."""
+    return str(uuid.uuid5(uuid.UUID(root), key))
 
 
 def build(
@@ -111,7 +115,7 @@ class _Builder:
         return parent
 
     def _group(self, name: str, key: str, parent: str, trait: str) -> str:
-        uid = _uuid(self.root, key)
+        uid = provider_uuid(self.root, key)
         if uid not in self.providers:
             self.providers[uid] = Provider(uid, self.name(name), parent, traits=frozenset({OURS, trait}))
         return uid
@@ -136,10 +140,6 @@ class _Builder:
         digest = hashlib.sha256(self.hostname.lower().encode()).hexdigest()[:16]
         room = _NAME_LENGTH - len(PREFIX) - len(suffix) - len(digest) - 2
         return f"{PREFIX}{self.hostname[:room]}~{digest}:{suffix}".lower()
-
-
-def _uuid(root: str, key: str) -> str:
-    return str(uuid.uuid5(uuid.UUID(root), key))
 
 
 def _switch(device: Device) -> tuple[str, str] | None:

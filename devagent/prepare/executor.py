@@ -102,6 +102,30 @@ class Executor:
         except (Busy, JournalError) as error:
             return refusal(error)
 
+    def forget(
+        self, consumer: str, first: Callable[[Preparation], None], seconds: float, *, tombstone: float = 0.0
+    ) -> Refusal | None:
+        """Ends what cannot be brought back, and leaves the machine as it is; None when nothing is known of it any more.
+
+        What is ready is refused, as is after `seconds` what is being done. `first` is called before devices go.
+        """
+        try:
+            with self._locks.holding((_lock(consumer),), time.monotonic() + seconds):
+                entry = self._journal.get(consumer)
+                if entry is None:
+                    return None
+                state = entry.preparation.state
+                if state in (State.PREPARED, State.PREPARING):
+                    return Refusal(RefusalKind.INVALID, f"{consumer} is {state}: release it first")
+                if entry.unfinished or entry.given:
+                    first(entry.preparation)
+                self._runs.forget(consumer, tombstone)
+                return None
+        except Busy:
+            return Refusal(RefusalKind.RETRY, f"{consumer} is being released just now: let that end, then ask again")
+        except JournalError as error:
+            return refusal(error)
+
     def is_at_work(self, consumer: str) -> bool:
         """Tells whether a call for this consumer is under way."""
         return _lock(consumer) in self._locks

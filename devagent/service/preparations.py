@@ -17,11 +17,12 @@ import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 from concurrent.futures import wait as wait_for
+from contextlib import suppress
 from contextvars import copy_context
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from devagent.errors import NoSuchPreparation, PreparedOtherwise
+from devagent.errors import LookFailed, NoSuchPreparation, PreparedOtherwise
 from devagent.model.preparation import Preparation, Progress, Refusal, RefusalKind, State
 from devagent.prepare.executor import Request
 from devagent.prepare.journal import Entry
@@ -44,6 +45,8 @@ _RECOVERY_S: Final = 20.0
 _ANEW_S: Final = 60.0
 _STOPPING: Final = Refusal(RefusalKind.RETRY, "the agent is stopping: ask again when it is back")
 _UNDER_WAY: Final = Refusal(RefusalKind.RETRY, "its release is under way")
+_FORGET_S: Final = 5.0
+_IN_USE: Final = Refusal(RefusalKind.RETRY, "a process has it open: end that, and it is released; see its error")
 _FULL: Final = Refusal(RefusalKind.RETRY, f"{_AT_MOST} consumers are waiting already")
 
 
@@ -146,6 +149,22 @@ class Preparations:
     def release(self, consumer: str, seconds: float) -> Future[Refusal | None]:
         """Has a consumer released within `seconds`; who asks while that is under way gets the same."""
         return self._submit(self._releases, consumer, self._release, time.monotonic() + seconds)
+
+    def forget(self, consumer: str, first: Callable[[Preparation], None]) -> None:
+        """Ends what cannot be released, after `first`, which gets what it was. Raises NoSuchPreparation, NotPrepared.
+
+        What a process has open is refused: it is in nobody's way, and is released when that process ends.
+        """
+        entry = self.keeper.get(consumer)
+        if entry is None:
+            raise NoSuchPreparation(consumer)
+        with suppress(LookFailed):  # what cannot be seen is what there is to be forgotten
+            if entry.preparation.state is State.RELEASING and self.keeper.preparer.is_used(entry.preparation):
+                raise preparation.not_prepared(_IN_USE)
+        tombstone = self._settings().tombstone
+        refusal = self.keeper.executor.forget(consumer, first, _FORGET_S, tombstone=tombstone)
+        if refusal is not None:
+            raise preparation.not_prepared(refusal)
 
     def recover(self, consumer: str) -> None:
         """Has what was left half done of a consumer finished or undone."""

@@ -255,5 +255,33 @@ def test_what_cannot_be_wiped_is_no_longer_offered_once_its_allocation_is_gone(
     assert listed(agent).keys() == {other}
 
 
+def test_an_operator_ends_what_can_never_be_wiped_and_nobody_gets_it_before_he_says_so(
+    start: Start, cloud: Cloud, place: Path
+) -> None:
+    policy = place / "devices.yaml"
+    policy.write_text(PLAIN)
+    agent = start(inventory={"policy_file": str(policy)})
+    consumer = cloud.allocate(provider(cloud), **{VF: 1})
+    prepare(agent, consumer, body(cloud))
+    early = command(agent, "preparations", "forget", consumer, "--reason", "dead")
+    assert (early.returncode, "is prepared: release it first" in early.stderr) == (1, True)
+    policy.write_text(WIPED)
+    agent.reload()
+    with pytest.raises(AgentRefused, match=r"is no GPU"):
+        agent.api.delete(f"/v1/preparations/{consumer}", wait=60)
+    cloud.call("DELETE", f"/allocations/{consumer}")
+    assert command(agent, "preparations", "forget", consumer).returncode == 2
+    ended = command(agent, "preparations", "forget", consumer, "--reason", "dead, ticket 4711")
+    assert ended.returncode == 0, ended.stderr
+    assert f"devagent health clear {NIC}" in ended.stdout
+    assert listed(agent) == {}
+    assert f"{consumer} is forgotten, by uid " in agent.log
+    agent.until(lambda: reserved(cloud) == 4)
+    assert command(agent, "health", "clear", NIC).returncode == 0
+    agent.until(lambda: reserved(cloud) == 0)
+    again = command(agent, "preparations", "forget", consumer, "--reason", "dead")
+    assert (again.returncode, "nothing is" in again.stderr or consumer in again.stderr) == (1, True)
+
+
 def reserved(cloud: Cloud) -> int:
     return int(cloud.tree()[f"devagent:{cloud.name}:{NIC}"]["inventories"][VF]["reserved"])
