@@ -308,7 +308,7 @@ class Preparations:
         if entry is not None and entry.release is not None and entry.preparation.boot_id != self.keeper.boot_id:
             # What was planned before the boot was for the addresses of then: it is looked and planned anew.
             return self._release(consumer, time.monotonic() + _ANEW_S)
-        return self.keeper.executor.recover(consumer)
+        return self.keeper.executor.recover(consumer, self.keeper.preparer.strangers)
 
     def _told(self, consumer: str, why: Refusal | None) -> None:
         with self._lock:

@@ -34,6 +34,7 @@ from devagent.model.user import User
 from devagent.prepare.executor import Executor
 from devagent.prepare.journal import Journal
 from devagent.prepare.machine import StepFailed
+from devagent.prepare.runs import Strangers, nobody
 from devagent.service.facts import Facts, Reported, Seen
 from devagent.service.images import Images
 from devagent.service.journal_keeper import FILE, JournalKeeper
@@ -53,6 +54,10 @@ NIC = "0000:3b:00.0"
 VF = "SRIOV_NET_VF"
 UNKNOWN = Decision(False, "unknown: nvml could not be read; what was reported of it stays", unknown=True)
 HOST = HostFacts(hostname="h", boot_id="boot")
+
+
+GPU: dict[str, Any] = {"id": "10de:1eb8", "class": "030000", "driver": "nvidia", "at": "00.0"}
+AUDIO = {"id": "10de:10f8", "class": "040300", "driver": "snd_hda_intel", "at": "00.1", "iommu_with": "00.0"}
 
 
 def nic(vfs: int, ids: str = "15b3:101d") -> dict[str, Any]:
@@ -375,10 +380,10 @@ def test_a_release_is_not_answered_by_a_recovery_that_is_under_way(agent: Agent,
     reached, go_on = threading.Event(), threading.Event()
     recover = agent.own.keeper.executor.recover
 
-    def hold(consumer: str) -> Refusal | None:
+    def hold(consumer: str, strangers: Strangers = nobody) -> Refusal | None:
         reached.set()
         go_on.wait(PATIENCE_S)
-        return recover(consumer)
+        return recover(consumer, strangers)
 
     agent.own.keeper.executor.recover = hold  # type: ignore[method-assign]
     agent.own.recover(ALICE)
@@ -604,6 +609,38 @@ def test_another_device_at_the_address_of_the_one_that_was_given_is_left_alone(a
     agent.host.doing = done.append
     assert agent.own.delete(ALICE, PATIENCE_S) == (None, 204)
     assert (done, agent.host.bound, agent.states()) == ([], set(), {})
+
+
+@pytest.mark.parametrize("beside", [AUDIO, {**AUDIO, "iommu_with": None}, None])
+def test_what_stood_beside_a_device_before_a_boot_is_changed_only_while_it_stands_there(
+    agent: Agent, beside: dict[str, Any] | None
+) -> None:
+    """The GPU is where it was; the function that shared its IOMMU group may be another's by now."""
+    agent.host.machine = Machine(on_bus(GPU, AUDIO))
+    agent.restart()
+    asked = provider("0000:3b:00.0", agent.host.machine.devices)
+    body = {"groups": [{"provider": asked, "resources": {"PGPU": 1}}]}
+    agent.own.put(ALICE, body, PATIENCE_S)
+    both = {"0000:3b:00.0", "0000:3b:00.1"}
+    assert agent.host.bound == both
+    found = [{name: value for name, value in each.items() if value} for each in (GPU, beside) if each]
+    agent.host.machine = Machine(on_bus(*found))
+    agent.restart("another boot")
+    if beside == AUDIO:
+        assert agent.own.put(ALICE, body, PATIENCE_S)[1] == 200
+        assert agent.host.bound == both
+    elif beside is not None:
+        with pytest.raises(NotPrepared, match="is another device than the one"):
+            agent.own.put(ALICE, body, PATIENCE_S)
+        assert agent.host.bound == set()
+    else:
+        assert agent.own.keeper.preparer.strangers(found_of(agent)) == frozenset()
+
+
+def found_of(agent: Agent) -> Preparation:
+    entry = agent.own.keeper.get(ALICE)
+    assert entry is not None
+    return entry.preparation
 
 
 @pytest.mark.parametrize("ids", ["15b3:101d", "8086:1592"])
