@@ -108,7 +108,7 @@ def build(agent: Agent, state: StateFile, privileged: Privileged, *, root: Path,
     allocations = Allocations(lambda new: client.from_conf(new.conf), in_force)
     hanging = Hanging(privileged, look.want)
     facts.hanging = lambda: hanging.stuck
-    hands = PrivilegedMachine(privileged, root)
+    hands = PrivilegedMachine(privileged, root, lambda verb, target: keeper.begun(verb, target))
     machine = NotingMachine(GatedMachine(hands, gate, root), hanging.note)
 
     def preparer(executor: Executor) -> Preparer:

@@ -209,6 +209,19 @@ def test_a_wipe_has_its_time_however_little_the_release_has(tmp_path: Path, how:
     assert asked.asked == [("scrub", seconds, {"address": VF, "how": how})]
 
 
+def test_the_place_that_a_killed_process_had_chosen_is_nobody_elses(tmp_path: Path) -> None:
+    class Placing(Asked):
+        def call(self, verb: str, deadline_s: float, **arguments: Any) -> dict[str, Any]:
+            return {**super().call(verb, deadline_s, **arguments), "placement": 3}
+
+    asked: Any = Placing()
+    begun = {("create_mig", VF): [{"profile": "1g.10gb", "placement": 6}]}
+    machine = PrivilegedMachine(asked, tmp_path, lambda verb, target: begun.get((verb, target), []))
+    wanted = {"profile": "2g.20gb", "placement": None}
+    assert machine.before(step("create_mig", **wanted), 10.0) == {"profile": "2g.20gb", "placement": 3}
+    assert asked.asked == [("mig_placement", 10.0, {"address": VF, "profile": "2g.20gb", "promised": ["1g.10gb@6"]})]
+
+
 @pytest.mark.parametrize(
     ("error", "refusal"),
     [
