@@ -17,6 +17,7 @@ from devagent.api.doors import Door, UnixDoor
 from devagent.api.server import Server
 from devagent.inventory.reconcile import Scene
 from devagent.model.policy import Policy
+from devagent.model.preparation import Refusal, RefusalKind
 from devagent.nvml_gate import NvmlGate
 from devagent.placement import client
 from devagent.placement.state import StateFile
@@ -117,7 +118,7 @@ def build(agent: Agent, state: StateFile, privileged: Privileged, *, root: Path,
 
     keeper = JournalKeeper(settings.state_path, _boot_id(root), machine, preparer)
     facts.prepared = keeper.held
-    preparations = Preparations(keeper, in_force, metrics)
+    preparations = Preparations(keeper, in_force, metrics, _never(root))
     returning = Returning(keeper, allocations, in_force, look.judge)
     facts.returning = returning.amounts
     backend = ServiceBackend(facts, beats, look, book, metrics, preparations, own)
@@ -147,6 +148,14 @@ def build(agent: Agent, state: StateFile, privileged: Privileged, *, root: Path,
         metrics,
         preparations,
     )
+
+
+def _never(root: Path) -> Refusal | None:
+    """Refuses to prepare where there is nothing but an archive of a host."""
+    if not root.is_file():
+        return None
+    reason = f"this agent shows a host as it was when it was captured in {root}: nothing can be prepared on it"
+    return Refusal(RefusalKind.PERMANENT, reason)
 
 
 def _gate(state_path: Path) -> NvmlGate:

@@ -72,13 +72,23 @@ class _Job:
 
 
 class Preparations:
-    """Serves any number of callers at once. Each call may raise NotPrepared, as while there is no journal."""
+    """Serves any number of callers at once. Each call may raise NotPrepared, as while there is no journal.
 
-    def __init__(self, keeper: JournalKeeper, settings: Callable[[], Settings], metrics: Metrics) -> None:
-        self.keeper, self._settings, self._metrics = keeper, settings, metrics
+    `never` is why nothing can be prepared here, if that is so.
+    """
+
+    def __init__(
+        self,
+        keeper: JournalKeeper,
+        settings: Callable[[], Settings],
+        metrics: Metrics,
+        never: Refusal | None = None,
+    ) -> None:
+        self.keeper, self._settings, self._metrics, self._never = keeper, settings, metrics, never
         workers = settings().prepare_workers
         self._preparing = ThreadPoolExecutor(workers, thread_name_prefix="prepare")
         self._releasing = ThreadPoolExecutor(workers, thread_name_prefix="release")
+        self._recovering = ThreadPoolExecutor(workers, thread_name_prefix="recover")
         self._lock = threading.Lock()
         self._jobs: dict[str, _Job] = {}
         self._releases: _AtWork = {}
@@ -99,6 +109,8 @@ class Preparations:
 
         Raises PreparedOtherwise.
         """
+        if self._never is not None:
+            raise preparation.not_prepared(self._never)
         settings, now = self._settings(), time.time()
         job = self._job(preparation.request(consumer, body, now, settings.prepare_expires_in), now)
         try:
@@ -183,7 +195,7 @@ class Preparations:
         What has not goes on when the agent is back: the journal has it.
         """
         self._stopping = True
-        for pool in (self._preparing, self._releasing):
+        for pool in (self._preparing, self._releasing, self._recovering):
             pool.shutdown(wait=False, cancel_futures=True)
         with self._lock:
             ending = (*self._releases.values(), *self._recoveries.values())
@@ -222,7 +234,8 @@ class Preparations:
             if future is None:
                 self._serving()
                 run = copy_context().run
-                future = self._releasing.submit(run, self._ending, at_work, work, consumer, *arguments)
+                pool = self._releasing if at_work is self._releases else self._recovering
+                future = pool.submit(run, self._ending, at_work, work, consumer, *arguments)
                 at_work[consumer] = future
             return future
 
@@ -267,15 +280,15 @@ class Preparations:
     def _ending(
         self, at_work: _AtWork, work: Callable[..., Refusal | None], consumer: str, *arguments: float
     ) -> Refusal | None:
-        outcome = "failed"
+        outcome, what = "failed", "released" if at_work is self._releases else "finished or undone"
         try:
             refusal = work(consumer, *arguments)
             outcome = refusal.kind.value if refusal is not None else "released"
             if refusal is not None:
-                LOG.warning("%s is not released: %s", consumer, refusal.reason)
+                LOG.warning("%s is not %s: %s", consumer, what, refusal.reason)
             return refusal
         except Exception:
-            LOG.exception("%s is not released", consumer)
+            LOG.exception("%s is not %s", consumer, what)
             raise
         finally:
             with self._lock:

@@ -26,6 +26,7 @@ from .cloud import Cloud
 from .conftest import Describe
 from .descriptions import small
 from .running_agent import RunningAgent, folder, running, write_configuration
+from .test_capture import looked
 
 NIC = "0000:3c:00.0"
 VF = "SRIOV_NET_VF"
@@ -160,6 +161,19 @@ def test_what_is_prepared_outlives_the_agent(start: Start, cloud: Cloud) -> None
     again = start()
     assert listed(again) == {consumer: found}
     assert prepare(again, consumer, body(cloud)) == found
+
+
+def test_on_a_captured_host_nothing_can_be_prepared(cloud: Cloud, place: Path, describe: Describe) -> None:
+    looked(describe(on_vfio(small(compute_id=cloud.root))), place / "host.tar.xz")
+    configuration = write_configuration(place, cloud.name, cloud.url)
+    with running(place / "host.tar.xz", configuration) as agent:
+        agent.reported()
+        consumer = cloud.allocate(provider(cloud), **{VF: 1})
+        with pytest.raises(AgentRefused, match=r"as it was when it was captured in .*host\.tar\.xz") as refused:
+            prepare(agent, consumer, body(cloud))
+        assert (refused.value.status, listed(agent)) == (422, {})
+        assert agent.api.delete(f"/v1/preparations/{consumer}") == {}
+        assert agent.stop() == 0
 
 
 def test_a_journal_that_cannot_be_opened_stops_preparing_and_nothing_else(

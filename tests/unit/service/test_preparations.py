@@ -447,6 +447,27 @@ def test_others_wait_for_what_is_in_use_and_to_be_released_as_for_any_other(
     assert waiting.result() == {address}
 
 
+def test_many_recoveries_that_hang_hold_up_no_release(
+    agent: Agent, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    agent.prepared(ALICE)
+    go_on, others = threading.Event(), [f"{number:08x}-27d4-4a3c-9a3e-0c1d2e3f4a5b" for number in range(8)]
+
+    def hang(consumer: str, strangers: Strangers = nobody) -> Refusal | None:
+        go_on.wait(PATIENCE_S)
+        return Refusal(RefusalKind.RETRY, "its driver hangs")
+
+    monkeypatch.setattr(agent.own.keeper.executor, "recover", hang)
+    for each in others:
+        agent.own.recover(each)
+    assert agent.own.delete(ALICE, PATIENCE_S) == (None, 204)
+    assert all(map(agent.own.is_at_work, others))
+    go_on.set()
+    agent.until(lambda: not any(map(agent.own.is_at_work, others)))
+    assert f"{others[0]} is not finished or undone: its driver hangs" in caplog.text
+    assert "is not released" not in caplog.text
+
+
 def test_what_fails_is_undone_and_told_to_who_asks_later(agent: Agent) -> None:
     before = agent.host.machine.state()
 
