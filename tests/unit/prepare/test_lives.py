@@ -107,7 +107,7 @@ class Lives(RuleBasedStateMachine):
             self.kernel.reboot()
             self.ready.clear()
         self.start()
-        left = recover(self.journal, self.executor)
+        left = dict(recover(self.journal, self.executor))
         for consumer, why in list(left.items()):
             # A release that a boot has interrupted is planned anew by who can look at the devices, as Upkeep does.
             if why == REBOOTED and self.executor.release(consumer, Plans(self.kernel).release, 60.0) is None:

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from devagent.errors import VerbFailed
-from devagent.model.plan import Step
+from devagent.model.plan import Arguments, Step
 from devagent.model.preparation import Holder, Refusal, RefusalKind
 from devagent.prepare.machine import Gone, Machine, StepFailed, StepStuck
 from devagent.prepare.verbs import VERBS
@@ -215,10 +215,10 @@ def test_the_place_that_a_killed_process_had_chosen_is_nobody_elses(tmp_path: Pa
             return {**super().call(verb, deadline_s, **arguments), "placement": 3}
 
     asked: Any = Placing()
-    begun = {("create_mig", VF): [{"profile": "1g.10gb", "placement": 6}]}
+    begun: dict[tuple[str, str], list[Arguments]] = {("create_mig", VF): [{"profile": "1g.10gb", "placement": 6}]}
     machine = PrivilegedMachine(asked, tmp_path, lambda verb, target: begun.get((verb, target), []))
-    wanted = {"profile": "2g.20gb", "placement": None}
-    assert machine.before(step("create_mig", **wanted), 10.0) == {"profile": "2g.20gb", "placement": 3}
+    wanted: Arguments = {"profile": "2g.20gb", "placement": None}
+    assert machine.before(Step("create_mig", VF, wanted), 10.0) == {"profile": "2g.20gb", "placement": 3}
     assert asked.asked == [("mig_placement", 10.0, {"address": VF, "profile": "2g.20gb", "promised": ["1g.10gb@6"]})]
 
 

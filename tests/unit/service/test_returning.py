@@ -76,8 +76,14 @@ def test_what_an_allocation_covers_is_not_counted_twice(leaving: Agent) -> None:
 
 
 def test_nobody_is_asked_about_or_told_what_is_known(leaving: Agent, monkeypatch: pytest.MonkeyPatch) -> None:
-    asked, recounted = [], leaving.recounted
-    monkeypatch.setattr(leaving.placement, "knows", lambda consumer, _: bool(asked.append(consumer)))
+    asked: list[str] = []
+    recounted = leaving.recounted
+
+    def knows(consumer: str, _: object) -> bool:
+        asked.append(consumer)
+        return False
+
+    monkeypatch.setattr(leaving.placement, "knows", knows)
     for _ in range(5):
         later(leaving, 5.0)
     assert asked == [ALICE]
@@ -87,8 +93,13 @@ def test_nobody_is_asked_about_or_told_what_is_known(leaving: Agent, monkeypatch
 def test_the_longer_an_allocation_stays_the_more_seldom_it_is_asked_about(
     leaving: Agent, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    asked = []
-    monkeypatch.setattr(leaving.placement, "knows", lambda *_: not asked.append(leaving.now))
+    asked: list[float] = []
+
+    def knows(*_: object) -> bool:
+        asked.append(leaving.now)
+        return True
+
+    monkeypatch.setattr(leaving.placement, "knows", knows)
     began = leaving.now
     for _ in range(24):
         later(leaving, 5.0)
