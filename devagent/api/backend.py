@@ -64,6 +64,13 @@ class Backend(Protocol):
         """
         ...
 
+    def forget(self, consumer: str, reason: str, offer: bool, by: str) -> Document:
+        """Ends what cannot be released; what it had is unhealthy from then on, unless it is to be `offer`ed as it is.
+
+        Raises errors.NoSuchPreparation, errors.NotPrepared.
+        """
+        ...
+
     def preparation(self, consumer: str) -> Document:
         """Gives the devices of one consumer. Raises errors.NoSuchPreparation, errors.NotPrepared."""
         ...

@@ -146,6 +146,13 @@ def unprepare(call: Call, backend: Backend) -> Answer:
     return Answer(found, status, headers=_later(consumer))
 
 
+def forget(call: Call, backend: Backend) -> Answer:
+    """Ends what cannot be released, in the caller's name."""
+    body = call.body
+    found = backend.forget(_consumer(call), body["reason"], body.get("offer", False), str(call.caller))
+    return Answer(found)
+
+
 def _later(consumer: str) -> dict[str, str]:
     return {"Location": f"/v1/preparations/{consumer}", "Retry-After": "1"}
 

@@ -29,6 +29,7 @@ class Operation:
     """One call: `handler` is a function of handlers.py, `request` and `response` are names of schemas.py.
 
     `since` is the first version that has it. `waits`: it honours `Prefer: wait=S`, and answers 202 if that passes.
+    `decides`: it ends what the agent would not end by itself, which no service should: by default only admins may.
     `who` counts on the unix socket; for who comes with a token it is the rule `rule` of policy.yaml: api/policy.py.
     """
 
@@ -43,6 +44,7 @@ class Operation:
     waits: bool = False
     media: tuple[str, ...] = (JSON,)
     since: Version = MINIMUM
+    decides: bool = False
 
     @property
     def rule(self) -> str:
@@ -132,6 +134,17 @@ OPERATIONS: Final = (
         "preparations:unprepare",
         who=Who.OPERATOR,
         waits=True,
+    ),
+    Operation(
+        "POST",
+        "/v1/preparations/{consumer}/forget",
+        "forget",
+        "Ends what cannot be released, as an operator says; the devices are withheld unless they are to be offered",
+        "forgotten",
+        "preparations:forget",
+        request="forgetting",
+        who=Who.OPERATOR,
+        decides=True,
     ),
     Operation(
         "POST",

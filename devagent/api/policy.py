@@ -2,8 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """What roles a call needs that comes with a token: oslo.policy's rules, one per operation of the table.
 
-All of them go back to two: `devagent:look` and `devagent:act`. policy.yaml may change these or single ones;
-`oslopolicy-sample-generator --namespace devagent` writes one.
+All of them go back to three: `devagent:look`, `devagent:act` and `devagent:decide`. policy.yaml may change these or
+single ones; `oslopolicy-sample-generator --namespace devagent` writes one.
 """
 
 from __future__ import annotations
@@ -17,10 +17,12 @@ from devagent.errors import ConfigurationError
 
 LOOK: Final = "devagent:look"
 ACT: Final = "devagent:act"
+DECIDE: Final = "devagent:decide"
 # `reader` is no role for it: whoever has a project has that, and devices are the cloud's, not a project's.
 _BASES: Final = (
     policy.RuleDefault(LOOK, "role:service or role:admin", description="Who may look at a compute host's devices."),
     policy.RuleDefault(ACT, "role:service", description="Who may change what a compute host's devices are or hold."),
+    policy.RuleDefault(DECIDE, "role:admin", description="Who may say that a device needs no wiping, or is lost."),
 )
 
 
@@ -45,6 +47,6 @@ def enforcer(conf: Any) -> policy.Enforcer:
 
 
 def _rule(operation: Operation) -> policy.DocumentedRuleDefault:
-    base = LOOK if operation.method == "GET" else ACT
+    base = DECIDE if operation.decides else LOOK if operation.method == "GET" else ACT
     where: Any = [{"path": operation.path, "method": operation.method}]
     return policy.DocumentedRuleDefault(operation.rule, f"rule:{base}", operation.summary, where)

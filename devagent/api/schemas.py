@@ -20,6 +20,12 @@ Schema = Mapping[str, Any]
 
 _FILES: Final = ("discover", "health", "preparations", "providers", "status")
 _TEXT: Final = {"type": "string"}
+_REASON: Final = {
+    "type": "string",
+    "pattern": r"^(?![\s\S]*[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff])[\s\S]*\S",
+    "maxLength": 255,
+    "description": "a line of 1 to 255 characters that says why",
+}
 _YEAR: Final = 366 * 24 * 3600
 _SHOWN: Final = 80
 
@@ -57,12 +63,7 @@ _SMALL: Final[Mapping[str, Schema]] = {
         "required": ["state", "reason"],
         "properties": {
             "state": {"enum": ["healthy", "suspect", "unhealthy"]},
-            "reason": {
-                "type": "string",
-                "pattern": r"^(?![\s\S]*[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff])[\s\S]*\S",
-                "maxLength": 255,
-                "description": "a line of 1 to 255 characters that says why",
-            },
+            "reason": _REASON,
             "expires_in": {
                 "type": "integer",
                 "minimum": 1,
@@ -107,6 +108,38 @@ _SMALL: Final[Mapping[str, Schema]] = {
         "additionalProperties": False,
         "required": ["known"],
         "properties": {"known": {"type": "integer", "minimum": 0, "description": "how many have something here"}},
+    },
+    "forgetting": {
+        "type": "object",
+        "description": "an object with reason",
+        "additionalProperties": False,
+        "required": ["reason"],
+        "properties": {
+            "reason": _REASON,
+            "offer": {"type": "boolean", "description": "whether the devices are offered again as they are, unwiped"},
+        },
+    },
+    "forgotten": {
+        "type": "object",
+        "additionalProperties": False,
+        "required": ["consumer", "devices"],
+        "properties": {
+            "consumer": _TEXT,
+            "devices": {
+                "type": "array",
+                "items": {
+                    "type": "object",
+                    "additionalProperties": False,
+                    "required": ["provider", "functions", "address", "withheld"],
+                    "properties": {
+                        "provider": _TEXT,
+                        "functions": {"type": "array", "items": _TEXT, "description": "what the consumer had of it"},
+                        "address": {"type": ["string", "null"], "description": "null if it is not there now"},
+                        "withheld": {"type": "boolean", "description": "whether it is unhealthy until that is cleared"},
+                    },
+                },
+            },
+        },
     },
     "rescan": {
         "type": "object",

@@ -279,12 +279,18 @@ def _prepare_commands(commands: Any) -> None:
         each.add_argument("--wait", type=_seconds, default=60, metavar="S", help="seconds to wait (default: 60)")
     shown = commands.add_parser("preparations", help="whose devices are ready, on their way, or refused")
     shown.add_argument(
-        "action", nargs="?", choices=("list", "show", "abort"), default="list", metavar="list|show|abort",
-        help="all (the default); one with its steps; give back what one has, or is about to have",
+        "action", nargs="?", choices=("list", "show", "abort", "forget"), default="list",
+        metavar="list|show|abort|forget",
+        help="all (the default); one with its steps; give back what one has, or is about to have; end what cannot be "
+        "given back: its devices are unhealthy until `devagent health clear DEVICE`",
     )  # fmt: skip
     _consumer_argument(shown, nargs="?")
     shown.add_argument(
         "--wait", type=_seconds, default=60, metavar="S", help="with abort: seconds to wait (default: 60)"
+    )
+    shown.add_argument("--reason", metavar="TEXT", help="with forget: why, for the log and for whoever comes after you")
+    shown.add_argument(
+        "--offer", action="store_true", help="with forget: offer the devices again at once, as they are, not wiped"
     )
     _output_argument(shown)
     for each in (prepare, unprepare, shown):

@@ -7,7 +7,7 @@ from __future__ import annotations
 import enum
 import hashlib
 import uuid
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -53,8 +53,12 @@ def root_uuid(host: HostFacts, hostname: str) -> str:
 def device_uuid(root: str, device: Device) -> str:
     """Gives the UUID of a device's provider: of this host, this model and this identity, and nothing else."""
     function, identity = device.function, device.identity
-    key = f"{function.vendor_id}:{function.device_id}:{identity.source}:{identity.value}"
-    return _uuid(root, key)
+    return provider_uuid(root, f"{function.vendor_id}:{function.device_id}:{identity.source}:{identity.value}")
+
+
+def provider_uuid(root: str, key: str) -> str:
+    """Gives the UUID of what `key` names below `root`: of a device, as the book of its health has it."""
+    return str(uuid.uuid5(uuid.UUID(root), key))
 
 
 def build(
@@ -65,13 +69,15 @@ def build(
     *,
     unknown: Iterable[str] = (),
     complete: bool = True,
+    returning: Mapping[str, Mapping[str, int]] | None = None,
 ) -> ProviderTree:
     """Gives the providers that Placement should have below `root` for the managed ones of `devices`.
 
     Providers of unknown devices, and of the `unknown` addresses, are kept as they are; unless the look
-    was `complete`, so are all others.
+    was `complete`, so are all others. `returning` is what no consumer has and the host has not back yet, by the
+    provider's UUID and the class: so much of it is reserved.
     """
-    builder = _Builder(root, hostname, nest)
+    builder = _Builder(root, hostname, nest, returning or {})
     kept = {builder.name(address) for address in unknown}
     for device in devices:
         if device.decision.managed:
@@ -88,6 +94,7 @@ class _Builder:
     root: str
     hostname: str
     nest: Nest
+    returning: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
     providers: dict[str, Provider] = field(default_factory=dict)
     devices: dict[str, tuple[str, ...]] = field(default_factory=dict)
 
@@ -108,19 +115,19 @@ class _Builder:
         return parent
 
     def _group(self, name: str, key: str, parent: str, trait: str) -> str:
-        uid = _uuid(self.root, key)
+        uid = provider_uuid(self.root, key)
         if uid not in self.providers:
             self.providers[uid] = Provider(uid, self.name(name), parent, traits=frozenset({OURS, trait}))
         return uid
 
     def _put(self, uid: str, name: str, parent: str, device: Device) -> None:
         # Closed, it stays with those who have it, and nobody new gets any: not of a PF's VFs either.
-        fenced = device.health.state.is_fenced
-        inventories = {
-            each.resource_class: Inventory(each.total, each.total if fenced else each.closed, max_unit=each.total)
-            for each in device.decision.given
-            if each.total > 0
-        }
+        fenced, returning = device.health.state.is_fenced, self.returning.get(uid, {})
+        inventories = {}
+        for each in device.decision.given:
+            closed = each.total if fenced else each.closed + returning.get(each.resource_class, 0)
+            if each.total > 0:
+                inventories[each.resource_class] = Inventory(each.total, min(closed, each.total), max_unit=each.total)
         self.providers[uid] = Provider(
             uid, self.name(name), parent, inventories, _traits(device), undetermined=_undetermined(device)
         )
@@ -133,10 +140,6 @@ class _Builder:
         digest = hashlib.sha256(self.hostname.lower().encode()).hexdigest()[:16]
         room = _NAME_LENGTH - len(PREFIX) - len(suffix) - len(digest) - 2
         return f"{PREFIX}{self.hostname[:room]}~{digest}:{suffix}".lower()
-
-
-def _uuid(root: str, key: str) -> str:
-    return str(uuid.uuid5(uuid.UUID(root), key))
 
 
 def _switch(device: Device) -> tuple[str, str] | None:

@@ -24,12 +24,22 @@ from devagent.prepare.journal import Entry, Held, Journal
 from devagent.prepare.locking import Busy, Locks
 from devagent.prepare.machine import Machine, StepStuck
 from devagent.prepare.proof import unproven
-from devagent.prepare.runs import REBOOTED, RELEASED, TOO_LATE, Cancelled, Changes, Patience, Runs, refusal
+from devagent.prepare.runs import (
+    REBOOTED,
+    RELEASED,
+    TOO_LATE,
+    Cancelled,
+    Changes,
+    Patience,
+    Runs,
+    Strangers,
+    nobody,
+    refusal,
+)
 from devagent.prepare.steps import Phases
 
 Planner = Callable[[Holdings], Plan | Refusal]
 Releaser = Callable[[Preparation], Plan | Refusal]
-Veto = Callable[[Preparation], Refusal | None]
 
 _PATIENCE: Final = Patience()
 
@@ -62,25 +72,33 @@ class Executor:
         *,
         wait: float = 0.0,
         phases: Phases | None = None,
-        veto: Veto = lambda _: None,
+        strangers: Strangers = nobody,
     ) -> Preparation | Refusal:
         """Makes the devices of a request ready within `seconds`; the same request again gives the same answer.
 
         `plan` is given what others hold, must not wait itself, and is asked again for `wait` seconds while a device
-        is busy. `phases` has what the caller took before. `veto` is asked before what was given once is made again,
-        as after a boot. Raises PreparedOtherwise.
+        is busy. `phases` has what the caller took before. `strangers` is asked before what was given once is made
+        again, as after a boot. Raises PreparedOtherwise.
         """
         now = time.monotonic()
         try:
             with self._locks.holding((_lock(request.consumer),), now + seconds):
-                earlier = self._earlier(request, now + seconds, veto)
+                earlier = self._earlier(request, now + seconds, strangers)
                 if earlier is not None:
                     return earlier
                 return self._new(request, plan, now + seconds, now + min(wait, seconds), phases or Phases())
         except (Busy, JournalError, StepStuck) as error:
             return refusal(error)
 
-    def release(self, consumer: str, plan: Releaser, seconds: float, *, tombstone: float = 0.0) -> Refusal | None:
+    def release(
+        self,
+        consumer: str,
+        plan: Releaser,
+        seconds: float,
+        *,
+        tombstone: float = 0.0,
+        strangers: Strangers = nobody,
+    ) -> Refusal | None:
         """Makes sure within `seconds` that a consumer has nothing; None when that is so.
 
         `plan` must see the machine as it is after this call has begun; it is asked again while a device is busy.
@@ -92,7 +110,7 @@ class Executor:
                 entry = self._journal.get(consumer)
                 if entry is not None and entry.preparation.state in (State.PREPARED, State.RELEASING):
                     return self._release(entry, plan, until, tombstone)
-                left = self._runs.back(entry, RELEASED) if entry is not None else None
+                left = self._runs.back(entry, RELEASED, strangers) if entry is not None else None
                 if left is not None:
                     return left
                 if entry is not None and entry.given:
@@ -102,21 +120,45 @@ class Executor:
         except (Busy, JournalError) as error:
             return refusal(error)
 
+    def forget(
+        self, consumer: str, first: Callable[[Preparation], None], seconds: float, *, tombstone: float = 0.0
+    ) -> Refusal | None:
+        """Ends what cannot be brought back, and leaves the machine as it is; None when nothing is known of it any more.
+
+        What is ready is refused, as is after `seconds` what is being done. `first` is called before devices go.
+        """
+        try:
+            with self._locks.holding((_lock(consumer),), time.monotonic() + seconds):
+                entry = self._journal.get(consumer)
+                if entry is None:
+                    return None
+                state = entry.preparation.state
+                if state in (State.PREPARED, State.PREPARING):
+                    return Refusal(RefusalKind.INVALID, f"{consumer} is {state}: release it first")
+                if entry.unfinished or entry.given:
+                    first(entry.preparation)
+                self._runs.forget(consumer, tombstone)
+                return None
+        except Busy:
+            return Refusal(RefusalKind.RETRY, f"{consumer} is being released just now: let that end, then ask again")
+        except JournalError as error:
+            return refusal(error)
+
     def is_at_work(self, consumer: str) -> bool:
         """Tells whether a call for this consumer is under way."""
         return _lock(consumer) in self._locks
 
-    def recover(self, consumer: str) -> Refusal | None:
+    def recover(self, consumer: str, strangers: Strangers = nobody) -> Refusal | None:
         """Finishes or undoes what an earlier process left of a consumer; None when nothing of it is left to do."""
         until = time.monotonic() + self._patience.undo
         try:
             with self._locks.holding((_lock(consumer),), until):
                 entry = self._journal.get(consumer)
-                return self._recover(entry, until) if entry is not None and entry.unfinished else None
+                return self._recover(entry, until, strangers) if entry is not None and entry.unfinished else None
         except (Busy, JournalError) as error:
             return refusal(error)
 
-    def _recover(self, entry: Entry, until: float) -> Refusal | None:
+    def _recover(self, entry: Entry, until: float, strangers: Strangers) -> Refusal | None:
         preparation = entry.preparation
         if entry.leaving:  # how it is released is planned on a look, which nobody has here
             return _leaving(preparation)
@@ -125,11 +167,11 @@ class Executor:
         left = preparation.deadline - time.time()
         in_time = preparation.state is State.PREPARING and left > 0 and self._runs.is_of_this_boot(preparation)
         if not in_time:
-            return self._runs.back(entry, preparation.error or TOO_LATE)
+            return self._runs.back(entry, preparation.error or TOO_LATE, strangers)
         answer = self._forward(preparation, time.monotonic() + left)
         return answer if isinstance(answer, Refusal) and self._runs.known(preparation.consumer).unfinished else None
 
-    def _earlier(self, request: Request, until: float, veto: Veto) -> Preparation | Refusal | None:
+    def _earlier(self, request: Request, until: float, strangers: Strangers) -> Preparation | Refusal | None:
         """Gives the answer that follows from what the journal has of the consumer; None if that is nothing."""
         entry = self._journal.get(request.consumer)
         if entry is None:
@@ -141,7 +183,7 @@ class Executor:
         if entry.leaving:
             return _leaving(preparation)
         if preparation.state is State.FAILED and not entry.given:
-            return self._runs.back(entry, preparation.error or TOO_LATE)
+            return self._runs.back(entry, preparation.error or TOO_LATE, strangers)
         if (preparation.groups, preparation.project_id) != (request.groups, request.project_id):
             raise PreparedOtherwise(request.consumer)
         if self._runs.is_of_this_boot(preparation):
@@ -150,9 +192,9 @@ class Executor:
             if preparation.state is State.PREPARED and self._runs.is_true(preparation, until):
                 return preparation
         if not entry.given:
-            return self._runs.back(entry, REBOOTED)
-        left = self._runs.back(entry, TOO_LATE) if preparation.state is State.FAILED else None
-        left = left or veto(preparation)
+            return self._runs.back(entry, REBOOTED, strangers)
+        left = self._runs.back(entry, TOO_LATE, strangers) if preparation.state is State.FAILED else None
+        left = left or _replaced(strangers(preparation))
         return left or self._forward(self._runs.again(self._runs.known(preparation.consumer), until), until)
 
     def _go_on_releasing(self, entry: Entry, plan: Plan, until: float) -> Refusal | None:
@@ -237,6 +279,16 @@ class Executor:
             yield
         finally:
             self._released.discard(consumer)
+
+
+def _replaced(strangers: frozenset[str] | Refusal) -> Refusal | None:
+    """Refuses to make again, on other devices, what was given."""
+    if isinstance(strangers, Refusal):
+        return strangers
+    for place in sorted(strangers)[:1]:
+        reason = f"{place} is another device than the one that was given: release the consumer, then ask again"
+        return Refusal(RefusalKind.PERMANENT, reason, place)
+    return None
 
 
 def _leaving(preparation: Preparation) -> Refusal:

@@ -252,6 +252,18 @@ class Journal:
         )
         return tuple(consumer for (consumer,) in rows)
 
+    def begun(self, verb: str, target: str) -> tuple[Arguments, ...]:
+        """Gives what steps of this boot have found that were begun at a function and are neither done nor undone."""
+        entries = (each.preparation for each in self._entries("state IN ('preparing', 'failed')"))
+        return tuple(
+            found
+            for each in entries
+            if each.boot_id == self.boot_id
+            for number, found in each.found.items()
+            if number not in each.done
+            and (each.plan.steps[number].verb, each.plan.steps[number].target) == (verb, target)
+        )
+
     def tombstone(self, consumer: str, now: float) -> float | None:
         """Gives until when (epoch seconds) a consumer cannot begin, None if it can."""
         rows = self._database.rows("SELECT until FROM tombstones WHERE consumer = ? AND until > ?", consumer, now)

@@ -52,8 +52,9 @@ class Machine(Protocol):
     def before(self, step: Step, seconds: float) -> Arguments:
         """Gives what the step's `undo` must be to bring back what is there now; not asked of what has no inverse.
 
-        Where the machine would choose something itself (the place of a MIG instance), it is chosen here: the
-        step comes back with this `undo`, so that it is known also after a crash what `do` has made.
+        Where the machine would choose something itself (the place of a MIG instance), it is chosen here, and not as
+        for a step that was begun and may yet be done. The step comes back with this `undo`, so that it is known also
+        after a crash what `do` has made.
         """
 
     def do(self, step: Step, seconds: float) -> None:

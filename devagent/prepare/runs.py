@@ -38,6 +38,15 @@ class Patience:
     tombstone: float = 30.0
 
 
+Strangers = Callable[[Preparation], frozenset[str] | Refusal]
+"""Gives the functions of a plan at whose addresses other devices stand now; a Refusal while that cannot be told."""
+
+
+def nobody(_: Preparation) -> frozenset[str]:
+    """Says that all devices are where they were."""
+    return frozenset()
+
+
 class Cancelled(DevagentError):
     """The consumer is being released while it is being prepared."""
 
@@ -85,11 +94,17 @@ class Runs:
         except Busy as error:
             return self._give_up(consumer, refusal(error))
 
-    def back(self, entry: Entry, why: Refusal) -> Refusal | None:
+    def back(self, entry: Entry, why: Refusal, strangers: Strangers) -> Refusal | None:
         """Undoes what is left of a preparation that was given up; None when all is back. Raises Busy."""
         preparation = entry.preparation
         if not self.is_of_this_boot(preparation):
-            self._journal.rebooted(preparation.consumer, lasting(preparation.plan))
+            kept = lasting(preparation.plan)
+            if kept & preparation.found.keys():
+                strange = strangers(preparation)
+                if isinstance(strange, Refusal):
+                    return strange
+                kept = frozenset(number for number in kept if preparation.plan.steps[number].target not in strange)
+            self._journal.rebooted(preparation.consumer, kept)
             entry = self.known(preparation.consumer)
         with self._locked(preparation.plan, time.monotonic() + self._patience.undo, Phases()):
             return self._undo(entry, why)

@@ -133,7 +133,8 @@ class Walk:
         except Gone as gone:
             # It may come back, and then with everything that its last tenant left.
             if step.verb in ("scrub", "program_fpga"):
-                reason = f"{step.target} is not there, so it cannot be wiped: put it back, or discard it and end this"
+                way_out = "put it back, or say `devagent preparations forget`"
+                reason = f"{step.target} is not there, so it cannot be wiped: {way_out}"
                 raise StepFailed(RefusalKind.RETRY, reason, step.target) from gone
 
     def _do(self, step: Step) -> None:

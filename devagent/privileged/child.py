@@ -106,6 +106,10 @@ def carry_out(do: Callable[[], Mapping[str, Any]], connection: socket.socket) ->
         answer(connection, {"result": do()})
     except VerbFailed as error:
         answer(connection, as_json(error))
+    except OSError as error:
+        complain()
+        where = f"{error.filename}: " if error.filename else ""
+        answer(connection, {"failed": f"{where}{(error.strerror or str(error)).lower()}"})
     except Exception as error:  # a fault of ours: the caller must know, and the log tells where
         complain()
         answer(connection, {"failed": f"{type(error).__name__}: {error}"})

@@ -49,12 +49,16 @@ def mig_instances(root: Path, address: str) -> dict[str, Any]:
     return {"instances": instances}
 
 
-def mig_placement(root: Path, address: str, profile: str) -> dict[str, Any]:
-    """Gives the memory slice at which an instance of `profile` can begin now. Raises VerbRefused if there is none."""
+def mig_placement(root: Path, address: str, profile: str, promised: list[str]) -> dict[str, Any]:
+    """Gives the memory slice at which an instance of `profile` can begin now, beside those that are `promised`.
+
+    These are such as `1g.10gb@6`, and may be there or not. Raises VerbRefused if there is none.
+    """
     with opened(Device("mig_placement", root, address)) as gpu:
         profiles = _profiles(gpu)
         wanted = _named(gpu, profiles, profile)
-        return {"placement": _free(gpu, wanted, list(_instances(gpu, profiles)))[0]}
+        there = [*_instances(gpu, profiles), *_promised(gpu, profiles, promised)]
+        return {"placement": _free(gpu, wanted, there)[0]}
 
 
 def create_mig(root: Path, address: str, profile: str, placement: int | None) -> dict[str, Any]:
@@ -135,6 +139,23 @@ def _instances(gpu: Gpu, profiles: list[_Profile]) -> Iterator[_Instance]:
             yield _Instance(profile, handle, placement.start, placement.size)
 
 
+def _promised(gpu: Gpu, profiles: list[_Profile], promised: list[str]) -> Iterator[_Instance]:
+    """Gives the instances that are about to be made; where none of its profile can begin there is none."""
+    for name, _, start in (each.rpartition("@") for each in promised):
+        for profile in profiles:
+            places = _places(gpu, profile) if profile.name == name else ()
+            yield from (_Instance(profile, None, first, size) for first, size in places if first == int(start))
+
+
+def _places(gpu: Gpu, profile: _Profile) -> list[tuple[int, int]]:
+    """Gives where instances of a profile can begin, and how many slices they take."""
+    nvml, count = gpu.nvml, gpu.nvml.c_uint(0)
+    gpu("nvmlDeviceGetGpuInstancePossiblePlacements", profile.id, None, nvml.byref(count))
+    places = (nvml.c_nvmlGpuInstancePlacement_t * count.value)()
+    gpu("nvmlDeviceGetGpuInstancePossiblePlacements", profile.id, places, nvml.byref(count))
+    return [(each.start, each.size) for each in places[: count.value]]
+
+
 def _at(gpu: Gpu, there: list[_Instance], placement: int | None, profile: str) -> _Instance | None:
     for each in there:
         if each.start == placement:
@@ -147,15 +168,11 @@ def _at(gpu: Gpu, there: list[_Instance], placement: int | None, profile: str) -
 
 def _free(gpu: Gpu, wanted: _Profile, there: list[_Instance], only: int | None = None) -> tuple[int, int]:
     """Gives the last place that overlaps no instance, which leaves the most room for the larger profiles."""
-    nvml, count = gpu.nvml, gpu.nvml.c_uint(0)
-    gpu("nvmlDeviceGetGpuInstancePossiblePlacements", wanted.id, None, nvml.byref(count))
-    places = (nvml.c_nvmlGpuInstancePlacement_t * count.value)()
-    gpu("nvmlDeviceGetGpuInstancePossiblePlacements", wanted.id, places, nvml.byref(count))
     free = [
-        (each.start, each.size)
-        for each in places[: count.value]
-        if only in (None, each.start)
-        and all(each.start + each.size <= other.start or other.start + other.size <= each.start for other in there)
+        (start, size)
+        for start, size in _places(gpu, wanted)
+        if only in (None, start)
+        and all(start + size <= other.start or other.start + other.size <= start for other in there)
     ]
     if not free or not gpu("nvmlDeviceGetGpuInstanceRemainingCapacity", wanted.id):
         where = f" at slice {only}" if only is not None else ""

@@ -71,12 +71,18 @@ def _or_none(check: Check) -> Check:
     return lambda value: value is None or check(value)
 
 
+def _some(check: Check, most: int) -> Check:
+    return lambda value: isinstance(value, list) and len(value) <= most and all(map(check, value))
+
+
 _COUNT: Final = _number(0xFFFF)  # as wide as NumVFs in the SR-IOV capability
 _DRIVER: Final = _text("[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
 _UUID: Final = _text("[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 _MDEV: Final = {"address": _address, "type": _text("[A-Za-z0-9][A-Za-z0-9_.-]{0,127}"), "uuid": _UUID}
 _GPU: Final = {"address": _address}
-_MIG: Final = {"address": _address, "profile": _text(r"[0-9]g\.[0-9]{1,4}gb([+-][a-z][a-z.]{0,7}){0,2}")}
+_PROFILE: Final = r"[0-9]g\.[0-9]{1,4}gb([+-][a-z][a-z.]{0,7}){0,2}"
+_MIG: Final = {"address": _address, "profile": _text(_PROFILE)}
+_PLACES: Final = _some(_text(rf"{_PROFILE}@([0-9]|[1-5][0-9]|6[0-3])"), 16)
 _SLICE: Final = _number(63)
 _WIPE: Final = {"address": _address, "how": lambda value: value in HOWS}
 _VF: Final = {"address": _address, "index": _COUNT}
@@ -168,9 +174,9 @@ _TABLE: Final = (
     Verb("mig_instances", "lists MIG instances", lambda world, address: mig_instances(world.root, address), _GPU),
     Verb(
         "mig_placement",
-        "says where a MIG instance of a profile can be made now",
+        "says where a MIG instance of a profile can be made now, beside those that are about to be (1g.10gb@6)",
         lambda world, **arguments: mig_placement(world.root, **arguments),
-        _MIG,
+        _MIG | {"promised": _PLACES},
     ),
     Verb(
         "create_mig",

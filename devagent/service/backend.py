@@ -18,6 +18,7 @@ from devagent.model.provider import Provider, ProviderTree
 from devagent.service import health, status
 from devagent.service.beats import Beats
 from devagent.service.facts import Facts
+from devagent.service.forgetting import Forgetting
 from devagent.service.health_book import HealthBook
 from devagent.service.look_loop import LookLoop
 from devagent.service.metrics import Metrics
@@ -90,6 +91,14 @@ class ServiceBackend:
     def unprepare(self, consumer: str, wait_s: float) -> tuple[Document | None, int]:
         """Makes sure that a consumer has no device. Raises NotPrepared."""
         return self.ready.delete(consumer, wait_s)
+
+    def forget(self, consumer: str, reason: str, offer: bool, by: str) -> Document:
+        """Ends what cannot be released. Raises NoSuchPreparation, NotPrepared."""
+        found: list[Document] = []
+        forgetting = Forgetting(self.facts, self.book, reason, by, offer=offer)
+        self.ready.forget(consumer, lambda each: found.extend(forgetting.devices(each)))
+        self.looks.judge()
+        return {"consumer": consumer, "devices": found}
 
     def preparation(self, consumer: str) -> Document:
         """Gives the devices of one consumer. Raises NoSuchPreparation, NotPrepared."""

@@ -70,6 +70,7 @@ class Facts:
 
     `held` are the addresses of devices that consumers have allocated in Placement; None until that is known.
     `prepared` gives the addresses of functions that are, or are being made, ready for consumers; None for unknown.
+    `returning` gives, by the UUID of the provider and the class, how much is held only until the host has it back.
     `hanging` gives in words, by function, what hangs in the kernel of what was done for consumers.
     """
 
@@ -79,6 +80,7 @@ class Facts:
     reported: Reported = field(default_factory=Reported)
     held: frozenset[str] | None = None
     prepared: Callable[[], frozenset[str] | None] = frozenset
+    returning: Callable[[], Mapping[str, Mapping[str, int]]] = dict
     hanging: Callable[[], Mapping[str, str]] = dict
     unexplained: tuple[tuple[str, str], ...] = ()
     published: threading.Event = field(default_factory=threading.Event)

@@ -64,8 +64,12 @@ class HealthBook:
 
     def override(self, device: Device, said: Override, now: float) -> None:
         """Notes an operator's word."""
+        self.withhold(condition.key(device), said, now)
+
+    def withhold(self, name: str, said: Override, now: float) -> None:
+        """Notes an operator's word about what the book calls `name`, also if it is not there now. Raises KeyError."""
         with self._lock:
-            self._keep(replace(self._kept, book=condition.override(self.current, condition.key(device), said, now)))
+            self._keep(replace(self._kept, book=condition.override(self.current, name, said, now)))
 
     def clear(self, device: Device, by: str, now: float) -> None:
         """Takes an operator's word back, and forgets what is not to be seen any more."""

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Final
 
 from devagent.errors import JournalError, NotPrepared
+from devagent.model.plan import Arguments
 from devagent.model.preparation import Overview, Refusal, RefusalKind
 from devagent.prepare import recovery
 from devagent.prepare.executor import Executor
@@ -108,6 +109,10 @@ class JournalKeeper:
         """Gives what is known of a consumer. Raises NotPrepared."""
         with _told():
             return self._opened().journal.get(consumer)
+
+    def begun(self, verb: str, target: str) -> tuple[Arguments, ...]:
+        """Gives what steps begun at a function have found: see Journal. Raises JournalError."""
+        return self._open.journal.begun(verb, target) if self._open is not None else ()
 
     def entries(self) -> tuple[Entry, ...]:
         """Gives everything, in the order of the consumers. Raises NotPrepared."""

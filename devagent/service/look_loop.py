@@ -211,7 +211,7 @@ class LookLoop(Loop):
         return self._looker.look(settings.policy, made, timeout=settings.look_timeout)
 
     def judge(self) -> None:
-        """Judges anew what was last seen: an operator has said something about a device."""
+        """Judges anew what was last seen: an operator has said something, or more or less of it is to be had."""
         with self._publishing:
             if self._found is not None and self._facts.seen is not None:
                 seen = self._facts.seen
@@ -236,7 +236,7 @@ class LookLoop(Loop):
         devices = condition.settled(found.devices, book, time.time())
         devices = tuple(_withheld(each, configuring, stuck) for each in devices)
         hostname = settings.host or found.host.hostname or "localhost"
-        view = Look(replace(found, devices=devices), hostname, settings.nest)
+        view = Look(replace(found, devices=devices), hostname, settings.nest, returning=self._facts.returning())
         before, after = self._facts.seen, Seen(view, at, took, full, book, refused, configuring)
         self._facts.seen = after
         self._facts.published.set()

@@ -9,7 +9,7 @@ included (a driver_override waits for its device's), is done by the privileged p
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, Final
 
@@ -34,11 +34,17 @@ _LOOK_S: Final = 10.0
 _MIG: Final = ("create_mig", "destroy_mig")
 
 
-class PrivilegedMachine(Machine):
-    """The host itself; `root` is where its tree begins, as the privileged process has it."""
+Begun = Callable[[str, str], Iterable[Arguments]]
 
-    def __init__(self, privileged: Privileged, root: Path = Path("/")) -> None:
-        self._privileged = privileged
+
+class PrivilegedMachine(Machine):
+    """The host itself; `root` is where its tree begins, as the privileged process has it.
+
+    `begun` gives what steps of a verb that were begun at a function have found, and that may yet be done.
+    """
+
+    def __init__(self, privileged: Privileged, root: Path = Path("/"), begun: Begun = lambda *_: ()) -> None:
+        self._privileged, self._begun = privileged, begun
         self._devices = root / "sys/bus/pci/devices"
 
     def before(self, step: Step, seconds: float) -> Arguments:
@@ -127,7 +133,11 @@ class PrivilegedMachine(Machine):
         """Gives the memory slice of the step's MIG instance: where it is said, or where there is room for it."""
         placement = _place(step)
         if placement is None:
-            placement = self._call(step, "mig_placement", seconds, profile=step.arguments["profile"])["placement"]
+            # What a process that was killed had chosen may yet be made, or be undone: it is nobody else's place.
+            begun = self._begun("create_mig", step.target)
+            promised = sorted({f"{each['profile']}@{each['placement']}" for each in begun})
+            asked = {"profile": step.arguments["profile"], "promised": promised}
+            placement = self._call(step, "mig_placement", seconds, **asked)["placement"]
         return placement
 
     def _has_instance(self, step: Step, seconds: float) -> bool:

@@ -18,6 +18,7 @@ from devagent.api.doors import Door, UnixDoor
 from devagent.api.server import Server
 from devagent.inventory.reconcile import Scene
 from devagent.model.policy import Policy
+from devagent.model.preparation import Refusal, RefusalKind
 from devagent.nvml_gate import NvmlGate
 from devagent.placement import client
 from devagent.placement.state import StateFile
@@ -45,6 +46,7 @@ from devagent.service.prepare_loop import PrepareLoop
 from devagent.service.preparer import Preparer
 from devagent.service.reconcile_loop import ReconcileLoop
 from devagent.service.report_loop import ReportLoop
+from devagent.service.returning import Returning
 from devagent.service.settings import Settings
 from devagent.service.sight import Sight
 from devagent.service.status import Self
@@ -108,7 +110,7 @@ def build(agent: Agent, state: StateFile, privileged: Privileged, *, root: Path,
     allocations = Allocations(lambda new: client.from_conf(new.conf), in_force)
     hanging = Hanging(privileged, look.want)
     facts.hanging = lambda: hanging.stuck
-    hands = PrivilegedMachine(privileged, root)
+    hands = PrivilegedMachine(privileged, root, lambda verb, target: keeper.begun(verb, target))
     machine = NotingMachine(GatedMachine(hands, gate, root), hanging.note)
 
     def preparer(executor: Executor) -> Preparer:
@@ -117,8 +119,11 @@ def build(agent: Agent, state: StateFile, privileged: Privileged, *, root: Path,
 
     keeper = JournalKeeper(settings.state_path, _boot_id(root), machine, preparer)
     facts.prepared = keeper.held
-    preparations = Preparations(keeper, in_force, metrics)
-    prepare = PrepareLoop(beats, Upkeep(preparations, Vanished(allocations, in_force), images, facts), hanging)
+    preparations = Preparations(keeper, in_force, metrics, _never(root))
+    returning = Returning(keeper, allocations, in_force, look.judge)
+    facts.returning = returning.amounts
+    upkeep = Upkeep(preparations, Vanished(allocations, in_force), images, returning, facts)
+    prepare = PrepareLoop(beats, upkeep, hanging)
     backend = ServiceBackend(facts, beats, look, book, metrics, preparations, own, prepare.hint)
     drain = Drain(lambda: in_force().drain_timeout)
 
@@ -146,6 +151,14 @@ def build(agent: Agent, state: StateFile, privileged: Privileged, *, root: Path,
         metrics,
         preparations,
     )
+
+
+def _never(root: Path) -> Refusal | None:
+    """Refuses to prepare where there is nothing but an archive of a host."""
+    if not root.is_file():
+        return None
+    reason = f"this agent shows a host as it was when it was captured in {root}: nothing can be prepared on it"
+    return Refusal(RefusalKind.PERMANENT, reason)
 
 
 def _gate(state_path: Path) -> NvmlGate:

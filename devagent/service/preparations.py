@@ -17,11 +17,12 @@ import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 from concurrent.futures import wait as wait_for
+from contextlib import suppress
 from contextvars import copy_context
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from devagent.errors import NoSuchPreparation, PreparedOtherwise
+from devagent.errors import LookFailed, NoSuchPreparation, PreparedOtherwise
 from devagent.model.preparation import Preparation, Progress, Refusal, RefusalKind, State
 from devagent.prepare.executor import Request
 from devagent.prepare.journal import Entry
@@ -44,6 +45,8 @@ _RECOVERY_S: Final = 20.0
 _ANEW_S: Final = 60.0
 _STOPPING: Final = Refusal(RefusalKind.RETRY, "the agent is stopping: ask again when it is back")
 _UNDER_WAY: Final = Refusal(RefusalKind.RETRY, "its release is under way")
+_FORGET_S: Final = 5.0
+_IN_USE: Final = Refusal(RefusalKind.RETRY, "a process has it open: end that, and it is released; see its error")
 _FULL: Final = Refusal(RefusalKind.RETRY, f"{_AT_MOST} consumers are waiting already")
 
 
@@ -69,13 +72,23 @@ class _Job:
 
 
 class Preparations:
-    """Serves any number of callers at once. Each call may raise NotPrepared, as while there is no journal."""
+    """Serves any number of callers at once. Each call may raise NotPrepared, as while there is no journal.
 
-    def __init__(self, keeper: JournalKeeper, settings: Callable[[], Settings], metrics: Metrics) -> None:
-        self.keeper, self._settings, self._metrics = keeper, settings, metrics
+    `never` is why nothing can be prepared here, if that is so.
+    """
+
+    def __init__(
+        self,
+        keeper: JournalKeeper,
+        settings: Callable[[], Settings],
+        metrics: Metrics,
+        never: Refusal | None = None,
+    ) -> None:
+        self.keeper, self._settings, self._metrics, self._never = keeper, settings, metrics, never
         workers = settings().prepare_workers
         self._preparing = ThreadPoolExecutor(workers, thread_name_prefix="prepare")
         self._releasing = ThreadPoolExecutor(workers, thread_name_prefix="release")
+        self._recovering = ThreadPoolExecutor(workers, thread_name_prefix="recover")
         self._lock = threading.Lock()
         self._jobs: dict[str, _Job] = {}
         self._releases: _AtWork = {}
@@ -96,6 +109,8 @@ class Preparations:
 
         Raises PreparedOtherwise.
         """
+        if self._never is not None:
+            raise preparation.not_prepared(self._never)
         settings, now = self._settings(), time.time()
         job = self._job(preparation.request(consumer, body, now, settings.prepare_expires_in), now)
         try:
@@ -147,6 +162,22 @@ class Preparations:
         """Has a consumer released within `seconds`; who asks while that is under way gets the same."""
         return self._submit(self._releases, consumer, self._release, time.monotonic() + seconds)
 
+    def forget(self, consumer: str, first: Callable[[Preparation], None]) -> None:
+        """Ends what cannot be released, after `first`, which gets what it was. Raises NoSuchPreparation, NotPrepared.
+
+        What a process has open is refused: it is in nobody's way, and is released when that process ends.
+        """
+        entry = self.keeper.get(consumer)
+        if entry is None:
+            raise NoSuchPreparation(consumer)
+        with suppress(LookFailed):  # what cannot be seen is what there is to be forgotten
+            if entry.preparation.state is State.RELEASING and self.keeper.preparer.is_used(entry.preparation):
+                raise preparation.not_prepared(_IN_USE)
+        tombstone = self._settings().tombstone
+        refusal = self.keeper.executor.forget(consumer, first, _FORGET_S, tombstone=tombstone)
+        if refusal is not None:
+            raise preparation.not_prepared(refusal)
+
     def recover(self, consumer: str) -> None:
         """Has what was left half done of a consumer finished or undone."""
         self._submit(self._recoveries, consumer, self._recover)
@@ -164,7 +195,7 @@ class Preparations:
         What has not goes on when the agent is back: the journal has it.
         """
         self._stopping = True
-        for pool in (self._preparing, self._releasing):
+        for pool in (self._preparing, self._releasing, self._recovering):
             pool.shutdown(wait=False, cancel_futures=True)
         with self._lock:
             ending = (*self._releases.values(), *self._recoveries.values())
@@ -203,7 +234,8 @@ class Preparations:
             if future is None:
                 self._serving()
                 run = copy_context().run
-                future = self._releasing.submit(run, self._ending, at_work, work, consumer, *arguments)
+                pool = self._releasing if at_work is self._releases else self._recovering
+                future = pool.submit(run, self._ending, at_work, work, consumer, *arguments)
                 at_work[consumer] = future
             return future
 
@@ -248,15 +280,15 @@ class Preparations:
     def _ending(
         self, at_work: _AtWork, work: Callable[..., Refusal | None], consumer: str, *arguments: float
     ) -> Refusal | None:
-        outcome = "failed"
+        outcome, what = "failed", "released" if at_work is self._releases else "finished or undone"
         try:
             refusal = work(consumer, *arguments)
             outcome = refusal.kind.value if refusal is not None else "released"
             if refusal is not None:
-                LOG.warning("%s is not released: %s", consumer, refusal.reason)
+                LOG.warning("%s is not %s: %s", consumer, what, refusal.reason)
             return refusal
         except Exception:
-            LOG.exception("%s is not released", consumer)
+            LOG.exception("%s is not %s", consumer, what)
             raise
         finally:
             with self._lock:
@@ -289,7 +321,7 @@ class Preparations:
         if entry is not None and entry.release is not None and entry.preparation.boot_id != self.keeper.boot_id:
             # What was planned before the boot was for the addresses of then: it is looked and planned anew.
             return self._release(consumer, time.monotonic() + _ANEW_S)
-        return self.keeper.executor.recover(consumer)
+        return self.keeper.executor.recover(consumer, self.keeper.preparer.strangers)
 
     def _told(self, consumer: str, why: Refusal | None) -> None:
         with self._lock:

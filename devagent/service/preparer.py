@@ -23,6 +23,7 @@ from devagent.model.device import Device
 from devagent.model.plan import Plan
 from devagent.model.preparation import Holdings, Preparation, Refusal, RefusalKind
 from devagent.prepare import planner
+from devagent.prepare.beside import beside
 from devagent.prepare.executor import Executor, Request
 from devagent.prepare.functions import parts
 from devagent.prepare.runs import RELEASED
@@ -73,7 +74,7 @@ class Preparer:
 
         `told` hears how far an image is that is fetched for it. Raises PreparedOtherwise.
         """
-        answer = self._executor.prepare(request, lambda _: _UNSEEN, until - time.monotonic(), veto=self._veto)
+        answer = self._executor.prepare(request, lambda _: _UNSEEN, until - time.monotonic(), strangers=self.strangers)
         if answer is not _UNSEEN:
             return answer
         phases = Phases()
@@ -120,7 +121,9 @@ class Preparer:
             return answer
 
         tombstone = self._settings().tombstone
-        return self._executor.release(consumer, plan, until - time.monotonic(), tombstone=tombstone)
+        return self._executor.release(
+            consumer, plan, until - time.monotonic(), tombstone=tombstone, strangers=self.strangers
+        )
 
     def is_used(self, preparation: Preparation) -> bool:
         """Tells whether a process has one of the devices open now. Raises LookFailed."""
@@ -170,18 +173,19 @@ class Preparer:
             and device_uuid(reported.root or _NOWHERE, cards[handle.function]) != handle.provider
         }
 
-    def _veto(self, preparation: Preparation) -> Refusal | None:
-        """Refuses to make again, on another device, what was given; whose devices those are must be known."""
+    def strangers(self, preparation: Preparation) -> frozenset[str] | Refusal:
+        """Gives the functions of a plan at whose addresses other devices stand now; whose those are must be known."""
         if self._facts.reported.root is None:
             return _NOT_THERE
         try:
-            others = self._others(preparation, self._look(preparation))
+            devices = self._look(preparation)
         except LookFailed as error:
             return Refusal(RefusalKind.RETRY, str(error))
-        for place in others.values():
-            reason = f"{place} is another device than the one that was given: release the consumer, then ask again"
-            return Refusal(RefusalKind.PERMANENT, reason, place)
-        return None
+        others = self._others(preparation, devices)
+        seen = view((device for device in devices if device.address not in others), _NOWHERE)
+        places = {part.address for device in devices for part in functions(device)}
+        touched = {step.target for step in preparation.plan.steps}
+        return frozenset({*others.values(), *(touched & places - beside(preparation.plan.handles, seen))})
 
     def _try(
         self, request: Request, images: Mapping[str, Bitstream], until: float, phases: Phases

@@ -23,6 +23,7 @@ from devagent.prepare.journal import Entry
 from devagent.service.facts import Facts, Seen
 from devagent.service.images import Images
 from devagent.service.preparations import Preparations
+from devagent.service.returning import Returning
 from devagent.service.vanished import Vanished
 
 LOG = logging.getLogger(__name__)
@@ -40,12 +41,14 @@ class Upkeep:
         preparations: Preparations,
         vanished: Vanished,
         images: Images,
+        returning: Returning,
         facts: Facts,
         *,
         monotonic: Callable[[], float] = time.monotonic,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        self._preparations, self._vanished, self._images, self._facts = preparations, vanished, images, facts
+        self._preparations, self._vanished = preparations, vanished
+        self._images, self._returning, self._facts = images, returning, facts
         self._monotonic, self._clock = monotonic, clock
         self._not_before: dict[str, float] = {}
 
@@ -71,6 +74,7 @@ class Upkeep:
         try:
             entries = keeper.entries()
             self._settle(entries)
+            self._returning.turn(entries)
         except NotPrepared as error:
             return str(error)
         return "; ".join(filter(None, (keeper.trouble, self._images.turn(entries)))) or None

@@ -114,7 +114,16 @@ def test_the_place_leaves_room_for_larger_ones(call: Callable[..., Any], nvml: N
     for profile in ("1g.5gb", "2g.10gb", "1g.5gb"):
         call("create_mig", profile=profile, placement=None)
     assert nvml.instances == [(TWO, 4, True), (ONE, 3, True), (ONE, 6, True)]
-    assert call("mig_placement", profile="1g.5gb+me") == {"placement": 2}
+    assert call("mig_placement", profile="1g.5gb+me", promised=[]) == {"placement": 2}
+
+
+def test_a_place_that_is_promised_to_another_is_not_given(call: Callable[..., Any], nvml: Nvml) -> None:
+    call("create_mig", profile="1g.5gb", placement=6)
+    promised = ["1g.5gb@6", "2g.10gb@4", "1g.5gb@63", "9g.99gb@0"]
+    assert call("mig_placement", profile="1g.5gb", promised=promised) == {"placement": 3}
+    error = refused(call, "mig_placement", profile="3g.20gb", promised=["1g.5gb@0", "1g.5gb@4"])
+    assert (error.kind, "no room" in str(error)) == (RefusalKind.RETRY, True)
+    assert nvml.instances == [(ONE, 6, True)]
 
 
 def test_what_is_there_is_not_made_twice(call: Callable[..., Any], nvml: Nvml) -> None:
@@ -148,7 +157,7 @@ def test_another_ones_place_is_not_taken(call: Callable[..., Any], nvml: Nvml) -
 
 def test_without_room_it_is_worth_another_try(call: Callable[..., Any], nvml: Nvml) -> None:
     nvml.says(STATE, ON, f"instance {GPU} {THREE} 0", f"instance {GPU} {THREE} 4")
-    error = refused(call, "mig_placement", profile="1g.5gb")
+    error = refused(call, "mig_placement", profile="1g.5gb", promised=[])
     assert str(error) == f"{GPU} has no room for a MIG instance 1g.5gb now"
     assert error.kind is RefusalKind.RETRY
 

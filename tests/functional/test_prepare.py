@@ -27,9 +27,16 @@ from .cloud import Cloud
 from .conftest import Describe
 from .descriptions import small
 from .running_agent import RunningAgent, folder, running, write_configuration
+from .test_capture import looked
 
 NIC = "0000:3c:00.0"
 VF = "SRIOV_NET_VF"
+WIPED = """
+schema_version: 1
+rules:
+  - {name: all, match: {has_vfs: true}, mode: vf, prepare: {scrub: gpu-reset}}
+"""
+PLAIN = WIPED.replace(", prepare: {scrub: gpu-reset}", "")
 
 Start = Callable[..., RunningAgent]
 
@@ -141,8 +148,7 @@ def test_a_device_that_somebody_has_is_refused_with_who_that_is(start: Start, cl
 
 def test_what_could_not_be_wiped_is_refused_before_anybody_has_it(start: Start, cloud: Cloud, place: Path) -> None:
     policy = place / "devices.yaml"
-    rule = "{name: all, match: {has_vfs: true}, mode: vf, prepare: {scrub: gpu-reset}}"
-    policy.write_text(f"schema_version: 1\nrules:\n  - {rule}\n")
+    policy.write_text(WIPED)
     agent = start(inventory={"policy_file": str(policy)})
     consumer = cloud.allocate(provider(cloud), **{VF: 1})
     with pytest.raises(AgentRefused, match=r"is no GPU .* it cannot be wiped by gpu-reset") as refused:
@@ -161,6 +167,19 @@ def test_what_is_prepared_outlives_the_agent(start: Start, cloud: Cloud) -> None
     again = start()
     assert listed(again) == {consumer: found}
     assert prepare(again, consumer, body(cloud)) == found
+
+
+def test_on_a_captured_host_nothing_can_be_prepared(cloud: Cloud, place: Path, describe: Describe) -> None:
+    looked(describe(on_vfio(small(compute_id=cloud.root))), place / "host.tar.xz")
+    configuration = write_configuration(place, cloud.name, cloud.url)
+    with running(place / "host.tar.xz", configuration) as agent:
+        agent.reported()
+        consumer = cloud.allocate(provider(cloud), **{VF: 1})
+        with pytest.raises(AgentRefused, match=r"as it was when it was captured in .*host\.tar\.xz") as refused:
+            prepare(agent, consumer, body(cloud))
+        assert (refused.value.status, listed(agent)) == (422, {})
+        assert agent.api.delete(f"/v1/preparations/{consumer}") == {}
+        assert agent.stop() == 0
 
 
 def test_a_journal_that_cannot_be_opened_stops_preparing_and_nothing_else(
@@ -319,3 +338,64 @@ def test_what_novas_own_tracking_gave_is_made_ready_and_never_reported(
     hint(agent, server)
     cloud.call("DELETE", f"/allocations/{server}")
     agent.until(lambda: server not in listed(agent))
+
+
+def test_what_cannot_be_wiped_is_no_longer_offered_once_its_allocation_is_gone(
+    start: Start, cloud: Cloud, place: Path
+) -> None:
+    """The policy wants a wipe that a NIC can never have, and wants it only once somebody has the NIC's VFs."""
+    policy = place / "devices.yaml"
+    policy.write_text(PLAIN)
+    agent = start(inventory={"policy_file": str(policy)})
+    consumer, other = (cloud.allocate(provider(cloud), **{VF: count}) for count in (2, 1))
+    prepare(agent, consumer, body(cloud, 2))
+    prepare(agent, other, body(cloud))
+    policy.write_text(WIPED)
+    agent.reload()
+    with pytest.raises(AgentRefused, match=r"is no GPU"):
+        agent.api.delete(f"/v1/preparations/{consumer}", wait=60)
+    assert listed(agent)[consumer]["state"] == "releasing"
+    assert reserved(cloud) == 0
+    cloud.call("DELETE", f"/allocations/{consumer}")
+    agent.until(lambda: reserved(cloud) == 2)
+    agent.process.kill()
+    agent.process.wait()
+    agent = start(inventory={"policy_file": str(policy)})
+    assert reserved(cloud) == 2
+    policy.write_text(PLAIN)
+    agent.reload()
+    assert agent.api.delete(f"/v1/preparations/{consumer}", wait=60) == {}
+    agent.until(lambda: reserved(cloud) == 0)
+    assert listed(agent).keys() == {other}
+
+
+def test_an_operator_ends_what_can_never_be_wiped_and_nobody_gets_it_before_he_says_so(
+    start: Start, cloud: Cloud, place: Path
+) -> None:
+    policy = place / "devices.yaml"
+    policy.write_text(PLAIN)
+    agent = start(inventory={"policy_file": str(policy)})
+    consumer = cloud.allocate(provider(cloud), **{VF: 1})
+    prepare(agent, consumer, body(cloud))
+    early = command(agent, "preparations", "forget", consumer, "--reason", "dead")
+    assert (early.returncode, "is prepared: release it first" in early.stderr) == (1, True)
+    policy.write_text(WIPED)
+    agent.reload()
+    with pytest.raises(AgentRefused, match=r"is no GPU"):
+        agent.api.delete(f"/v1/preparations/{consumer}", wait=60)
+    cloud.call("DELETE", f"/allocations/{consumer}")
+    assert command(agent, "preparations", "forget", consumer).returncode == 2
+    ended = command(agent, "preparations", "forget", consumer, "--reason", "dead, ticket 4711")
+    assert ended.returncode == 0, ended.stderr
+    assert f"devagent health clear {NIC}" in ended.stdout
+    assert listed(agent) == {}
+    assert f"{consumer} is forgotten, by uid " in agent.log
+    agent.until(lambda: reserved(cloud) == 4)
+    assert command(agent, "health", "clear", NIC).returncode == 0
+    agent.until(lambda: reserved(cloud) == 0)
+    again = command(agent, "preparations", "forget", consumer, "--reason", "dead")
+    assert (again.returncode, "nothing is" in again.stderr or consumer in again.stderr) == (1, True)
+
+
+def reserved(cloud: Cloud) -> int:
+    return int(cloud.tree()[f"devagent:{cloud.name}:{NIC}"]["inventories"][VF]["reserved"])

@@ -94,9 +94,11 @@ def test_an_undivided_gpu_is_divided_and_made_whole_again(privileged: Privileged
 
 
 def _divided_and_whole_again(privileged: Privileged, address: str) -> None:
-    names = str(refused(privileged, "mig_placement", address=address, profile="9g.9999gb")).split("it has ")[1]
+    names = str(refused(privileged, "mig_placement", address=address, profile="9g.9999gb", promised=[])).split(
+        "it has "
+    )[1]
     profile = names.split(", ")[0]
-    place = privileged.call("mig_placement", LONG, address=address, profile=profile)["placement"]
+    place = privileged.call("mig_placement", LONG, address=address, profile=profile, promised=[])["placement"]
     try:
         for _ in range(2):
             privileged.call("create_mig", LONG, address=address, profile=profile, placement=place)

@@ -45,6 +45,20 @@ def detail(document: Document, now: float) -> str:
     return "\n".join(map(printable, _details(document, now)))
 
 
+def forgotten(document: Document) -> str:
+    """Tells what became of the devices of a consumer that was forgotten."""
+    lines = [f"{document['consumer']} is forgotten", *map(_given_up, document["devices"])]
+    return "\n".join(map(printable, lines))
+
+
+def _given_up(device: Document) -> str:
+    had, address = ", ".join(device["functions"]), device["address"]
+    if device["withheld"]:
+        place = address or "is not there now; when it comes back it"
+        return f"  {had}: {place} is unhealthy until you say `devagent health clear {address or 'DEVICE'}`"
+    return f"  {had}: {'is offered as it is' if address else 'is not there; wipe it before it comes back'}"
+
+
 def _details(document: Document, now: float) -> Iterator[str]:
     yield f"{document['consumer']}  {document['state']}, asked for {since(document['created'], now)} ago"
     for group in document["groups"]:

@@ -108,6 +108,15 @@ class Agent:
         left = self.prepared.pop(consumer, None)
         return (None, 204) if wait_s or left is None else ({**_preparation(consumer), "state": "releasing"}, 202)
 
+    def forget(self, consumer: str, reason: str, offer: bool, by: str) -> Document:
+        self._fail()
+        if self.prepared.pop(consumer, None) is None:
+            raise NoSuchPreparation(consumer)
+        device = {"provider": GPU_ID, "functions": [GPU], "address": GPU, "withheld": not offer}
+        if not offer:
+            self.set_health(GPU, "unhealthy", reason, None, by)
+        return {"consumer": consumer, "devices": [device]}
+
     def preparation(self, consumer: str) -> Document:
         if consumer not in self.prepared:
             raise NoSuchPreparation(consumer)

@@ -25,7 +25,9 @@ def conf(tmp_path: Path) -> cfg.ConfigOpts:
 
 def may(enforcer: Enforcer, method: str, *roles: str) -> set[bool]:
     creds = {"roles": list(roles)}
-    rules = [each.rule for each in OPERATIONS if each.method == method and each.who is not Who.PUBLIC]
+    rules = [
+        each.rule for each in OPERATIONS if each.method == method and each.who is not Who.PUBLIC and not each.decides
+    ]
     return {bool(enforcer.enforce(rule, {}, creds)) for rule in rules}
 
 
@@ -37,11 +39,18 @@ def test_services_may_do_everything_admins_may_look_and_nobody_else_may_anything
         assert may(enforcer, method, "reader", "member") == {False}
 
 
+def test_only_an_admin_may_say_that_a_device_needs_no_wiping(conf: cfg.ConfigOpts) -> None:
+    enforcer = policy.enforcer(conf)
+    assert [each.rule for each in OPERATIONS if each.decides] == ["devagent:preparations:forget"]
+    for role, expected in (("admin", True), ("service", False), ("member", False)):
+        assert bool(enforcer.enforce("devagent:preparations:forget", {}, {"roles": [role]})) is expected
+
+
 def test_every_call_but_the_versions_has_a_rule_of_its_own() -> None:
     rules = [each.rule for each in OPERATIONS]
     assert len(set(rules)) == len(rules)
     names = {rule.name for rule in policy.list_rules()}
-    assert names == {*rules, policy.LOOK, policy.ACT} - {"devagent:versions:list"}
+    assert names == {*rules, policy.LOOK, policy.ACT, policy.DECIDE} - {"devagent:versions:list"}
 
 
 def test_policy_yaml_changes_one_rule_or_all_of_a_kind_also_while_the_agent_runs(

@@ -313,3 +313,11 @@ def test_a_vf_rule_gives_the_number_of_vfs(discovery: Callable[[str], Discovery]
     given_by_vfs = [device for device in discovery("qat").devices if device.decision.mode is Mode.VF]
     built = build(given_by_vfs, ROOT, "qat", Nest.FLAT)
     assert [provider.inventories for provider in built.providers] == [{"CUSTOM_QAT_VF": Inventory(16, max_unit=16)}] * 2
+
+
+@pytest.mark.parametrize(("returning", "reserved"), [(0, 0), (3, 3), (8, 8), (9, 8)])
+def test_what_is_being_brought_back_is_reserved_and_never_more_than_there_is(returning: int, reserved: int) -> None:
+    device = managed(function(numa_node=None), "SRIOV_NET_VF", 8)
+    uid = device_uuid(ROOT, device)
+    built = build([device], ROOT, "h1", returning={uid: {"SRIOV_NET_VF": returning, "PGPU": 1}})
+    assert built.by_uuid()[uid].inventories == {"SRIOV_NET_VF": Inventory(8, reserved, max_unit=8)}

@@ -538,10 +538,39 @@ def test_what_was_under_way_before_a_boot_is_given_up_and_nothing_of_others_touc
     # What there is of this boot somebody else has made, as drivers are bound by a rule of the host's.
     host.kernel.functions[VF].driver = "vfio-pci"
     host.restart("boot 2")
-    assert recover(host.journal, host.executor) == {}
+    host.machine.done.clear()
+    assert recover(host.journal, host.executor) == {"A": REBOOTED}
+    assert host.machine.done == []  # what has the address now may be another FPGA
+    assert host.executor.recover("A") is None
     assert host.kernel.functions[VF].driver == "vfio-pci"
     assert host.kernel.functions["0000:10:1f.0"].image == "factory"
     assert host.journal.holdings().consumers == {}
+
+
+def test_another_fpga_at_the_address_of_one_that_was_programmed_before_a_boot_is_left_alone(host: Host) -> None:
+    place = "0000:10:1f.0"
+    interrupted(host, "VF", "FPGA", at="FPGA image, first half")
+    host.kernel.reboot()
+    host.restart("boot 2")
+    host.machine.done.clear()
+    unseen = Refusal(RefusalKind.RETRY, "the look process hangs")
+    assert host.executor.recover("A", lambda _: unseen) is unseen
+    assert host.journal.holdings().consumers != {}
+    assert host.executor.recover("A", lambda _: frozenset({place})) is None
+    assert host.machine.done == []
+    assert host.journal.holdings().consumers == {}
+
+
+def test_what_was_given_is_not_made_again_while_others_stand_at_any_address_of_its_plan(host: Host) -> None:
+    host.prepared("A", "VF", "MDEV")
+    host.kernel.reboot()
+    host.restart("boot 2")
+    host.machine.done.clear()
+    asked = request("A", "VF", "MDEV")
+    answer = host.executor.prepare(asked, Plans(host.kernel, asked), 5.0, strangers=lambda _: frozenset({VF}))
+    assert isinstance(answer, Refusal)
+    assert (answer.kind, answer.address) == (RefusalKind.PERMANENT, VF)
+    assert host.machine.done == []
 
 
 def test_a_release_under_way_before_a_boot_still_wipes_once_it_is_planned_anew(host: Host) -> None:

@@ -130,6 +130,25 @@ def test_a_failure_can_be_looked_at_for_a_day(journal: Journal) -> None:
     assert [entry.preparation.consumer for entry in journal.entries()] == ["new", "young"]
 
 
+def test_what_was_begun_and_is_neither_done_nor_undone_is_known_to_others(journal: Journal, path: Path) -> None:
+    journal.begin(preparation("A"))
+    journal.begin(preparation("B", MDEV))
+    journal.intend("A", 0, {"driver": "ice"})
+    journal.intend("B", 0, {"driver": "iavf"})
+    assert journal.begun("bind", VF.address) == ({"driver": "ice"}, {"driver": "iavf"})
+    assert journal.begun("reset", VF.address) == journal.begun("bind", MDEV.function) == ()
+    journal.undone("A", 0)
+    assert journal.begun("bind", VF.address) == ({"driver": "iavf"},)
+    journal.finish("B", {}, {0: {"driver": "iavf"}})
+    assert journal.begun("bind", VF.address) == ()
+
+
+def test_what_was_begun_before_a_boot_is_in_nobodys_way(journal: Journal, path: Path) -> None:
+    journal.begin(preparation())
+    journal.intend("A", 0, {"driver": "ice"})
+    assert reopened(journal, path, "another boot").begun("bind", VF.address) == ()
+
+
 def test_a_tombstone_stands_for_a_while(journal: Journal) -> None:
     journal.forget("A", now=1000.0, until=1030.0)
     assert journal.tombstone("A", 1029.0) == 1030.0

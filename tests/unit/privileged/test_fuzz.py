@@ -216,7 +216,7 @@ FITTING = (
     _fitting("mig_mode"),
     _fitting("set_mig_mode", enabled=1),
     _fitting("mig_instances"),
-    _fitting("mig_placement", profile="1g.10gb"),
+    _fitting("mig_placement", profile="1g.10gb", promised=["1g.10gb@6"]),
     _fitting("create_mig", profile="1g.10gb", placement=0),
     _fitting("destroy_mig", profile="1g.10gb", placement=0),
     _fitting("scrub", how="nvme-format"),

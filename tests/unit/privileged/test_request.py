@@ -73,6 +73,8 @@ FITTING: list[tuple[str, dict[str, Any]]] = [
     ("vf_attributes", {"index": 3}),
     ("set_vf_attributes", {"index": 3, **VALUES}),
     ("set_vf_attributes", {"index": 3, **NOTHING}),
+    ("mig_placement", {"profile": "1g.10gb", "promised": []}),
+    ("mig_placement", {"profile": "1g.10gb", "promised": ["1g.12gb+me.all@0", "3g.40gb@63"]}),
     ("create_mig", {"profile": "1g.10gb", "placement": None}),
     ("create_mig", {"profile": "1g.12gb+me.all", "placement": 6}),
     ("destroy_mig", {"profile": "2g.20gb-me", "placement": 0}),
@@ -99,7 +101,14 @@ def test_what_the_verbs_of_a_plan_take(verb: str, arguments: dict[str, Any]) -> 
         *(("remove_mdev", MDEV | {"uuid": 0}, value) for value in (None, "", "..", UUID.upper(), UUID + "\n", "../x")),
         *(("set_vgpu_type", {"type": 0}, value) for value in (None, -1, "1155", 1.0, True, 10**9)),
         *(("vf_attributes", {"index": 0}, value) for value in (None, -1, 65536, "3")),
-        *(("mig_placement", {"profile": 0}, value) for value in (None, 19, "", "1g", "../1g.10gb", "1g.10gb/x")),
+        *(
+            ("mig_placement", {"profile": 0, "promised": []}, value)
+            for value in (None, 19, "", "1g", "../1g.10gb", "1g.10gb/x")
+        ),
+        *(
+            ("mig_placement", {"profile": "1g.10gb", "promised": 0}, value)
+            for value in (None, "1g.10gb@6", ["1g.10gb"], ["1g.10gb@64"], ["1g.10gb@6\n"], [6], ["1g.10gb@6"] * 17)
+        ),
         *(("destroy_mig", {"profile": "1g.10gb", "placement": 0}, value) for value in (None, -1, 64, "6", True)),
         *(("set_mig_mode", {"enabled": 0}, value) for value in (None, 2, True, "1")),
         *(("set_vf_attributes", {"index": 3, **NOTHING, "mac": 0}, value) for value in ("", "fa:16:3e:0b:7c", "FA")),

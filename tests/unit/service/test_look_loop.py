@@ -276,3 +276,17 @@ def test_what_is_refused_is_kept_for_the_status(scene: Scene, caplog: pytest.Log
     assert scene.facts.seen is not None
     assert scene.facts.seen.refused == scene.hands.refused
     assert [record.message for record in caplog.records] == ["16 VFs: it has 8"]
+
+
+def test_what_is_being_brought_back_is_reserved_at_once_and_without_another_look(scene: Scene) -> None:
+    scene.turn()
+    assert scene.facts.seen is not None
+    uid = next(iter(scene.facts.seen.view.tree().devices))
+    (name,) = scene.facts.seen.view.tree().by_uuid()[uid].inventories
+    scene.facts.returning = lambda: {uid: {name: 1}}
+    told = scene.told
+    scene.loop.judge()
+    assert scene.facts.seen.view.tree().by_uuid()[uid].inventories[name].reserved == 1
+    assert (len(scene.eyes.asked), scene.told) == (1, told + 1)
+    scene.loop.judge()
+    assert scene.told == told + 1

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from devagent.errors import VerbFailed
-from devagent.model.plan import Step
+from devagent.model.plan import Arguments, Step
 from devagent.model.preparation import Holder, Refusal, RefusalKind
 from devagent.prepare.machine import Gone, Machine, StepFailed, StepStuck
 from devagent.prepare.verbs import VERBS
@@ -207,6 +207,19 @@ def test_a_wipe_has_its_time_however_little_the_release_has(tmp_path: Path, how:
     asked: Any = Asked()
     PrivilegedMachine(asked, tmp_path).do(step("scrub", how=how), 10.0)
     assert asked.asked == [("scrub", seconds, {"address": VF, "how": how})]
+
+
+def test_the_place_that_a_killed_process_had_chosen_is_nobody_elses(tmp_path: Path) -> None:
+    class Placing(Asked):
+        def call(self, verb: str, deadline_s: float, **arguments: Any) -> dict[str, Any]:
+            return {**super().call(verb, deadline_s, **arguments), "placement": 3}
+
+    asked: Any = Placing()
+    begun: dict[tuple[str, str], list[Arguments]] = {("create_mig", VF): [{"profile": "1g.10gb", "placement": 6}]}
+    machine = PrivilegedMachine(asked, tmp_path, lambda verb, target: begun.get((verb, target), []))
+    wanted: Arguments = {"profile": "2g.20gb", "placement": None}
+    assert machine.before(Step("create_mig", VF, wanted), 10.0) == {"profile": "2g.20gb", "placement": 3}
+    assert asked.asked == [("mig_placement", 10.0, {"address": VF, "profile": "2g.20gb", "promised": ["1g.10gb@6"]})]
 
 
 @pytest.mark.parametrize(

@@ -34,6 +34,7 @@ from devagent.model.user import User
 from devagent.prepare.executor import Executor
 from devagent.prepare.journal import Journal
 from devagent.prepare.machine import StepFailed
+from devagent.prepare.runs import Strangers, nobody
 from devagent.service.allocations import Standing
 from devagent.service.facts import Facts, Reported, Seen
 from devagent.service.images import Images
@@ -42,6 +43,7 @@ from devagent.service.metrics import Metrics
 from devagent.service.noting import NotingMachine
 from devagent.service.preparations import Preparations
 from devagent.service.preparer import Preparer
+from devagent.service.returning import Returning
 from devagent.service.sight import Sight
 from devagent.service.upkeep import Upkeep
 from devagent.service.vanished import Vanished
@@ -54,6 +56,10 @@ NIC = "0000:3b:00.0"
 VF = "SRIOV_NET_VF"
 UNKNOWN = Decision(False, "unknown: nvml could not be read; what was reported of it stays", unknown=True)
 HOST = HostFacts(hostname="h", boot_id="boot")
+
+
+GPU: dict[str, Any] = {"id": "10de:1eb8", "class": "030000", "driver": "nvidia", "at": "00.0"}
+AUDIO = {"id": "10de:10f8", "class": "040300", "driver": "snd_hda_intel", "at": "00.1", "iommu_with": "00.0"}
 
 
 def nic(vfs: int, ids: str = "15b3:101d") -> dict[str, Any]:
@@ -169,8 +175,14 @@ class Agent:
         self.metrics = Metrics()
         self.own = Preparations(keeper, lambda: self.settings, self.metrics)
         self.own.start()
+        self.recounted = 0
         ticks: Any = {"monotonic": lambda: self.now, "clock": lambda: self.now}
-        self.upkeep = Upkeep(self.own, Vanished(held, lambda: self.settings, **ticks), images, self.facts, **ticks)
+        self.returning = Returning(keeper, held, lambda: self.settings, self._recount, monotonic=lambda: self.now)
+        vanished = Vanished(held, lambda: self.settings, **ticks)
+        self.upkeep = Upkeep(self.own, vanished, images, self.returning, self.facts, **ticks)
+
+    def _recount(self) -> None:
+        self.recounted += 1
 
     def sources(self, settings: Any) -> Sources:
         """Gives where images come from."""
@@ -368,10 +380,10 @@ def test_a_release_is_not_answered_by_a_recovery_that_is_under_way(agent: Agent,
     reached, go_on = threading.Event(), threading.Event()
     recover = agent.own.keeper.executor.recover
 
-    def hold(consumer: str) -> Refusal | None:
+    def hold(consumer: str, strangers: Strangers = nobody) -> Refusal | None:
         reached.set()
         go_on.wait(PATIENCE_S)
-        return recover(consumer)
+        return recover(consumer, strangers)
 
     agent.own.keeper.executor.recover = hold  # type: ignore[method-assign]
     agent.own.recover(ALICE)
@@ -433,6 +445,27 @@ def test_others_wait_for_what_is_in_use_and_to_be_released_as_for_any_other(
     small.until(lambda: len(small.host.looks) > looks + 1 or waiting.done())
     small.keep_up()
     assert waiting.result() == {address}
+
+
+def test_many_recoveries_that_hang_hold_up_no_release(
+    agent: Agent, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    agent.prepared(ALICE)
+    go_on, others = threading.Event(), [f"{number:08x}-27d4-4a3c-9a3e-0c1d2e3f4a5b" for number in range(8)]
+
+    def hang(consumer: str, strangers: Strangers = nobody) -> Refusal | None:
+        go_on.wait(PATIENCE_S)
+        return Refusal(RefusalKind.RETRY, "its driver hangs")
+
+    monkeypatch.setattr(agent.own.keeper.executor, "recover", hang)
+    for each in others:
+        agent.own.recover(each)
+    assert agent.own.delete(ALICE, PATIENCE_S) == (None, 204)
+    assert all(map(agent.own.is_at_work, others))
+    go_on.set()
+    agent.until(lambda: not any(map(agent.own.is_at_work, others)))
+    assert f"{others[0]} is not finished or undone: its driver hangs" in caplog.text
+    assert "is not released" not in caplog.text
 
 
 def test_what_fails_is_undone_and_told_to_who_asks_later(agent: Agent) -> None:
@@ -682,6 +715,38 @@ def test_another_device_at_the_address_of_the_one_that_was_given_is_left_alone(a
     agent.host.doing = done.append
     assert agent.own.delete(ALICE, PATIENCE_S) == (None, 204)
     assert (done, agent.host.bound, agent.states()) == ([], set(), {})
+
+
+@pytest.mark.parametrize("beside", [AUDIO, {**AUDIO, "iommu_with": None}, None])
+def test_what_stood_beside_a_device_before_a_boot_is_changed_only_while_it_stands_there(
+    agent: Agent, beside: dict[str, Any] | None
+) -> None:
+    """The GPU is where it was; the function that shared its IOMMU group may be another's by now."""
+    agent.host.machine = Machine(on_bus(GPU, AUDIO))
+    agent.restart()
+    asked = provider("0000:3b:00.0", agent.host.machine.devices)
+    body = {"groups": [{"provider": asked, "resources": {"PGPU": 1}}]}
+    agent.own.put(ALICE, body, PATIENCE_S)
+    both = {"0000:3b:00.0", "0000:3b:00.1"}
+    assert agent.host.bound == both
+    found = [{name: value for name, value in each.items() if value} for each in (GPU, beside) if each]
+    agent.host.machine = Machine(on_bus(*found))
+    agent.restart("another boot")
+    if beside == AUDIO:
+        assert agent.own.put(ALICE, body, PATIENCE_S)[1] == 200
+        assert agent.host.bound == both
+    elif beside is not None:
+        with pytest.raises(NotPrepared, match="is another device than the one"):
+            agent.own.put(ALICE, body, PATIENCE_S)
+        assert agent.host.bound == set()
+    else:
+        assert agent.own.keeper.preparer.strangers(found_of(agent)) == frozenset()
+
+
+def found_of(agent: Agent) -> Preparation:
+    entry = agent.own.keeper.get(ALICE)
+    assert entry is not None
+    return entry.preparation
 
 
 @pytest.mark.parametrize("ids", ["15b3:101d", "8086:1592"])
