@@ -56,30 +56,11 @@ def test_devices_that_come_and_go_during_looks(guest: Guest) -> None:
     assert len(seen) == LOOKS
     assert rounds >= 5
     assert sorted({problem for look in seen for problem in look.pop("problems")}) == []
-    assert all(look[stays][:4] == ["gpu", 4, "A100 PCIe 40GB", 0] for look in seen)
-    shown = [look[card][:4] for look in seen if card in look]
+    assert all(look[stays] == ["gpu", 4, "A100 PCIe 40GB", 0] for look in seen)
+    shown = [look[card] for look in seen if card in look]
     assert {(kind, model, numa) for kind, _, model, numa in shown} <= {("gpu", "A100 PCIe 40GB", 1)}
     assert {count for _, count, _, _ in shown} <= set(range(17))
     assert {address for look in seen for address in look} <= {card, *guest.names(PCI)}
-
-
-def test_two_cards_that_take_turns_in_a_slot_are_never_mixed(guest: Guest) -> None:
-    """What a look shows is all the one or all the other: how many VFs it could have, and its serial number."""
-    cards = [gpu(numa=1, vfs=vfs, serial=serial) for vfs, serial in ((16, 0x48B02D0000C0FFEE), (4, 0x48B02D0000BADBAD))]
-    looks = guest.start("python3", "-c", _LOOKS, str(LOOKS))
-    rounds, address = 0, ""
-    while not _ended(guest, looks.pid):
-        address = guest.plug(cards[rounds % 2])
-        guest.unplug(address)
-        rounds += 1
-    ran = looks.wait()
-    assert (ran.code, ran.err) == (0, "")
-    seen = [json.loads(line) for line in ran.out.splitlines()]
-    shown = {tuple(look[address][4:]) for look in seen if address in look}
-    assert shown <= {(16, "48-b0-2d-00-00-c0-ff-ee"), (4, "48-b0-2d-00-00-ba-db-ad")}
-    assert shown
-    problems = {problem for look in seen for problem in look["problems"]}
-    assert {problem for problem in problems if "each time it was looked at" not in problem} == set()
 
 
 def _ended(guest: Guest, pid: int) -> bool:
@@ -94,9 +75,7 @@ for _ in range(int(sys.argv[1])):
     found = look(Path("/"), every=True).found
     seen = {
         each.address: [each.claim.kind, len(each.function.sriov.vfs) if each.function.sriov else None,
-                       each.claim.model, each.function.numa_node,
-                       each.function.sriov.total_vfs if each.function.sriov else None,
-                       each.function.attributes.get("serials/dsn")]
+                       each.claim.model, each.function.numa_node]
         for each in found.devices
     }
     print(json.dumps(seen | {"problems": [f"{each.device}: {each.problem}" for each in found.problems]}))
