@@ -45,10 +45,16 @@ class Request:
 
 
 class Executor:
-    """Serves any number of consumers at once. Its calls block; whatever does not work is a Refusal."""
+    """Serves any number of consumers at once. Its calls block; whatever does not work is a Refusal.
 
-    def __init__(self, journal: Journal, machine: Machine, patience: Patience = _PATIENCE) -> None:
-        self._journal, self._patience = journal, patience
+    With `looks_first` a release that was interrupted and has still to wipe goes on by release() alone, whose planner
+    sees whether another device stands there by now.
+    """
+
+    def __init__(
+        self, journal: Journal, machine: Machine, patience: Patience = _PATIENCE, *, looks_first: bool = False
+    ) -> None:
+        self._journal, self._patience, self._looks_first = journal, patience, looks_first
         self._locks, self._changes = Locks(), Changes()
         self._runs = Runs(journal, machine, self._locks, self._changes, patience)
         self._planning = threading.Lock()
@@ -159,6 +165,8 @@ class Executor:
         """Goes on with a plan of this boot: after another one its addresses may be those of other devices."""
         if not self._runs.is_of_this_boot(entry.preparation):
             return REBOOTED
+        if self._looks_first and entry.wipes:
+            return _leaving(entry.preparation)
         return self._runs.release(entry, plan, until, self._patience.tombstone)
 
     def _buried(self, consumer: str) -> Refusal | None:

@@ -163,7 +163,8 @@ class Preparations:
 
         What has not goes on when the agent is back: the journal has it.
         """
-        self._stopping = True
+        with self._lock:  # whoever has it begins something still
+            self._stopping = True
         for pool in (self._preparing, self._releasing):
             pool.shutdown(wait=False, cancel_futures=True)
         with self._lock:
@@ -286,9 +287,11 @@ class Preparations:
 
     def _recover(self, consumer: str) -> Refusal | None:
         entry = self.keeper.get(consumer)
-        if entry is not None and entry.release is not None and entry.preparation.boot_id != self.keeper.boot_id:
-            # What was planned before the boot was for the addresses of then: it is looked and planned anew.
-            return self._release(consumer, time.monotonic() + _ANEW_S)
+        if entry is not None and entry.release is not None:
+            # What was planned before a boot was for the addresses of then; and who wipes must know whose that is, for
+            # drives are replaced while the host runs. It is looked and planned anew.
+            if entry.wipes or entry.preparation.boot_id != self.keeper.boot_id:
+                return self._release(consumer, time.monotonic() + _ANEW_S)
         return self.keeper.executor.recover(consumer)
 
     def _told(self, consumer: str, why: Refusal | None) -> None:

@@ -20,6 +20,7 @@ from devagent.images.library import Told
 from devagent.images.refused import NoImage
 from devagent.inventory.build import device_uuid
 from devagent.model.device import Device
+from devagent.model.handle import PciHandle
 from devagent.model.plan import Plan
 from devagent.model.preparation import Holdings, Preparation, Refusal, RefusalKind
 from devagent.prepare import planner
@@ -175,11 +176,14 @@ class Preparer:
         if self._facts.reported.root is None:
             return _NOT_THERE
         try:
-            others = self._others(preparation, self._look(preparation))
+            devices = self._look(preparation)
         except LookFailed as error:
             return Refusal(RefusalKind.RETRY, str(error))
-        for place in others.values():
+        for place in self._others(preparation, devices).values():
             reason = f"{place} is another device than the one that was given: release the consumer, then ask again"
+            return Refusal(RefusalKind.PERMANENT, reason, place)
+        for place, use in _taken_by_host(preparation, devices):
+            reason = f"{place} is used by the host since: {use}: end that, or release the consumer"
             return Refusal(RefusalKind.PERMANENT, reason, place)
         return None
 
@@ -245,6 +249,17 @@ class Preparer:
         devices = sighting.devices
         seen = view(devices, root, treatments(devices, self._settings().policy), vetoes=vetoes(devices))
         return replace(seen, bitstreams={**images, **self._images.at_hand(_blanks(request, seen), until)})
+
+
+def _taken_by_host(preparation: Preparation, devices: Iterable[Device]) -> Iterator[tuple[str, str]]:
+    """Gives the functions of a consumer that the host has put to use: mounted what is on them, given them addresses."""
+    uses = {device.address: device.in_use_by for device in devices}
+    for device in devices:
+        uses |= {vf.address: dict(device.vf_use).get(vf.index) for vf in device.vfs}
+    for handle in preparation.plan.handles:
+        use = uses.get(handle.function) if isinstance(handle, PciHandle) else None
+        if use:
+            yield handle.function, use
 
 
 def _blanks(request: Request, seen: View) -> Iterator[str]:
