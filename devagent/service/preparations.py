@@ -287,11 +287,11 @@ class Preparations:
 
     def _recover(self, consumer: str) -> Refusal | None:
         entry = self.keeper.get(consumer)
-        if entry is not None and entry.release is not None:
-            # What was planned before a boot was for the addresses of then; and who wipes must know whose that is, for
-            # drives are replaced while the host runs. It is looked and planned anew.
-            if entry.wipes or entry.preparation.boot_id != self.keeper.boot_id:
-                return self._release(consumer, time.monotonic() + _ANEW_S)
+        # What was planned before a boot was for the addresses of then, and drives are replaced while a host runs. So it
+        # is looked and planned anew, after a boot and where something is to be wiped.
+        of_then = entry is not None and entry.preparation.boot_id != self.keeper.boot_id
+        if entry is not None and entry.release is not None and (entry.wipes or of_then):
+            return self._release(consumer, time.monotonic() + _ANEW_S)
         return self.keeper.executor.recover(consumer)
 
     def _told(self, consumer: str, why: Refusal | None) -> None:

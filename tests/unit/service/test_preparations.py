@@ -672,7 +672,9 @@ def test_what_the_host_uses_since_a_boot_is_not_taken_from_it(agent: Agent, *, h
 
     def with_use() -> Look:
         found = view().found
-        devices = tuple(replace(each, vf_use=((used, "mounted on /srv"),) if each.vfs else ()) for each in found.devices)
+        devices = tuple(
+            replace(each, vf_use=((used, "mounted on /srv"),) if each.vfs else ()) for each in found.devices
+        )
         return replace(view(), found=replace(found, devices=devices))
 
     agent.host.view = with_use  # type: ignore[method-assign]
