@@ -85,7 +85,7 @@ class _Request(HTTPRequest):
         if not self.conn.rfile.is_plain:
             self.simple_response("400 Bad Request", _UNPLAIN)
             return False
-        return bool(super().read_request_headers())
+        return bool(super().read_request_headers())  # type: ignore[no-untyped-call]
 
     def simple_response(self, status: str, msg: str = "") -> None:
         self.close_connection = True
