@@ -21,6 +21,8 @@ _PART: Final = 16 << 10
 _CRLF: Final = b"\r\n"
 _END: Final = b"\r\n\r\n"
 _LENGTH: Final = re.compile(rb"\r\ncontent-length:[ \t]*([0-9]{1,9})[ \t]*\r\n", re.IGNORECASE)
+_FRAMING: Final = re.compile(rb"\r\n\s*(?:content-length|transfer-encoding)\s*:", re.IGNORECASE)
+_FOLDED: Final = re.compile(rb"\r\n[ \t]")
 _CHUNKED: Final = re.compile(rb"\r\ntransfer-encoding:[^\r\n]*chunked", re.IGNORECASE)
 
 
@@ -31,6 +33,8 @@ class Arrival:
         self._socket, self._patience = connection, patience
         self._data = bytearray()
         self._ended = False
+        self.is_plain = True
+        """Whether the head says in the one plain way how long the body is, or that there is none (RFC 9112, 6.3)."""
         self._deadline = 0.0
         self.rest()
 
@@ -110,10 +114,10 @@ class Arrival:
         return not self._ended
 
     def _whole(self) -> bool:
-        if self._ended or len(self._data) >= GATHERED:
-            return True
         if self._needed is None and not self._chunk:
             self._find_head()
+        if self._ended or not self.is_plain or len(self._data) >= GATHERED:
+            return True
         if self._chunk:
             return self._last_chunk()
         return self._needed is not None and len(self._data) >= self._needed
@@ -126,6 +130,7 @@ class Arrival:
             return
         head = bytes(self._data[: end + len(_CRLF)])
         length = _LENGTH.search(head)
+        self.is_plain = _is_plain(head, length)
         if _CHUNKED.search(head):
             self._chunk = end + len(_END)
         else:
@@ -145,3 +150,11 @@ class Arrival:
                 return following > GATHERED
             self._chunk = following
         return False
+
+
+def _is_plain(head: bytes, length: re.Match[bytes] | None) -> bool:
+    """Tells whether cheroot, too, finds the length of the body where it was looked for here, and nowhere else."""
+    found = _FRAMING.findall(head)
+    if len(found) > 1 or _FOLDED.search(head):
+        return False
+    return not found or length is not None or found[0].lower() == b"\r\ntransfer-encoding:"

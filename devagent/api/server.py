@@ -48,6 +48,9 @@ _TICK: Final = 5.0
 """Seconds between two turns of the accept loop in which nothing comes; each costs a tenth of a millisecond."""
 _KEPT_ALIVE: Final = 64
 _ENDING: Final = "the agent has as much to do as it can, or is ending: ask again"
+_UNPLAIN: Final = (
+    "the length of the body must be said once: by Content-Length, as digits, or Transfer-Encoding: chunked"
+)
 _SLOW: Final = "the request did not come as a whole in time"
 
 
@@ -76,6 +79,13 @@ class Server:
 
 class _Request(HTTPRequest):
     """A request; what cheroot refuses by itself is answered in the form of all other errors."""
+
+    def read_request_headers(self) -> bool:
+        # Else a thread would wait for a body of which nobody knew, before it is known who sends it.
+        if not self.conn.rfile.is_plain:
+            self.simple_response("400 Bad Request", _UNPLAIN)
+            return False
+        return bool(super().read_request_headers())  # type: ignore[no-untyped-call]
 
     def simple_response(self, status: str, msg: str = "") -> None:
         self.close_connection = True

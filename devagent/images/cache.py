@@ -13,6 +13,7 @@ import hashlib
 import os
 import re
 import secrets
+import stat
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -134,11 +135,12 @@ class Cache:
             self._coming += size
 
     def _files(self) -> Iterator[tuple[Path, int, int]]:
-        """Gives of each image its path, when it was last used, and its size."""
+        """Gives of each image its path, when it was last used, and its size; somebody may be tidying up meanwhile."""
         for path in self.folder.iterdir():
-            if _DIGEST.fullmatch(path.name):
-                found = path.stat()
-                yield path, found.st_mtime_ns, found.st_size
+            with suppress(FileNotFoundError):
+                found = path.lstat()
+                if _DIGEST.fullmatch(path.name) and stat.S_ISREG(found.st_mode):
+                    yield path, found.st_mtime_ns, found.st_size
 
     def _unusable(self, error: OSError) -> NoImage:
         hint = ": free some space" if error.errno in _FULL else ""

@@ -40,6 +40,7 @@ from devagent.prepare.steps import Phases
 
 Planner = Callable[[Holdings], Plan | Refusal]
 Releaser = Callable[[Preparation], Plan | Refusal]
+Veto = Callable[[Preparation], Refusal | None]
 
 _PATIENCE: Final = Patience()
 
@@ -55,10 +56,16 @@ class Request:
 
 
 class Executor:
-    """Serves any number of consumers at once. Its calls block; whatever does not work is a Refusal."""
+    """Serves any number of consumers at once. Its calls block; whatever does not work is a Refusal.
 
-    def __init__(self, journal: Journal, machine: Machine, patience: Patience = _PATIENCE) -> None:
-        self._journal, self._patience = journal, patience
+    With `looks_first` a release that was interrupted and has still to wipe goes on by release() alone, whose planner
+    sees whether another device stands there by now.
+    """
+
+    def __init__(
+        self, journal: Journal, machine: Machine, patience: Patience = _PATIENCE, *, looks_first: bool = False
+    ) -> None:
+        self._journal, self._patience, self._looks_first = journal, patience, looks_first
         self._locks, self._changes = Locks(), Changes()
         self._runs = Runs(journal, machine, self._locks, self._changes, patience)
         self._planning = threading.Lock()
@@ -73,17 +80,18 @@ class Executor:
         wait: float = 0.0,
         phases: Phases | None = None,
         strangers: Strangers = nobody,
+        veto: Veto = lambda _: None,
     ) -> Preparation | Refusal:
         """Makes the devices of a request ready within `seconds`; the same request again gives the same answer.
 
         `plan` is given what others hold, must not wait itself, and is asked again for `wait` seconds while a device
-        is busy. `phases` has what the caller took before. `strangers` is asked before what was given once is made
-        again, as after a boot. Raises PreparedOtherwise.
+        is busy. `phases` has what the caller took before. `strangers` and `veto` are asked before what was given
+        once is made again, as after a boot: whose devices those are, and what else speaks against it. Raises PreparedOtherwise.
         """
         now = time.monotonic()
         try:
             with self._locks.holding((_lock(request.consumer),), now + seconds):
-                earlier = self._earlier(request, now + seconds, strangers)
+                earlier = self._earlier(request, now + seconds, strangers, veto)
                 if earlier is not None:
                     return earlier
                 return self._new(request, plan, now + seconds, now + min(wait, seconds), phases or Phases())
@@ -171,7 +179,9 @@ class Executor:
         answer = self._forward(preparation, time.monotonic() + left)
         return answer if isinstance(answer, Refusal) and self._runs.known(preparation.consumer).unfinished else None
 
-    def _earlier(self, request: Request, until: float, strangers: Strangers) -> Preparation | Refusal | None:
+    def _earlier(
+        self, request: Request, until: float, strangers: Strangers, veto: Veto
+    ) -> Preparation | Refusal | None:
         """Gives the answer that follows from what the journal has of the consumer; None if that is nothing."""
         entry = self._journal.get(request.consumer)
         if entry is None:
@@ -194,13 +204,15 @@ class Executor:
         if not entry.given:
             return self._runs.back(entry, REBOOTED, strangers)
         left = self._runs.back(entry, TOO_LATE, strangers) if preparation.state is State.FAILED else None
-        left = left or _replaced(strangers(preparation))
+        left = left or _replaced(strangers(preparation)) or veto(preparation)
         return left or self._forward(self._runs.again(self._runs.known(preparation.consumer), until), until)
 
     def _go_on_releasing(self, entry: Entry, plan: Plan, until: float) -> Refusal | None:
         """Goes on with a plan of this boot: after another one its addresses may be those of other devices."""
         if not self._runs.is_of_this_boot(entry.preparation):
             return REBOOTED
+        if self._looks_first and entry.wipes:
+            return _leaving(entry.preparation)
         return self._runs.release(entry, plan, until, self._patience.tombstone)
 
     def _buried(self, consumer: str) -> Refusal | None:

@@ -132,6 +132,8 @@ def _is_gone(work: _Work, back: Step) -> bool:
 
 def _reset(work: _Work, handle: PciHandle) -> None:
     device, part = work.view.parts[handle.address]
+    if part.driver is not None and not is_vfio(part.driver):
+        return  # as after a boot: many drivers lose a device that is reset below them
     if work.treatment(handle).reset is not Reset.NEVER and reset_methods(device, part.index):
         work.steps.append(Step("reset", handle.address, {"method": None}))
 

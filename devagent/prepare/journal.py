@@ -26,6 +26,7 @@ from devagent.model.plan import Arguments, Plan
 from devagent.model.preparation import Holdings, Overview, Preparation, Refusal, State
 from devagent.prepare.database import Database, Taken, Transaction
 from devagent.prepare.encoding import decode, encode, text
+from devagent.prepare.verbs import WIPING
 
 MIGRATIONS: Final = (
     """
@@ -77,6 +78,12 @@ class Entry:
         """Whether something is left to be done or undone, other than what the consumer asks for."""
         state = self.preparation.state
         return state in (State.PREPARING, State.RELEASING) or (state is State.FAILED and bool(self.preparation.found))
+
+    @property
+    def wipes(self) -> bool:
+        """Whether its release has still to wipe something: only what was looked at just now is known to be its own."""
+        steps = self.release.steps if self.release is not None else ()
+        return any(step.verb in WIPING and number not in self.released for number, step in enumerate(steps))
 
     @property
     def leaving(self) -> bool:

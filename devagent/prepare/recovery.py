@@ -4,8 +4,8 @@
 
     preparing, in time, same boot     its steps go on; each is done again unless the machine shows that it was done
     preparing, failed                 what the steps found is brought back
-    releasing                         goes on to its end; what has not begun, and after a boot all of it, is planned
-                                      anew by whoever can look at the devices (Upkeep)
+    releasing                         goes on to its end; what has not begun or has still to wipe, and after a boot all
+                                      of it, is planned anew by whoever can look at the devices (Upkeep)
     prepared                          stays; after a boot its steps are done again when the consumer asks again
 
 After a boot there are no bindings, mediated devices or VFs of ours any more, so nothing of that kind is brought back:

@@ -15,7 +15,7 @@ from devagent.model.plan import Arguments, Plan, Step
 from devagent.model.preparation import Preparation, RefusalKind
 from devagent.prepare.journal import Entry, Journal
 from devagent.prepare.machine import Gone, Machine, StepFailed
-from devagent.prepare.verbs import VERBS, inverse
+from devagent.prepare.verbs import VERBS, WIPING, inverse
 
 _LASTING: Final = ("program_fpga", "set_mig_mode")
 """What a boot may leave as it was: an FPGA keeps its image over a warm boot, some GPUs their MIG mode."""
@@ -132,7 +132,7 @@ class Walk:
             self._do(step)
         except Gone as gone:
             # It may come back, and then with everything that its last tenant left.
-            if step.verb in ("scrub", "program_fpga"):
+            if step.verb in WIPING:
                 way_out = "put it back, or say `devagent preparations forget`"
                 reason = f"{step.target} is not there, so it cannot be wiped: {way_out}"
                 raise StepFailed(RefusalKind.RETRY, reason, step.target) from gone

@@ -71,6 +71,9 @@ _TABLE: Final = (
 
 VERBS: Final = {verb.name: verb for verb in _TABLE}
 
+WIPING: Final = ("scrub", "program_fpga")
+"""In a release: what destroys what is on the device, whoever's that is."""
+
 
 def inverse(step: Step) -> Step | None:
     """Gives the step that takes `step` back, itself taken back by `step`; None where nothing does."""

@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from devagent.privileged.device import Device, Meanings
+from devagent.privileged.nvme_disks import nobody_builds_on
 from devagent.privileged.refused import PERMANENT, RETRY
 from devagent.privileged.unbind_lock import locked
 
@@ -54,6 +55,8 @@ def bind(root: Path, address: str, driver: str | None, override: str | None) -> 
                 text = f" has {len(vfs)} VFs, which would go with its driver {before}: remove them first"
                 raise device.refusal(PERMANENT, text)
             device.nobody_has([(device.folder, "")])
+            if before == "nvme":  # the last look may be older than a mount
+                nobody_builds_on(device)
         _rebind(device, before, driver, place)
     if _now(device) != override:
         _override(device, override)

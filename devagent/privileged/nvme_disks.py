@@ -13,6 +13,7 @@ from __future__ import annotations
 import errno
 import mmap
 import os
+import re
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
@@ -26,6 +27,7 @@ _PATIENCE_S: Final = 10.0
 """udev reads what is on a disk that has just appeared."""
 _POLL_S: Final = 0.2
 _BLOCK: Final = 4096
+_DISK: Final = re.compile("nvme[0-9]+(c[0-9]+)?n[0-9]+", re.ASCII)
 _SAMPLES: Final = 64
 
 
@@ -61,6 +63,15 @@ def _claimed(device: Device, disks: list[str]) -> Iterator[None]:
                         raise
                 time.sleep(_POLL_S)
         yield
+
+
+def nobody_builds_on(device: Device) -> None:
+    """Raises VerbRefused if a disk of an NVMe function is mounted or swapped on, or something is built on it."""
+    names = {path.name for path in device.folder.glob("nvme/nvme*/nvme*n*")}
+    for disk in sorted(re.sub("c[0-9]+n", "n", name) for name in names if _DISK.fullmatch(name)):
+        use = _use(device.root, _parts(device, disk))
+        if use is not None:
+            raise device.refusal(RETRY, f": {use}, and would lose it: end that first")
 
 
 def _samples(device: Device, disk: str) -> dict[int, bytes]:
@@ -100,12 +111,16 @@ def _claim(device: Device, disk: str) -> int:
 
 def _nobody_uses(device: Device, disk: str) -> None:
     """Raises VerbRefused with who has a disk or a partition of it, as far as that is seen."""
-    folder = device.root / "sys/class/block" / disk
-    parts = {disk: folder} | {each.parent.name: each.parent for each in folder.glob("*/partition")}
+    parts = _parts(device, disk)
     use = _use(device.root, parts)
     if use is not None:
         raise device.refusal(RETRY, f": {use}: it is not wiped")
     device.nobody_opens({f"/dev/{name}": "" for name in (*parts, disk.replace("nvme", "ng", 1))})
+
+
+def _parts(device: Device, disk: str) -> dict[str, Path]:
+    folder = device.root / "sys/class/block" / disk
+    return {disk: folder} | {each.parent.name: each.parent for each in folder.glob("*/partition")}
 
 
 def _use(root: Path, parts: dict[str, Path]) -> str | None:

@@ -122,7 +122,9 @@ class _Process:
     def _take(self) -> bool:
         """Takes one request; tells whether there was one."""
         try:
-            data, ancillary, flags, _ = self._control.recvmsg(MAX_SIZE, socket.CMSG_SPACE(_MAX_FDS * _FD.size))
+            data, ancillary, flags, _ = self._control.recvmsg(
+                MAX_SIZE, socket.CMSG_SPACE(_MAX_FDS * _FD.size), socket.MSG_CMSG_CLOEXEC
+            )
         except ConnectionError:
             return False
         connections = list(_sockets(ancillary))

@@ -73,7 +73,7 @@ class JournalKeeper:
                         LOG.error("nothing is prepared or released: %s", error)
                     self._failure = str(error)
                     return False
-                executor = Executor(journal, self._machine)
+                executor = Executor(journal, self._machine, looks_first=True)
                 self._open = _Open(journal, executor, self._prepare(executor))
             return True
 

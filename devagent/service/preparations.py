@@ -194,7 +194,8 @@ class Preparations:
 
         What has not goes on when the agent is back: the journal has it.
         """
-        self._stopping = True
+        with self._lock:  # whoever has it begins something still
+            self._stopping = True
         for pool in (self._preparing, self._releasing, self._recovering):
             pool.shutdown(wait=False, cancel_futures=True)
         with self._lock:
@@ -318,8 +319,10 @@ class Preparations:
 
     def _recover(self, consumer: str) -> Refusal | None:
         entry = self.keeper.get(consumer)
-        if entry is not None and entry.release is not None and entry.preparation.boot_id != self.keeper.boot_id:
-            # What was planned before the boot was for the addresses of then: it is looked and planned anew.
+        # What was planned before a boot was for the addresses of then, and drives are replaced while a host runs. So it
+        # is looked and planned anew, after a boot and where something is to be wiped.
+        of_then = entry is not None and entry.preparation.boot_id != self.keeper.boot_id
+        if entry is not None and entry.release is not None and (entry.wipes or of_then):
             return self._release(consumer, time.monotonic() + _ANEW_S)
         return self.keeper.executor.recover(consumer, self.keeper.preparer.strangers)
 

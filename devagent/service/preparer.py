@@ -20,6 +20,7 @@ from devagent.images.library import Told
 from devagent.images.refused import NoImage
 from devagent.inventory.build import device_uuid
 from devagent.model.device import Device
+from devagent.model.handle import PciHandle
 from devagent.model.plan import Plan
 from devagent.model.preparation import Holdings, Preparation, Refusal, RefusalKind
 from devagent.prepare import planner
@@ -74,7 +75,8 @@ class Preparer:
 
         `told` hears how far an image is that is fetched for it. Raises PreparedOtherwise.
         """
-        answer = self._executor.prepare(request, lambda _: _UNSEEN, until - time.monotonic(), strangers=self.strangers)
+        left = until - time.monotonic()
+        answer = self._executor.prepare(request, lambda _: _UNSEEN, left, strangers=self.strangers, veto=self._veto)
         if answer is not _UNSEEN:
             return answer
         phases = Phases()
@@ -187,6 +189,17 @@ class Preparer:
         touched = {step.target for step in preparation.plan.steps}
         return frozenset({*others.values(), *(touched & places - beside(preparation.plan.handles, seen))})
 
+    def _veto(self, preparation: Preparation) -> Refusal | None:
+        """Refuses to take from the host, for whom it was given before a boot, what the host has put to use since."""
+        try:
+            devices = self._look(preparation)
+        except LookFailed as error:
+            return Refusal(RefusalKind.RETRY, str(error))
+        for place, use in _taken_by_host(preparation, devices):
+            reason = f"{place} is used by the host since: {use}: end that, or release the consumer"
+            return Refusal(RefusalKind.PERMANENT, reason, place)
+        return None
+
     def _try(
         self, request: Request, images: Mapping[str, Bitstream], until: float, phases: Phases
     ) -> tuple[Preparation | Refusal, float | None]:
@@ -249,6 +262,17 @@ class Preparer:
         devices = sighting.devices
         seen = view(devices, root, treatments(devices, self._settings().policy), vetoes=vetoes(devices))
         return replace(seen, bitstreams={**images, **self._images.at_hand(_blanks(request, seen), until)})
+
+
+def _taken_by_host(preparation: Preparation, devices: Iterable[Device]) -> Iterator[tuple[str, str]]:
+    """Gives the functions of a consumer that the host has put to use: mounted what is on them, given them addresses."""
+    uses = {device.address: device.in_use_by for device in devices}
+    for device in devices:
+        uses |= {vf.address: dict(device.vf_use).get(vf.index) for vf in device.vfs}
+    for handle in preparation.plan.handles:
+        use = uses.get(handle.function) if isinstance(handle, PciHandle) else None
+        if use:
+            yield handle.function, use
 
 
 def _blanks(request: Request, seen: View) -> Iterator[str]:

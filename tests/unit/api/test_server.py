@@ -223,6 +223,34 @@ def test_two_hundred_half_requests_keep_no_thread_from_others(agent: Agent, path
         assert status(exchange(path, CLOSE)) == 200
 
 
+@pytest.mark.parametrize(
+    "framing",
+    [
+        b"Content-Length : 5000",
+        b"Content-Length: 0000005000",
+        b"Content-Length: 0\r\nContent-Length: 5000",
+        b"Content-Length: +5000",
+        b"Content-Length: 5_000",
+        b"Content-Length:\r\n 5000",
+        b"\x0bContent-Length: 5000",
+        b"Transfer-Encoding : chunked",
+        b"Transfer-Encoding:\r\n chunked",
+        b"Transfer-Encoding: chunked\r\nContent-Length: 5000",
+    ],
+)
+@pytest.mark.parametrize("before", [b"", GET * 3], ids=["first", "after others"])
+def test_a_body_whose_length_is_said_in_an_odd_way_keeps_no_thread_from_others(
+    agent: Agent, path: Path, framing: bytes, before: bytes
+) -> None:
+    """What the accept loop takes for a whole request, and cheroot for half of one, would hold a thread for nothing."""
+    half = b"PUT / HTTP/1.1\r\nHost: x\r\n" + framing + b"\r\n\r\n"
+    with serving(agent, path, threads=1, patience=600):
+        with connected(path) as opened:
+            opened.sendall(before + half)
+            assert b"400 Bad Request" in received(opened)
+        assert status(exchange(path, CLOSE)) == 200
+
+
 def test_a_request_that_comes_byte_by_byte_is_answered(agent: Agent, path: Path) -> None:
     body = b'{"state": "suspect", "reason": "it smells"}'
     head = f"PUT /v1/health/{GPU} HTTP/1.1\r\nConnection: close\r\nContent-Type: application/json\r\n".encode()

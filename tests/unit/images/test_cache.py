@@ -44,6 +44,15 @@ def test_what_was_used_longest_ago_goes_first(room: Room) -> None:
     assert room.cached() == {digests[each] for each in "acd"}
 
 
+def test_what_is_no_file_of_ours_is_in_nobodys_way(room: Room) -> None:
+    """A link to nowhere made the whole folder unusable."""
+    fill(room, "a")
+    (room.top / "images" / ("a" * 64)).symlink_to("/nowhere")
+    (room.top / "images" / ("b" * 64)).mkdir()
+    room.mib = 1
+    assert {*fill(room, "b").values()} <= room.cached()
+
+
 def test_what_is_needed_stays_whoever_else_comes(room: Room) -> None:
     room.mib = 2
     digests = fill(room, "a", "b")

@@ -155,3 +155,61 @@ def test_nothing_is_touched_that_has_vfs(tmp_path: Path, monkeypatch: pytest.Mon
 
 def test_a_device_that_is_gone(tmp_path: Path) -> None:
     assert refused(write(tmp_path / "h", {"sys/bus/pci/devices/": ""}), None).gone
+
+
+DISK = "sys/class/block/nvme1n1"
+
+
+@pytest.mark.parametrize(
+    ("path", "text", "said"),
+    [
+        ("proc/1/mountinfo", "36 25 259:1 / /srv rw - ext4 /dev/nvme1n1p1 rw\n", "/dev/nvme1n1p1 is mounted on /srv"),
+        ("proc/swaps", "Filename Type\n/dev/nvme1n1p1  partition 1 0 -2\n", "/dev/nvme1n1p1 is swapped on"),
+        (f"{DISK}/holders/dm-3", Link("../dm-3"), "/dev/nvme1n1 holds dm-3"),
+    ],
+)
+@pytest.mark.parametrize("name", ["nvme1n1", "nvme1c1n1"])
+def test_a_drive_that_the_host_has_put_to_use_is_not_taken_from_its_driver(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, path: str, text: str | Link, said: str
+) -> None:
+    """Whatever looked before: a file system that loses its disk loses what was not written yet."""
+    disk: World = {
+        f"{DRIVERS}/nvme/unbind": "",
+        f"{FOLDER}/nvme/nvme1/{name}/nsid": "1\n",
+        f"{DISK}/dev": "259:0\n",
+        f"{DISK}/nvme1n1p1/partition": "1\n",
+        f"{DISK}/nvme1n1p1/dev": "259:1\n",
+    }
+    kernel = Kernel(monkeypatch)
+    root = host(tmp_path / "used", "nvme", more={**disk, path: text})
+    with pytest.raises(VerbRefused, match=said) as error:
+        bind(root, VF, "vfio-pci", "vfio-pci")
+    assert (error.value.kind, kernel.written) == (RefusalKind.RETRY, [])
+    assert bind(host(tmp_path / "idle", "nvme", more=disk), VF, "vfio-pci", "vfio-pci")["after"] == "vfio-pci"
+
+
+@pytest.mark.parametrize("is_had", [True, False])
+def test_nvidias_driver_is_unbound_only_under_its_lock(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, is_had: bool
+) -> None:
+    """Else the kernel waits, in the middle of the unbind, for whoever has opened the GPU just now."""
+    lock = f"proc/driver/nvidia/gpus/{VF}/unbindLock"
+    kernel = Kernel(monkeypatch)
+    top = host(tmp_path, "nvidia", more={lock: "1\n" if is_had else "0\n", f"{DRIVERS}/nvidia/unbind": ""})
+    if is_had:
+        assert bind(top, VF, "vfio-pci", "vfio-pci")["after"] == "vfio-pci"
+        assert kernel.written == [SET, ("unbindLock", "1\n"), LET_GO, TAKE]
+    else:
+        error = refused(top, "vfio-pci")
+        assert (error.kind, "has opened it just now" in str(error)) == (RefusalKind.RETRY, True)
+        assert LET_GO not in kernel.written
+
+
+def test_a_link_in_place_of_a_file_of_sysfs_is_not_followed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    top = host(tmp_path, "iavf")
+    (top / "elsewhere").write_text("")
+    (top / FOLDER / "driver_override").unlink()
+    (top / FOLDER / "driver_override").symlink_to(top / "elsewhere")
+    kernel = Kernel(monkeypatch)
+    assert "driver_override cannot be opened" in str(refused(top, "vfio-pci"))
+    assert (kernel.written, (top / "elsewhere").read_text()) == ([], "")

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import time
 from collections.abc import Callable
@@ -154,6 +155,22 @@ def test_another_gpu_is_reset_by_the_kernel_while_no_driver_has_it(
     wipe(tmp_path)
     done = [each for each in kernel.written if each[0] in ("reset", "bind", "unbind")]
     assert done == [("unbind", GPU, None), ("reset", "1", None), ("bind", GPU, "amdgpu")]
+
+
+def test_a_gpu_that_does_not_come_back_from_its_reset_is_not_left_without_its_driver(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kernel = Kernel(host(tmp_path, "amdgpu"), monkeypatch)
+    write_as_kernel = os.write
+
+    def late(fd: int, data: bytes) -> int:
+        if Path(f"/proc/self/fd/{fd}").readlink().name == "reset":
+            raise OSError(errno.ETIMEDOUT, os.strerror(errno.ETIMEDOUT))
+        return write_as_kernel(fd, data)
+
+    monkeypatch.setattr(os, "write", late)
+    assert "did not come back from its reset in time" in str(refused(tmp_path))
+    assert kernel.link.readlink().name == "amdgpu"
 
 
 def test_a_gpu_on_vfio_is_reset_where_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

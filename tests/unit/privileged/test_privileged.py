@@ -254,6 +254,14 @@ def test_a_child_has_nothing_of_the_others_open(
         pending.exception(LONG)
 
 
+def test_a_program_that_a_verb_starts_has_nothing_of_it_open(
+    begin: Callable[..., Privileged], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """NVIDIA's tools: they could answer in its place, and the agent would wait for one that lives on."""
+    add(monkeypatch, "sockets", lambda _: {"inherited": [fd for fd in sockets() if os.get_inheritable(fd)]})
+    assert begin().call("sockets", LONG) == {"inherited": []}
+
+
 def sockets() -> list[int]:
     fds = [int(each.name) for each in Path("/proc/self/fd").iterdir()]
     there = [fd for fd in fds if fd > 2 and Path(f"/proc/self/fd/{fd}").is_symlink()]
@@ -476,8 +484,11 @@ def test_without_a_socket_or_with_two_nothing_is_carried_out(
     assert privileged.call("ping", LONG) == {}
     until(lambda: not children(privileged.pid))
     assert not (tmp_path / "noted").exists()
-    for each in (end for pair in pairs for end in pair):
-        each.close()
+    for ours, theirs in pairs:
+        theirs.close()
+        ours.settimeout(LONG)
+        assert ours.recv(1) == b"", "nobody keeps the other end"
+        ours.close()
 
 
 def test_threads_may_call_while_it_is_stopped(begin: Callable[..., Privileged]) -> None:

@@ -459,3 +459,18 @@ def test_a_card_with_a_guest_has_what_it_was_given_with(host: Host) -> None:
 def test_a_card_that_is_gone(host: Host) -> None:
     host.build({"sys/bus/pci/devices/": ""})
     assert host.refused(gbs()).gone
+
+
+def test_a_port_is_claimed_while_it_is_programmed(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who opens it between the look and the ioctl would have it change below him: dfl-afu then refuses to open it."""
+    host.build(card(0))
+    opened, really = list[tuple[str, int]](), os.open
+
+    def noting(path: Any, flags: int, *more: Any, **named: Any) -> int:
+        opened.append((Path(path).name, flags & os.O_EXCL))
+        return really(path, flags, *more, **named)
+
+    monkeypatch.setattr(os, "open", noting)
+    host.program(gbs())
+    (port,) = (flags for name, flags in opened if name.startswith("dfl-port."))
+    assert port == os.O_EXCL

@@ -751,6 +751,8 @@ def found_of(agent: Agent) -> Preparation:
 
 @pytest.mark.parametrize("ids", ["15b3:101d", "8086:1592"])
 def test_a_release_before_a_boot_is_planned_anew_for_what_is_there_then(agent: Agent, ids: str) -> None:
+    rule = Rule("vfs", mode=Mode.VF, match=Match(), prepare=Prepare(scrub="nvme-format"))
+    agent.settings.policy = Policy((rule,), "test")
     agent.prepared(ALICE)
     asked = provider(NIC, agent.host.machine.devices)
 
@@ -769,7 +771,70 @@ def test_a_release_before_a_boot_is_planned_anew_for_what_is_there_then(agent: A
     assert (agent.states(), done) == ({ALICE: "releasing"}, [])
     agent.keep_up()
     assert agent.states() == {}
-    assert [step.verb for step in done] == (["reset"] if ids == "15b3:101d" else [])
+    # A driver of the host has it already, and many lose a device that is reset below them.
+    assert [step.verb for step in done] == (["scrub"] if ids == "15b3:101d" else [])
+
+
+@pytest.mark.parametrize("restarted", [True, False])
+@pytest.mark.parametrize("again", ["nobody", "the consumer"])
+@pytest.mark.parametrize("ids", ["15b3:101d", "8086:1592"])
+def test_a_wipe_that_was_interrupted_is_never_done_to_what_was_put_in_place_of_the_device(
+    agent: Agent, ids: str, again: str, *, restarted: bool
+) -> None:
+    """A drive that cannot be wiped is replaced, and the new one has its address at once."""
+    rule = Rule("vfs", mode=Mode.VF, match=Match(), prepare=Prepare(scrub="nvme-format"))
+    agent.settings.policy = Policy((rule,), "test")
+    agent.prepared(ALICE)
+    asked = provider(NIC, agent.host.machine.devices)
+
+    def fail(step: Step) -> None:
+        if step.verb == "scrub":
+            raise StepFailed(RefusalKind.RETRY, "internal error", step.target)
+
+    agent.host.doing = fail
+    with pytest.raises(NotPrepared, match="internal error"):
+        agent.own.delete(ALICE, PATIENCE_S)
+    wiped: list[str] = []
+    agent.host.doing = lambda step: wiped.append(step.verb) if step.verb == "scrub" else None
+    agent.host.machine = Machine(on_bus(nic(4, ids)))
+    if restarted:
+        agent.restart()
+    agent.see()
+    agent.facts.reported.listed[asked] = None  # type: ignore[index]
+    if again == "the consumer":
+        with pytest.raises(NotPrepared, match="is being released"):
+            agent.own.put(ALICE, {"groups": [{"provider": asked, "resources": {VF: 1}}]}, PATIENCE_S)
+        assert wiped == []
+    agent.keep_up()
+    assert agent.states() == {}
+    assert wiped == (["scrub"] if ids == "15b3:101d" else [])
+
+
+@pytest.mark.parametrize("handed_out", [True, False])
+def test_what_the_host_uses_since_a_boot_is_not_taken_from_it(agent: Agent, *, handed_out: bool) -> None:
+    """After a boot a device is with the host's driver, and nothing keeps the host from mounting what is on it."""
+    (address,) = agent.prepared(ALICE)
+    agent.host.machine = Machine(on_bus(nic(4)))
+    agent.restart("another boot")
+    index = next(vf.index for device in agent.host.machine.devices for vf in device.vfs if vf.address == address)
+    used = index if handed_out else index + 1
+    view = agent.host.view
+
+    def with_use() -> Look:
+        found = view().found
+        devices = tuple(
+            replace(each, vf_use=((used, "mounted on /srv"),) if each.vfs else ()) for each in found.devices
+        )
+        return replace(view(), found=replace(found, devices=devices))
+
+    agent.host.view = with_use  # type: ignore[method-assign]
+    if not handed_out:
+        assert agent.prepared(ALICE) == {address}
+        return
+    with pytest.raises(NotPrepared, match="is used by the host since: mounted on /srv") as refused:
+        agent.put(ALICE)
+    assert (refused.value.kind, refused.value.address, agent.host.bound) == ("permanent", address, set())
+    assert agent.own.delete(ALICE, PATIENCE_S) == (None, 204)
 
 
 def test_before_the_host_is_known_in_placement_nothing_is_made_again(agent: Agent) -> None:
