@@ -86,7 +86,9 @@ class Executor:
 
         `plan` is given what others hold, must not wait itself, and is asked again for `wait` seconds while a device
         is busy. `phases` has what the caller took before. `strangers` and `veto` are asked before what was given
-        once is made again, as after a boot: whose devices those are, and what else speaks against it. Raises PreparedOtherwise.
+        once is made again, as after a boot: whose devices those are, and what else speaks against it.
+
+        Raises PreparedOtherwise.
         """
         now = time.monotonic()
         try:

@@ -32,7 +32,6 @@ def test_the_hook_has_a_vf_made_ready_for_a_virtual_machine_and_given_back_after
     daemon.guest.put("/etc/nova/nova.conf", _NOVA)
     daemon.guest.set_vfs(pf, 4)
     daemon.configure(_RULES)
-    daemon.patiently()
     daemon.start()
     vf, other = vfs(daemon, pf)[:2]
     one, two = server(daemon), server(daemon)
