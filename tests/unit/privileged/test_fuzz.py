@@ -139,7 +139,8 @@ GOOD: dict[str, tuple[Any, ...]] = {
     "driver": ("vfio-pci", "mlx5_core", "none", None), "method": ("flr", "bus", None), "uuid": (UUID,),
     "type": ("nvidia-558", "nvidia-1", 0, 1155), "mac": ("fa:16:3e:0b:7c:01", None), "vlan": (0, 120, None),
     "trust": (0, 1, None), "rate": (0, 2500, None), "override": ("vfio-pci", None), "how": (*HOWS,), "enabled": (0, 1),
-    "profile": ("1g.10gb", "1g.10gb+me"), "placement": (0, 6, None), "region": ("region1", None), "port": (0, None),
+    "profile": ("1g.10gb", "1g.10gb+me"),
+    "promised": ([], ["1g.10gb@6"]), "placement": (0, 6, None), "region": ("region1", None), "port": (0, None),
     "digest": (DIGEST,), "interface": ("f3c994130e6b4f2c9a3b8d6e7a1c0d11", None),
 }  # fmt: skip
 BAD: st.SearchStrategy[Any] = st.sampled_from(
