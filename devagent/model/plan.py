@@ -48,10 +48,12 @@ class Step:
 class Plan:
     """The steps in their order, the handles that are true after the last, and what must be locked meanwhile.
 
-    `locks` are sorted keys of PFs and IOMMU groups: `pf:0000:3b:00.0`, `group:42`.
+    `locks` are sorted keys of PFs and IOMMU groups: `pf:0000:3b:00.0`, `group:42`. `wipes` has, by resource provider,
+    how the policy wants wiped what was given of it: `how`, and of an FPGA the digest of the `image` that does it.
     """
 
     consumer: str
     steps: tuple[Step, ...] = ()
     handles: tuple[Handle, ...] = ()
     locks: tuple[str, ...] = ()
+    wipes: Mapping[str, Mapping[str, str | None]] = field(default_factory=dict)

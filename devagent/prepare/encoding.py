@@ -101,12 +101,13 @@ def _raw_plan(plan: Plan) -> dict[str, Any]:
         ],
         "handles": [as_json(handle) for handle in plan.handles],
         "locks": plan.locks,
+        "wipes": {provider: dict(wipe) for provider, wipe in plan.wipes.items()},
     }
 
 
 def _plan(consumer: str, raw: Mapping[str, Any]) -> Plan:
     steps = tuple(Step(**step) for step in raw["steps"])
-    return Plan(consumer, steps, tuple(map(_handle, raw["handles"])), tuple(raw["locks"]))
+    return Plan(consumer, steps, tuple(map(_handle, raw["handles"])), tuple(raw["locks"]), raw.get("wipes", {}))
 
 
 def _handle(raw: Mapping[str, Any]) -> Handle:

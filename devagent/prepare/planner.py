@@ -51,7 +51,9 @@ def _plan(consumer: str, groups: Sequence[Group], desk: Desk) -> Plan:
     steps = tuple(step for number in sorted(made) for step in made[number][0])
     handles = tuple(handle for number in sorted(made) for handle in made[number][1])
     touched = {step.target for step in steps} | {handle.function for handle in handles}
-    return Plan(consumer, steps, handles, locks(desk.view, touched))
+    wanted = {group.provider: desk.view.treatment(group.provider).wipe for group in groups}
+    wipes = {provider: wipe for provider, wipe in wanted.items() if wipe is not None}
+    return Plan(consumer, steps, handles, locks(desk.view, touched), wipes)
 
 
 def _group(consumer: str, group: Group, desk: Desk) -> tuple[list[Step], list[Handle]]:

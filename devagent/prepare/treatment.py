@@ -65,3 +65,13 @@ class Treatment:
         """Raises ValueError for a wipe without the image that it needs, or an image without a use."""
         if (self.scrub is Scrub.FPGA_BLANK) != (self.blank is not None):
             raise ValueError("the digest of a blank image goes with scrub fpga-blank, and it with the digest")
+
+    @property
+    def wipe(self) -> Mapping[str, str | None] | None:
+        """How it is wiped, as a plan remembers it; None if it is not."""
+        return None if self.scrub is None else {"how": self.scrub.value, "image": self.blank}
+
+
+def wiped(way: Way, wipe: Mapping[str, str | None]) -> Treatment:
+    """Gives how a device is treated that no rule is about any more, but that was to be wiped when it was given."""
+    return Treatment(way, scrub=Scrub(str(wipe["how"])), blank=wipe["image"])

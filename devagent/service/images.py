@@ -133,11 +133,12 @@ def _blanks(policy: Policy) -> frozenset[str]:
 
 
 def _digests(entry: Entry) -> Iterator[str]:
-    """Gives what the steps of a preparation and its release load, and what was loaded before them."""
+    """Gives what the steps of a preparation and its release load, what was loaded before them, and what wipes."""
     steps = (*entry.preparation.plan.steps, *(entry.release.steps if entry.release is not None else ()))
     arguments = (each for step in steps for each in (step.arguments, step.undo or {}))
-    for each in (*arguments, *entry.preparation.found.values()):
-        digest = each.get(_DIGEST)
+    found = [each.get(_DIGEST) for each in (*arguments, *entry.preparation.found.values())]
+    found += [wipe["image"] for wipe in entry.preparation.plan.wipes.values()]
+    for digest in found:
         if isinstance(digest, str):
             yield digest
 

@@ -29,6 +29,7 @@ from devagent.prepare.executor import Executor, Request
 from devagent.prepare.functions import parts
 from devagent.prepare.runs import RELEASED
 from devagent.prepare.steps import Phases
+from devagent.prepare.treatment import Way, wiped
 from devagent.prepare.treatments import SHA256, treatments, vetoes
 from devagent.prepare.view import Bitstream, View, functions, view
 from devagent.service.allocations import Allocations
@@ -142,12 +143,15 @@ class Preparer:
         others = self._others(preparation, devices)
         devices = tuple(device for device in devices if device.address not in others)
         wanted = treatments(devices, self._settings().policy, given=False)
-        cards = {part.address: device.address for device in devices for part in functions(device)}
-        given = {
-            handle.provider: wanted[cards[handle.function]]
-            for handle in preparation.plan.handles
-            if cards.get(handle.function) in wanted
-        }
+        cards = {part.address: device for device in devices for part in functions(device)}
+        given = {}
+        for handle in preparation.plan.handles:
+            device, wipe = cards.get(handle.function), preparation.plan.wipes.get(handle.provider)
+            if device is not None and device.address in wanted:
+                given[handle.provider] = wanted[device.address]
+            elif device is not None and wipe is not None:
+                # No rule is about it any more; who had it was given it to be wiped all the same.
+                given[handle.provider] = wiped(Way.of(device.decision.mode), wipe)
         return replace(view(devices, _NOWHERE), treatments=given)
 
     def _wipeable(self, seen: View, until: float) -> View:

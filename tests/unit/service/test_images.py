@@ -233,6 +233,22 @@ def test_a_card_is_wiped_with_the_policy_s_image_also_after_a_restart_without_it
     assert blank in agent.loaded
 
 
+@pytest.mark.parametrize("restarted", [False, True])
+def test_a_rule_that_is_gone_does_not_spare_the_wipe(agent: FpgaAgent, restarted: bool) -> None:
+    agent.wiping(BLANK)
+    agent.offer("loopback", LOOPBACK)
+    blank = agent.offer("wipe-v3", BLANK)
+    agent.put(ALICE, bitstream="loopback")
+    agent.settings.policy = Policy((), "test")
+    for path in agent.settings.images_directory.iterdir():
+        path.unlink()
+    if restarted:
+        agent.restart()
+    assert agent.upkeep.turn() is None
+    assert agent.own.delete(ALICE, PATIENCE_S) == (None, 204)
+    assert blank in agent.loaded
+
+
 def test_a_card_that_could_not_be_wiped_is_not_given_and_the_status_says_what_is_lacking(agent: FpgaAgent) -> None:
     agent.wiping(BLANK)
     agent.offer("loopback", LOOPBACK)
