@@ -30,8 +30,17 @@ def life(tmp_path: Path, cloud: Cloud) -> Iterator[Load]:
         yield made
 
 
-def counts(life: Load) -> dict[str, tuple[int, int]]:
+Counts = dict[str, tuple[int, int]]
+"""Descriptors and children by process."""
+
+
+def counts(life: Load) -> Counts:
     return {name: (held.descriptors, held.children) for name, held in life.weigh().items()}
+
+
+def grown(before: Counts, after: Counts) -> bool:
+    """Tells of a leak: 240 cycles would show many times the few connections to Placement that come and go."""
+    return any(now[0] > before[name][0] + 4 or now[1] > before[name][1] for name, now in after.items())
 
 
 def threads(life: Load) -> int:
@@ -54,7 +63,7 @@ def test_many_clients_at_once_get_true_answers_and_nothing_is_left(life: Load) -
     assert len(tally.prepare) == len(tally.release) == WARM + CYCLES - sum(tally.refused.values())
     assert len(tally.prepare) > (WARM + CYCLES) // 2
     assert life.left() == []
-    life.agent.until(lambda: counts(life) == before)
+    life.agent.until(lambda: not grown(before, counts(life)))
     assert threads(life) <= fewest + POOLS
     assert life.agent.stop() == 0
     assert rows(life) == {

@@ -10,6 +10,7 @@ import socket
 import subprocess
 import threading
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -132,7 +133,8 @@ class Machine:
             )
         try:
             self.agent = self._connect(folder / "agent")
-            self._monitor = self._connect(folder / "qmp").makefile("rw")
+            self._control = self._connect(folder / "qmp")
+            self._monitor = self._control.makefile("rw")
         except BaseException:
             self.kill()
             raise
@@ -162,6 +164,9 @@ class Machine:
         """Ends QEMU, whatever the guest does."""
         self.process.kill()
         self.process.wait()
+        with suppress(OSError, AttributeError):  # it may have ended before there was a monitor
+            self._monitor.close()
+            self._control.close()
 
     def _connect(self, path: Path) -> socket.socket:
         end = time.monotonic() + _CONNECT_S

@@ -55,7 +55,7 @@ def test_a_virtual_machine_gets_a_nics_vf_as_it_was_asked_for_and_the_next_one_f
     with machine(daemon, vf) as emulator:
         status, left = one.delete(wait=3)
         assert status == 202
-        assert (left["state"], left["error"]["type"], left["error"]["address"]) == ("prepared", "retry", vf)
+        assert (left["state"], left["error"]["type"], left["error"]["address"]) == ("releasing", "retry", vf)
         assert [(each["pid"], each["command"]) for each in left["error"]["holders"]] == [(emulator.pid, NAME)]
         assert driver(daemon, vf) == "vfio-pci"
     one.released()
