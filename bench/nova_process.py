@@ -28,7 +28,7 @@ from typing import Any
 
 # What Nova's libraries say about each other while they load.
 warnings.simplefilter("ignore")
-# Eventlet's patches are for services with many threads; here is one.
+# Eventlet's patches are for services with many threads; here is one. Nova reads this when it is imported: hence below.
 os.environ.setdefault("OS_NOVA_DISABLE_EVENTLET_PATCHING", "true")
 
 import nova.conf  # noqa: E402

@@ -24,12 +24,12 @@ from urllib.parse import urlencode
 
 import requests
 import urllib3
-from keystoneauth1 import adapter, loading
+from keystoneauth1 import adapter
 from keystoneauth1 import exceptions as ksa
 from oslo_config import cfg
 
+from devagent import openstack_adapter
 from devagent.cause import cause
-from devagent.errors import ConfigurationError
 from devagent.images.offer import LARGEST, Offer
 from devagent.images.refused import Away, Interrupted, invalid, permanent, retry
 
@@ -52,34 +52,13 @@ _GONE: Final = (404, 410)
 
 def list_opts() -> list[tuple[str, list[cfg.Opt]]]:
     """Gives the options of [glance], for oslo-config-generator: keystoneauth's own."""
-    return [
-        (
-            GROUP,
-            loading.get_session_conf_options()
-            + loading.get_auth_common_conf_options()
-            + loading.get_auth_plugin_conf_options("password")
-            + loading.get_adapter_conf_options(),
-        )
-    ]
+    return openstack_adapter.list_opts(GROUP)
 
 
 def from_conf(conf: Any) -> Glance | None:
     """Makes a client from [glance], None where that says of nobody to authenticate as. Raises ConfigurationError."""
-    loading.register_session_conf_options(conf, GROUP)
-    loading.register_auth_conf_options(conf, GROUP)
-    loading.register_adapter_conf_options(conf, GROUP)
-    conf.set_default("service_type", SERVICE_TYPE, group=GROUP)
-    conf.set_default("timeout", _TIMEOUT, group=GROUP)
-    try:
-        if conf[GROUP].auth_section:
-            loading.register_auth_conf_options(conf, conf[GROUP].auth_section)
-        auth = loading.load_auth_from_conf_options(conf, GROUP)
-        if auth is None:
-            return None
-        session = loading.load_session_from_conf_options(conf, GROUP, auth=auth)
-        return Glance(loading.load_adapter_from_conf_options(conf, GROUP, session=session))
-    except (ksa.ClientException, cfg.Error, ValueError) as error:
-        raise ConfigurationError(f"[glance]: {error}") from None
+    found = openstack_adapter.from_conf(conf, GROUP, SERVICE_TYPE, _TIMEOUT)
+    return None if found is None else Glance(found)
 
 
 def is_id(name: str) -> bool:

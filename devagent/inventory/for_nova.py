@@ -35,20 +35,23 @@ def decide(
     if not decision.managed:
         return decision
     if rule.mode is Mode.VF:
-        decision = _vfs(function, decision, around)
-    elif around.nova.device(function) is None:
-        return Decision(False, _NOT.format(rule=rule.name), rule.name, rule.mode)
-    if not decision.total:
+        decision = _vfs(function, rule, decision, around)
+        # Of VFs that are yet to be made Nova's configuration says nothing that could be told before.
+        is_novas = bool(decision.total) or not (function.sriov and function.sriov.vfs)
+    else:
+        is_novas = around.nova.device(function) is not None
+    if not is_novas:
         return Decision(False, _NOT.format(rule=rule.name), rule.name, rule.mode)
     reason = f"Nova gives it, devagent makes it ready: {decision.reason}"
     return replace(decision, managed=False, owner=NOVA, reason=reason)
 
 
-def _vfs(function: Function, decision: Decision, around: Surroundings) -> Decision:
+def _vfs(function: Function, rule: Rule, decision: Decision, around: Surroundings) -> Decision:
     """Leaves the VFs that are not Nova's with the host."""
-    functions, kept = around.snapshot.functions, dict(decision.vf_vetoes)
-    vfs = function.sriov.vfs if function.sriov else ()
-    foreign = {vf.index: "is not Nova's" for vf in vfs if around.nova.vf(functions[vf.address], function) is None}
-    kept = {**foreign, **kept}
-    total = len(vfs) - len(kept)
-    return replace(decision, total=total, reason=f"{total} of {len(vfs)} VFs", vf_vetoes=tuple(sorted(kept.items())))
+    functions, vfs = around.snapshot.functions, function.sriov.vfs if function.sriov else ()
+    chosen = [vf for vf in vfs if rule.vf_indexes is None or vf.index in rule.vf_indexes]
+    foreign = {vf.index: "is not Nova's" for vf in chosen if around.nova.vf(functions[vf.address], function) is None}
+    kept = {**foreign, **dict(decision.vf_vetoes)}
+    total = len(chosen) - len(kept)
+    reason = f"{total} of {len(vfs)} VFs" if vfs else "no VFs exist"
+    return replace(decision, total=total, reason=reason, vf_vetoes=tuple(sorted(kept.items())))

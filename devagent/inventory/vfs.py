@@ -86,8 +86,11 @@ def _wanted(device: Device, rule: Rule) -> int | None:
 def _refusal(device: Device, rule: Rule, wanted: int) -> str | None:
     """Says why the PF cannot have so many VFs, whoever uses it."""
     lacks_only_vfs, driver = _lacks_only_vfs(device, rule), device.function.driver
-    if device.function.sriov is None or not (device.decision.managed or lacks_only_vfs):
+    is_wanted = device.decision.managed or device.decision.owner is not None or lacks_only_vfs
+    if device.function.sriov is None or not is_wanted:
         return device.decision.reason
+    if device.decision.owner is not None and device.vfs:
+        return "its VFs are given by Nova, and who has them is not known here; echo 0 > sriov_numvfs once nobody does"
     total = device.function.sriov.total_vfs
     if wanted > total:
         return f"the device can have {total} VFs at most; lower vf_count, or let its firmware offer more"

@@ -11,11 +11,11 @@ from typing import Any, Final
 from urllib.parse import quote, urlencode
 
 import requests
-from keystoneauth1 import adapter, loading, session, token_endpoint
+from keystoneauth1 import adapter, session, token_endpoint
 from keystoneauth1 import exceptions as ksa
 from oslo_config import cfg
 
-from devagent import errors
+from devagent import errors, openstack_adapter
 from devagent.cause import cause
 from devagent.model.provider import Inventory, Provider
 
@@ -43,15 +43,7 @@ Generation = int
 
 def list_opts() -> list[tuple[str, list[cfg.Opt]]]:
     """Gives the options of [placement], for oslo-config-generator: keystoneauth's own."""
-    return [
-        (
-            GROUP,
-            loading.get_session_conf_options()
-            + loading.get_auth_common_conf_options()
-            + loading.get_auth_plugin_conf_options("password")
-            + loading.get_adapter_conf_options(),
-        )
-    ]
+    return openstack_adapter.list_opts(GROUP)
 
 
 class PlacementClient:
@@ -285,25 +277,8 @@ class PlacementClient:
 
 
 def from_conf(conf: Any) -> PlacementClient:
-    """Makes a client from [placement], with whatever plugin `auth_type` names.
-
-    Raises ConfigurationError.
-    """
-    loading.register_session_conf_options(conf, GROUP)
-    loading.register_auth_conf_options(conf, GROUP)
-    loading.register_adapter_conf_options(conf, GROUP)
-    conf.set_default("service_type", SERVICE_TYPE, group=GROUP)
-    conf.set_default("timeout", _TIMEOUT, group=GROUP)
-    try:
-        auth = loading.load_auth_from_conf_options(conf, GROUP)
-        if auth is None:
-            raise errors.ConfigurationError(
-                "[placement] auth_type is not set: devagent.conf must say how to reach Placement, as nova.conf does"
-            )
-        own_session = loading.load_session_from_conf_options(conf, GROUP, auth=auth)
-        return PlacementClient(loading.load_adapter_from_conf_options(conf, GROUP, session=own_session))
-    except (ksa.ClientException, cfg.Error, ValueError) as error:
-        raise errors.ConfigurationError(f"[placement]: {error}") from None
+    """Makes a client from [placement]. Raises ConfigurationError."""
+    return PlacementClient(_from_conf(conf))
 
 
 def tokens(conf: Any) -> Any:
@@ -311,7 +286,16 @@ def tokens(conf: Any) -> Any:
 
     Raises ConfigurationError.
     """
-    return from_conf(conf)._adapter
+    return _from_conf(conf)
+
+
+def _from_conf(conf: Any) -> adapter.Adapter:
+    found = openstack_adapter.from_conf(conf, GROUP, SERVICE_TYPE, _TIMEOUT)
+    if found is None:
+        raise errors.ConfigurationError(
+            "[placement] auth_type is not set: devagent.conf must say how to reach Placement, as nova.conf does"
+        )
+    return found
 
 
 def from_token(url: str, token: str, roles: str | None = None) -> PlacementClient:

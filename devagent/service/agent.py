@@ -8,7 +8,6 @@ import logging
 import signal
 import time
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
@@ -20,6 +19,7 @@ from devagent.privileged.client import Privileged
 from devagent.service import images, logs, systemd
 from devagent.service.beats import Beats
 from devagent.service.facts import Facts
+from devagent.service.fixed import kept
 from devagent.service.log_loop import Opened
 from devagent.service.parts import Parts, build
 from devagent.service.settings import Settings
@@ -66,7 +66,6 @@ class Agent:
         self.reload_error: str | None = None
         self.stopping = False
         self._notifier = systemd.Notifier()
-        self._told = ""
 
     @property
     def settings(self) -> Settings:
@@ -79,7 +78,7 @@ class Agent:
         images.sources(self._settings)
         state = StateFile(self._settings.state_path)
         with state.locked():
-            self._tell("looks at the host")
+            self._notifier.status("looks at the host")
             parts = build(self, state, self._privileged, root=self._root, kernel_log=self._kernel_log)
             self._signals.handle()
             LOG.info(
@@ -108,7 +107,7 @@ class Agent:
             if not ready and (self.facts.published.is_set() or time.monotonic() > ready_by):
                 ready = True
                 self._notifier.ready()
-            self._tell(self._headline())
+            self._notifier.status(self._headline())
             late = self.beats.late()
             if late:
                 LOG.critical("no progress of: %s; the watchdog is no longer fed", ", ".join(late))
@@ -136,11 +135,7 @@ class Agent:
             self.reload_error = str(error)
             LOG.error("not reloaded, what was in force stays: %s", error)
         else:
-            old = self._settings
-            fixed = [name for name in _FIXED if getattr(old, name) != getattr(new, name)]
-            if fixed:
-                LOG.warning("%s: only a restart changes that", ", ".join(_FIXED[name] for name in fixed))
-            self._settings = replace(new, **{name: getattr(old, name) for name in fixed})
+            self._settings = kept(self._settings, new, _FIXED)
             self.reload_error, self.loaded = None, time.time()
             LOG.info("reloaded: configuration %s, policy %s", ", ".join(new.files) or "built in", new.policy.origin)
             for loop in parts.loops:
@@ -158,11 +153,6 @@ class Agent:
             loop.wait(max(0.0, end - time.monotonic()))
         parts.close(self._settings.drain_timeout)
         LOG.info("stopped")
-
-    def _tell(self, headline: str) -> None:
-        if headline != self._told:
-            self._told = headline
-            self._notifier.status(headline)
 
     def _headline(self) -> str:
         """Says in one line what `systemctl status` shows."""

@@ -9,7 +9,6 @@ import signal
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Final
 
 import devagent
@@ -19,6 +18,7 @@ from devagent.notifications.lane import Events, Outcome
 from devagent.notifications.listener import Listener
 from devagent.notifications.relay import Relay
 from devagent.service import logs, systemd
+from devagent.service.fixed import kept
 from devagent.service.listener_settings import ListenerSettings
 from devagent.service.signals import Signals
 
@@ -51,7 +51,6 @@ class ListenerService:
         self._broken: str | None = None
         self._connected = False
         self._beaten = time.monotonic()
-        self._told = ""
         self.relay = Relay(
             self._hand_over, lambda: self._settings.limits, patient=max(1, settings.threads // 4), own=settings.own
         )
@@ -79,7 +78,7 @@ class ListenerService:
         tick = min(_TICK, self._notifier.watchdog_s / 3) if self._notifier.watchdog_s else _TICK
         tally = time.monotonic() + _TALLY_S
         while True:
-            self._tell(self._headline())
+            self._notifier.status(self._headline())
             if self._stalled():
                 LOG.critical("notifications are passed on no more; the watchdog is no longer fed")
             else:
@@ -137,11 +136,7 @@ class ListenerService:
             self._reload_error = str(error)
             LOG.error("not reloaded, what was in force stays: %s", error)
         else:
-            old = self._settings
-            fixed = [name for name in _FIXED if getattr(old, name) != getattr(new, name)]
-            if fixed:
-                LOG.warning("%s: only a restart changes that", ", ".join(_FIXED[name] for name in fixed))
-            self._settings = replace(new, **{name: getattr(old, name) for name in fixed})
+            self._settings = kept(self._settings, new, _FIXED)
             self._reload_error = None
             LOG.info("reloaded: configuration %s", ", ".join(new.files) or "built in")
         self._notifier.ready()
@@ -161,11 +156,6 @@ class ListenerService:
         # Without a connection there is nothing to hang up, and oslo.messaging would wait for one.
         if self._connected:
             self._listener.stop()
-
-    def _tell(self, headline: str) -> None:
-        if headline != self._told:
-            self._told = headline
-            self._notifier.status(headline)
 
     def _headline(self) -> str:
         """Says in one line what `systemctl status` shows."""

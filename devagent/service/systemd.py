@@ -31,13 +31,17 @@ class Notifier:
         # In the abstract namespace a name begins with a zero byte, which an environment variable cannot hold.
         self._address = "\0" + name[1:] if name.startswith("@") else name
         self.watchdog_s = _watchdog(environment)
+        self._status = ""
 
     def ready(self) -> None:
         """Says that the service has started, or has reloaded."""
         self._send("READY=1")
 
     def status(self, text: str) -> None:
-        """Says in one line what `systemctl status` shows."""
+        """Says in one line what `systemctl status` shows, unless it shows that already."""
+        if text == self._status:
+            return
+        self._status = text
         self._send(f"STATUS={' '.join(text.split())[:_STATUS_LENGTH]}")
 
     def reloading(self) -> None:

@@ -7,14 +7,17 @@ from __future__ import annotations
 from dataclasses import replace
 
 from devagent.inventory.build import Nest, build
+from devagent.inventory.vfs import plan as vf_plan
 from devagent.model.claim import Mode
 from devagent.model.device import Decision
 from devagent.model.nova import DeviceSpec, NovaDevices
+from devagent.model.policy import Policy
 from devagent.model.snapshot import Snapshot
 
 from ..worlds import decide, function, pf, rule, snapshot
 
 ADDRESS = "0000:3b:00.0"
+MADE = rule(Mode.VF, owner="nova", vf_count=4)
 WHOLE, VFS = rule(Mode.WHOLE, owner="nova"), rule(Mode.VF, owner="nova")
 
 
@@ -41,6 +44,28 @@ def test_of_vfs_those_are_made_ready_that_are_novas() -> None:
     everything = decided(taking(snapshot(*pf(4)), address=ADDRESS), VFS)
     assert (everything.owner, everything.total, everything.vf_vetoes) == ("nova", 4, ())
     assert everything.reason == "Nova gives it, devagent makes it ready: 4 of 4 VFs"
+
+
+def test_vfs_that_the_rule_leaves_out_do_not_count() -> None:
+    some = rule(Mode.VF, owner="nova", vf_indexes=frozenset({0, 1}))
+    decision = decided(taking(snapshot(*pf(4)), address=ADDRESS), some)
+    assert (decision.total, decision.reason) == (2, "Nova gives it, devagent makes it ready: 2 of 4 VFs")
+
+
+def test_vfs_that_are_yet_to_be_made_are_made() -> None:
+    """Which of them are Nova's is known once they are there."""
+    (device,) = decide(taking(snapshot(*pf(0, driver="mlx5_core")), vendor_id="15b3", product_id="101e"), MADE).values()
+    assert (device.decision.owner, device.decision.total) == ("nova", 0)
+    assert device.decision.reason.endswith("no VFs exist")
+    plan = vf_plan([device], Policy((MADE,), "test"), held=frozenset())
+    assert [(step.address, step.count) for step in plan.steps] == [(ADDRESS, 4)]
+
+
+def test_vfs_that_are_there_are_never_removed_for_others_may_have_been_given_them() -> None:
+    (device,) = decide(taking(snapshot(*pf(2, driver="mlx5_core")), address=ADDRESS), MADE).values()
+    plan = vf_plan([device], Policy((MADE,), "test"), held=frozenset())
+    assert (plan.steps, [each.address for each in plan.refused]) == ((), [ADDRESS])
+    assert "given by Nova" in plan.refused[0].why
 
 
 def test_what_is_not_novas_is_not_left_to_it() -> None:
