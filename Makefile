@@ -2,14 +2,26 @@
 VENV ?= .venv
 PYTHON ?= python3
 BIN := $(VENV)/bin
+# The tests start devagent as a process hundreds of times: half a second of compiling each time, if nothing keeps it.
+unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: run test lint unit test-kernel demo-host clean
+.PHONY: run test lint servers unit test-kernel demo-host clean
+
+# A failure anywhere in a pipe is one.
+SHELL := /bin/bash
+.SHELLFLAGS := -o pipefail -c
+# Side by side, each line says whose it is.
+LABELLED = $(if $(BESIDE),2>&1 | sed -u 's/^/$@: /')
+# In the guests the kernel's own deadlines run: they get a CPU whenever they want one.
+YIELDING = $(if $(BESIDE),nice)
 
 run: $(VENV)/.run
 	@echo "== devagent demo: this machine, a real Placement, and what a scheduler asks"
 	@$(BIN)/devagent demo
 
-test: $(VENV)/.test lint unit test-kernel
+# The guests take one CPU, all other tests another: side by side they take half the time.
+test: $(VENV)/.test lint servers
+	@$(MAKE) --no-print-directory -j2 BESIDE=1 unit test-kernel
 
 lint: $(VENV)/.test
 	@echo "== ruff: style"
@@ -19,17 +31,19 @@ lint: $(VENV)/.test
 	@echo "== import-linter: who may import whom"
 	@$(BIN)/lint-imports --no-cache > $(VENV)/imports.log || { cat $(VENV)/imports.log; exit 1; }
 
-unit: $(VENV)/.test
+servers: $(VENV)/.test
 	@tools/servers
 	@tools/nova-venv $(VENV)/nova
 	@tools/glance-venv $(VENV)/glance
+
+unit: $(if $(BESIDE),,servers)
 	@echo "== pytest"
-	@$(BIN)/python -m pytest
+	@$(YIELDING) $(BIN)/python -m pytest $(LABELLED)
 
 # Virtual accelerators in a virtual machine; what it is made of is built once, which takes two minutes.
 test-kernel: $(VENV)/.test
 	@echo "== pytest: on a real kernel"
-	@$(BIN)/python -m pytest tests/kernel
+	@$(BIN)/python -m pytest tests/kernel $(LABELLED)
 
 # The generated host that `devagent demo` shows where the machine has nothing to show.
 demo-host: $(VENV)/.test

@@ -28,6 +28,8 @@ from .payload import REPOSITORY, payload
 KEPT = REPOSITORY / "build/kernel"
 """Where the logs of failed scenarios stay."""
 _LAB = pytest.StashKey[Lab]()
+_KINDS = ("guest_without_iommu", "guest", "daemon")
+"""The fixtures of the kinds of guests, in the order in which their scenarios run."""
 _FAULT = pytest.StashKey[bool]()
 _GUESTS = pytest.StashKey["Guests"]()
 _TAIL = 60
@@ -43,7 +45,9 @@ class Guests:
         self.current: tuple[Guest, float] | None = None
 
     def get(self, kind: Kind) -> Guest:
-        """Gives the guest of a kind; boots twice before it gives up."""
+        """Gives the guest of a kind, and ends those of others; boots twice before it gives up."""
+        for other in [guest for each, guest in self._running.items() if each != kind]:
+            self.drop(other)  # one that nobody uses still takes a tenth of a CPU
         if kind not in self._running:
             try:
                 self._running[kind] = self._boot(kind)
@@ -79,11 +83,17 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     scenarios = [item for item in items if item.path.parent == Path(__file__).parent]
     if config.option.collectonly or not scenarios:
         return
+    items.sort(key=_kind)
     try:
         config.stash[_LAB] = build(functools.partial(_say, config))
     except Impossible as error:
         for item in scenarios:
             item.add_marker(pytest.mark.skip(reason=str(error)))
+
+
+def _kind(item: pytest.Item) -> int:
+    used = getattr(item, "fixturenames", ())
+    return next((number for number, name in enumerate(_KINDS) if name in used), 0)
 
 
 def _say(config: pytest.Config, text: str) -> None:

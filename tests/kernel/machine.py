@@ -29,7 +29,8 @@ _KERNEL: Final = (
     "random.trust_cpu=on net.ifnames=0 cryptomgr.notests audit=0"
 )
 _CONNECT_S: Final = 20
-
+_WITH_US: Final = ("setpriv", "--pdeathsig", "KILL")
+"""A test run that is killed leaves no guest behind."""
 
 PLACEMENT: Final = "http://10.0.2.100:8778"
 """Where a guest whose kind has a Placement reaches it."""
@@ -106,7 +107,7 @@ class Machine:
     def __init__(self, lab: Lab, payload: Path, folder: Path, kind: Kind) -> None:
         self.console = folder / "console.log"
         # One thread for both CPUs: as fast, since the guest mostly sleeps, and without the races of many.
-        command: list[str | Path] = [lab.qemu, "-accel", "tcg,thread=single,tb-size=256"]
+        command: list[str | Path] = [*_WITH_US, lab.qemu, "-accel", "tcg,thread=single,tb-size=256"]
         for firmware in lab.firmware:
             command += ["-L", firmware]
         command += hardware(kind)
