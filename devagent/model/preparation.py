@@ -95,13 +95,15 @@ class Holdings:
 
     `consumers` are the holders by the key of what they have: a PCI address or a mediated device's UUID;
     `parents` has the address of the function behind each such UUID. `released` says, by address, when a
-    function was last given back (epoch seconds), `stuck` what hangs on it, in words.
+    function was last given back (epoch seconds), `stuck` what hangs on it, in words. `unwiped` has, by what the book
+    of health calls a device, the functions of it that have still to be wiped, each with the consumer who was given it.
     """
 
     consumers: Mapping[str, str] = field(default_factory=dict)
     parents: Mapping[str, str] = field(default_factory=dict)
     released: Mapping[str, float] = field(default_factory=dict)
     stuck: Mapping[str, str] = field(default_factory=dict)
+    unwiped: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,10 +5,12 @@
 {"groups": [{"provider": "4a1e...", "resources": {"CUSTOM_QAT_VF": 1}, "address": null, "properties": {}}],
  "project_id": null, "created": 1763712000.5, "deadline": 1763712240.5, "expires": null,
  "plan": {"steps": [{"verb": "bind", "target": "0000:3b:01.0", "arguments": {...}, "undo": {...}}],
-          "handles": [{"type": "PCI", ...}], "locks": ["pf:0000:3b:00.0"]},
+          "handles": [{"type": "PCI", ...}], "locks": ["pf:0000:3b:00.0"],
+          "wipes": {"4a1e...": {"how": "nvme-format", "image": null}},
+          "devices": {"4a1e...": "144d:a80a:nvme:S4EVNX0M"}},
  "release": null, "timings": {"doing": 0.004}, "error": null, "given": true, "ended": null}
 
-What earlier versions did not write may be missing: `ended`.
+What earlier versions did not write may be missing: `ended`, `wipes`, `devices`.
 """
 
 from __future__ import annotations
@@ -102,12 +104,14 @@ def _raw_plan(plan: Plan) -> dict[str, Any]:
         "handles": [as_json(handle) for handle in plan.handles],
         "locks": plan.locks,
         "wipes": {provider: dict(wipe) for provider, wipe in plan.wipes.items()},
+        "devices": dict(plan.devices),
     }
 
 
 def _plan(consumer: str, raw: Mapping[str, Any]) -> Plan:
     steps = tuple(Step(**step) for step in raw["steps"])
-    return Plan(consumer, steps, tuple(map(_handle, raw["handles"])), tuple(raw["locks"]), raw.get("wipes", {}))
+    handles = tuple(map(_handle, raw["handles"]))
+    return Plan(consumer, steps, handles, tuple(raw["locks"]), raw.get("wipes", {}), raw.get("devices", {}))
 
 
 def _handle(raw: Mapping[str, Any]) -> Handle:

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Final
@@ -154,6 +154,10 @@ class Executor:
         except JournalError as error:
             return refusal(error)
 
+    def displaced(self, consumer: str, addresses: Collection[str]) -> None:
+        """Frees addresses at which other devices stand now: see Journal. Raises JournalError."""
+        self._journal.displaced(consumer, addresses)
+
     def is_at_work(self, consumer: str) -> bool:
         """Tells whether a call for this consumer is under way."""
         return _lock(consumer) in self._locks
@@ -277,6 +281,9 @@ class Executor:
             planned = plan(entry.preparation)
             if isinstance(planned, Plan):
                 return self._runs.release(entry, planned, until, tombstone)
+            if _is_away(planned):
+                self._journal.held_up(entry.preparation.consumer, planned)
+                return planned
             if planned.kind is not RefusalKind.RETRY or time.monotonic() >= until:
                 return planned
             self._await_change(changes, until)
@@ -303,6 +310,11 @@ def _replaced(strangers: frozenset[str] | Refusal) -> Refusal | None:
         reason = f"{place} is another device than the one that was given: release the consumer, then ask again"
         return Refusal(RefusalKind.PERMANENT, reason, place)
     return None
+
+
+def _is_away(refusal: Refusal) -> bool:
+    """Tells whether a device is not there: who has one open may end at any moment, but for that nobody waits."""
+    return refusal.kind is RefusalKind.RETRY and refusal.address is not None and not refusal.holders
 
 
 def _leaving(preparation: Preparation) -> Refusal:

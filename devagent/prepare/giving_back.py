@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from typing import Final
 
+from devagent.inventory.condition import key
 from devagent.model.claim import Kind
 from devagent.model.device import Device
 from devagent.model.handle import Handle, PciHandle
@@ -22,7 +23,7 @@ from devagent.model.preparation import Preparation, Refusal
 from devagent.prepare.functions import busy, is_vfio, reset_methods
 from devagent.prepare.images import blank_step, programmer
 from devagent.prepare.locks import locks
-from devagent.prepare.refused import Refused
+from devagent.prepare.refused import Refused, retry
 from devagent.prepare.treatment import Reset, Treatment, Way
 from devagent.prepare.verbs import inverse
 from devagent.prepare.view import View
@@ -35,8 +36,8 @@ _VF_DRIVERS: Final = {Kind.NVME: ("nvme",)}
 def release(preparation: Preparation, view: View) -> Plan | Refusal:
     """Plans the end of a preparation from what `view` shows now; refuses while a process has a device open.
 
-    What is gone, or is as it was already, gets no step. Nobody has had the devices before all handles
-    were there: until then there is nothing to reset or wipe.
+    What is gone, or is as it was already, gets no step; but what is gone and is to be wiped is refused, since it may
+    come back. Nobody has had the devices before all handles were there: until then there is nothing to reset or wipe.
     """
     try:
         return _release(_Work(preparation, view))
@@ -86,6 +87,8 @@ class _Work:
 def _release(work: _Work) -> Plan:
     for handle in work.preparation.handles:
         _nobody_uses(work, handle)
+    for handle in work.preparation.handles:
+        _is_there(work, handle)
     work.steps += [back for back in work.done(*_MADE) if not _is_gone(work, back)]
     for handle in work.passed():
         _reset(work, handle)
@@ -114,6 +117,24 @@ def _nobody_uses(work: _Work, handle: Handle) -> None:
         users = tuple(user for user in users if user.instance == work.preparation.consumer)
     if users:
         raise Refused(busy(handle.function, users))
+
+
+def _is_there(work: _Work, handle: Handle) -> None:
+    """Raises Refused for what is to be wiped and is not there: it may come back with all that its consumer left."""
+    if handle.function not in work.view.parts and handle.provider in work.preparation.plan.wipes:
+        raise Refused(retry(_absence(work, handle), handle.function))
+
+
+def _absence(work: _Work, handle: Handle) -> str:
+    name = work.preparation.plan.devices.get(handle.provider)
+    what = handle.function if name is None else f"{handle.function} ({name})"
+    forget = f"say `devagent preparations forget {work.preparation.consumer}`"
+    card = next((each.address for each in work.view.cards.values() if key(each) == name), None)
+    if card is not None:
+        where = f"is not there, its card is at {card}"
+        return f"{what} {where}, so it cannot be wiped: make that card's VFs as they were there, or {forget}"
+    where = "is not there" + (", another device is in its place" if handle.function in work.view.replaced else "")
+    return f"{what} {where}, so it cannot be wiped: put it back, or {forget} if it is destroyed"
 
 
 def _is_gone(work: _Work, back: Step) -> bool:

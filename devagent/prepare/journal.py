@@ -15,7 +15,7 @@ is provably free (proof.py), and leaves alone whatever it cannot explain: it nei
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
@@ -203,13 +203,30 @@ class Journal:
             entry = self._known(transaction, consumer)
             self._write(transaction, replace(entry, preparation=replace(entry.preparation, error=error)))
 
-    def leaving(self, consumer: str, error: Refusal) -> None:
-        """Says that what is ready is to be released, and what keeps that from beginning; the handles count no more."""
+    def held_up(self, consumer: str, error: Refusal) -> None:
+        """Says why a release cannot be planned: what was given is leaving, what was leaving is blocked."""
         with self._database.transaction() as transaction:
-            if transaction.rows("SELECT 1 FROM preparations WHERE consumer = ? AND state = 'prepared'", consumer):
-                entry = self._known(transaction, consumer)
-                preparation = replace(entry.preparation, state=State.RELEASING, error=error, ended=time.time())
-                self._write(transaction, replace(entry, preparation=preparation))
+            entry = self._known(transaction, consumer)
+            changed = _leaving(entry, error) or replace(entry, preparation=replace(entry.preparation, error=error))
+            if changed != entry:
+                self._write(transaction, changed)
+
+    def displaced(self, consumer: str, keys: Collection[str]) -> None:
+        """Says that other devices have these addresses now, and are anybody's; what is owed for its own stays."""
+        with self._database.transaction() as transaction:
+            for each in keys:
+                transaction.delete("holdings", "consumer = ? AND key = ?", consumer, each)
+
+    def leaving(self, consumer: str, error: Refusal) -> None:
+        """Says that what was given is to be released, and what keeps that from beginning; the handles count no more.
+
+        What is to be undone first stays as it is.
+        """
+        with self._database.transaction() as transaction:
+            for entry in self._within(transaction, consumer):
+                changed = _leaving(entry, error)
+                if changed is not None:
+                    self._write(transaction, changed)
 
     def lasts(self, consumer: str) -> None:
         """Says that a virtual machine has used the devices: they do not expire any more."""
@@ -279,14 +296,27 @@ class Journal:
     def holdings(self) -> Holdings:
         """Gives who has what."""
         rows = self._database.rows("SELECT key, consumer, parent FROM holdings ORDER BY key")
+        consumers = {key: consumer for key, consumer, _ in rows}
         # Who has what is leaving open may end at any moment: it is held, and not stuck.
-        errors = [entry.preparation.error for entry in self._with_errors() if not entry.leaving]
+        errors = [_stuck(entry, consumers) for entry in self._with_errors() if not entry.leaving]
         return Holdings(
-            consumers={key: consumer for key, consumer, _ in rows},
+            consumers=consumers,
             parents={key: parent for key, _, parent in rows if parent is not None},
             released=dict(self._database.rows("SELECT address, at FROM released ORDER BY address")),
             stuck={error.address: error.reason for error in errors if error is not None and error.address},
+            unwiped=self._unwiped(),
         )
+
+    def _unwiped(self) -> dict[str, dict[str, str]]:
+        # Each plan asks for this, and most consumers have nothing that is to be wiped.
+        rows = self._database.rows(_ENTRIES.format('document LIKE \'%"wipes":{"%\''))
+        found: dict[str, dict[str, str]] = {}
+        for preparation in (_entry(row, []).preparation for row in rows):
+            plan = preparation.plan
+            for handle in preparation.handles:
+                if handle.provider in plan.wipes and handle.provider in plan.devices:
+                    found.setdefault(plan.devices[handle.provider], {})[handle.function] = preparation.consumer
+        return found
 
     def _with_errors(self) -> Iterator[Entry]:
         """Gives what holds devices and says what is amiss with them, without its steps: each plan asks for this."""
@@ -303,8 +333,13 @@ class Journal:
         return tuple(_entry(row, self._database.rows(_STEPS, row[0])) for row in rows)
 
     def _known(self, transaction: Transaction, consumer: str) -> Entry:
-        (row,) = transaction.rows(_ENTRIES.format("consumer = ?"), consumer)
-        return _entry(row, transaction.rows(_STEPS, consumer))
+        (entry,) = self._within(transaction, consumer)
+        return entry
+
+    @staticmethod
+    def _within(transaction: Transaction, consumer: str) -> tuple[Entry, ...]:
+        rows = transaction.rows(_ENTRIES.format("consumer = ?"), consumer)
+        return tuple(_entry(row, transaction.rows(_STEPS, consumer)) for row in rows)
 
     @staticmethod
     def _did(transaction: Transaction, consumer: str, done: Found) -> None:
@@ -325,6 +360,22 @@ class Journal:
             "preparations", preparation.consumer, preparation.state.value, preparation.boot_id,
             float(preparation.created), encode(preparation, entry.release),
         )  # fmt: skip
+
+
+def _leaving(entry: Entry, error: Refusal) -> Entry | None:
+    """Gives what was given as it stands once it is to be released; None for what is on another way."""
+    if not entry.given or entry.unfinished:
+        return None
+    preparation = replace(entry.preparation, state=State.RELEASING, error=error, ended=time.time())
+    return replace(entry, preparation=preparation)
+
+
+def _stuck(entry: Entry, consumers: Mapping[str, str]) -> Refusal | None:
+    """Gives what is amiss with a device, unless another one has its address by now."""
+    preparation, error = entry.preparation, entry.preparation.error
+    had = {handle.key for handle in preparation.handles}
+    displaced = error is not None and error.address in had and consumers.get(error.address) != preparation.consumer
+    return None if displaced else error
 
 
 _ENTRIES: Final = "SELECT consumer, state, boot_id, document FROM preparations WHERE {} ORDER BY consumer"

@@ -18,10 +18,11 @@ from typing import Final
 
 from devagent.errors import JournalError, NotPrepared
 from devagent.model.plan import Arguments
-from devagent.model.preparation import Overview, Refusal, RefusalKind
+from devagent.model.preparation import Overview, Refusal, RefusalKind, State
 from devagent.prepare import recovery
 from devagent.prepare.executor import Executor
 from devagent.prepare.journal import Entry, Journal
+from devagent.service.facts import Refused
 from devagent.service.noting import NotingMachine
 from devagent.service.preparation import not_prepared
 from devagent.service.preparer import Preparer
@@ -118,6 +119,22 @@ class JournalKeeper:
         """Gives everything, in the order of the consumers. Raises NotPrepared."""
         with _told():
             return self._opened().journal.entries()
+
+    def owed(self) -> tuple[Refused, ...]:
+        """Gives the releases that do not go on before somebody does something, none while they cannot be read.
+
+        A process that has a device open may end at any moment: that is none of them.
+        """
+        try:
+            entries = self.entries()
+        except NotPrepared:
+            return ()
+        found = [each.preparation for each in entries if each.preparation.state is State.RELEASING]
+        return tuple(
+            Refused(each.error.address, f"what consumer {each.consumer} had is not given back", each.error.reason)
+            for each in found
+            if each.error is not None and each.error.address is not None and not each.error.holders
+        )
 
     def overview(self) -> Overview | None:
         """Gives all of it in a few numbers; None while it cannot be read."""

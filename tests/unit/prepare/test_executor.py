@@ -14,7 +14,7 @@ import pytest
 
 from devagent.errors import PreparedOtherwise
 from devagent.model.plan import Plan, Step
-from devagent.model.preparation import Holdings, Preparation, Refusal, RefusalKind, State
+from devagent.model.preparation import Holder, Holdings, Preparation, Refusal, RefusalKind, State
 from devagent.prepare.executor import Executor
 from devagent.prepare.journal import Journal
 from devagent.prepare.recovery import recover
@@ -279,7 +279,7 @@ def test_a_release_waits_for_who_has_the_device_open(host: Host) -> None:
 
 def test_a_release_of_a_device_that_stays_in_use_is_refused_and_changes_nothing(host: Host) -> None:
     host.prepared("A", "VF")
-    in_use = Refusal(RefusalKind.RETRY, "in use", VF)
+    in_use = Refusal(RefusalKind.RETRY, "in use", VF, (Holder("B"),))
     assert host.executor.release("A", lambda _: in_use, 0.03) == in_use
     assert host.state("A") is State.PREPARED
 

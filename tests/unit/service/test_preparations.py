@@ -770,7 +770,8 @@ def test_a_release_before_a_boot_is_planned_anew_for_what_is_there_then(agent: A
     agent.facts.reported.listed[asked] = None  # type: ignore[index]
     assert (agent.states(), done) == ({ALICE: "releasing"}, [])
     agent.keep_up()
-    assert agent.states() == {}
+    # What is not there may come back with all that its consumer left.
+    assert agent.states() == ({} if ids == "15b3:101d" else {ALICE: "releasing"})
     # A driver of the host has it already, and many lose a device that is reset below them.
     assert [step.verb for step in done] == (["scrub"] if ids == "15b3:101d" else [])
 
@@ -806,7 +807,7 @@ def test_a_wipe_that_was_interrupted_is_never_done_to_what_was_put_in_place_of_t
             agent.own.put(ALICE, {"groups": [{"provider": asked, "resources": {VF: 1}}]}, PATIENCE_S)
         assert wiped == []
     agent.keep_up()
-    assert agent.states() == {}
+    assert agent.states() == ({} if ids == "15b3:101d" else {ALICE: "releasing"})
     assert wiped == (["scrub"] if ids == "15b3:101d" else [])
 
 
