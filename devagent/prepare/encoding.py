@@ -7,10 +7,10 @@
  "plan": {"steps": [{"verb": "bind", "target": "0000:3b:01.0", "arguments": {...}, "undo": {...}}],
           "handles": [{"type": "PCI", ...}], "locks": ["pf:0000:3b:00.0"],
           "wipes": {"4a1e...": {"how": "nvme-format", "image": null}},
-          "devices": {"4a1e...": "144d:a80a:nvme:S4EVNX0M"}},
+          "devices": {"4a1e...": "144d:a80a:nvme:S4EVNX0M"}, "told": {"4a1e...": {"nvme": "S4EVNX0M"}}},
  "release": null, "timings": {"doing": 0.004}, "error": null, "given": true, "ended": null}
 
-What earlier versions did not write may be missing: `ended`, `wipes`, `devices`.
+What earlier versions did not write may be missing: `ended`, `wipes`, `devices`, `told`.
 """
 
 from __future__ import annotations
@@ -105,13 +105,15 @@ def _raw_plan(plan: Plan) -> dict[str, Any]:
         "locks": plan.locks,
         "wipes": {provider: dict(wipe) for provider, wipe in plan.wipes.items()},
         "devices": dict(plan.devices),
+        "told": {provider: dict(told) for provider, told in plan.told.items()},
     }
 
 
 def _plan(consumer: str, raw: Mapping[str, Any]) -> Plan:
     steps = tuple(Step(**step) for step in raw["steps"])
     handles = tuple(map(_handle, raw["handles"]))
-    return Plan(consumer, steps, handles, tuple(raw["locks"]), raw.get("wipes", {}), raw.get("devices", {}))
+    more = (raw.get(name, {}) for name in ("wipes", "devices", "told"))
+    return Plan(consumer, steps, handles, tuple(raw["locks"]), *more)
 
 
 def _handle(raw: Mapping[str, Any]) -> Handle:

@@ -10,11 +10,13 @@ nothing that a consumer should have again.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from typing import Final
 
 from devagent.inventory.condition import key
+from devagent.inventory.identity import agrees, told
 from devagent.model.claim import Kind
 from devagent.model.device import Device
 from devagent.model.handle import Handle, PciHandle
@@ -29,6 +31,8 @@ from devagent.prepare.verbs import inverse
 from devagent.prepare.view import View
 
 _MADE: Final = ("set_vgpu_type", "create_mdev", "create_mig")
+_SERIAL: Final = re.compile("[A-Za-z0-9][A-Za-z0-9 _.:+-]{0,19}")
+"""What the privileged process takes for one; hardly any drive has another."""
 # VFs that have been on a VFIO driver since before devagent knew them.
 _VF_DRIVERS: Final = {Kind.NVME: ("nvme",)}
 
@@ -120,9 +124,21 @@ def _nobody_uses(work: _Work, handle: Handle) -> None:
 
 
 def _is_there(work: _Work, handle: Handle) -> None:
-    """Raises Refused for what is to be wiped and is not there: it may come back with all that its consumer left."""
+    """Raises Refused for what is to be wiped and is not there: it may come back with all that its consumer left.
+
+    On its own driver a device that said who it is does so again; on VFIO's none can.
+    """
     if handle.function not in work.view.parts and handle.provider in work.preparation.plan.wipes:
         raise Refused(retry(_absence(work, handle), handle.function))
+    device, _ = work.view.parts.get(handle.function, (None, None))
+    before = work.preparation.plan.told.get(handle.provider)
+    if device is None or not before or handle.provider not in work.preparation.plan.wipes:
+        return
+    driver = device.function.driver
+    if driver is not None and not is_vfio(driver) and agrees(before, told(device)) is None:
+        known = ", ".join(f"{source} {value}" for source, value in before.items())
+        reason = f"{handle.function} does not say now whether it is what was given ({known}), so it is not wiped"
+        raise Refused(retry(f"{reason}: see `devagent status` and dmesg", handle.function))
 
 
 def _absence(work: _Work, handle: Handle) -> str:
@@ -170,7 +186,9 @@ def _wipe(work: _Work, handle: PciHandle) -> None:
     after = work.drivers[place]
     work.bind(place, _own_driver(work, device, place))
     if treatment.blank is None:
-        work.steps.append(Step("scrub", place, {"how": treatment.scrub.value}))
+        serial = work.preparation.plan.told.get(handle.provider, {}).get("nvme", "") if part.index is None else ""
+        said = {"serial": serial} if _SERIAL.fullmatch(serial) else {}
+        work.steps.append(Step("scrub", place, {"how": treatment.scrub.value, **said}))
     else:
         work.steps.append(blank_step(work.view, card, device, part, treatment.blank))
     work.bind(place, after)

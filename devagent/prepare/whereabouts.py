@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 
 from devagent.inventory.build import device_uuid
 from devagent.inventory.condition import key
+from devagent.inventory.identity import agrees, told
 from devagent.model.device import Device
 from devagent.model.handle import Handle, PciHandle
 from devagent.model.plan import Plan
@@ -43,7 +44,7 @@ class Whereabouts:
 
 
 def whereabouts(plan: Plan, devices: Iterable[Device], root: str, listed: Container[str]) -> Whereabouts:
-    """Compares what a plan gave with what a look shows.
+    """Compares what a plan gave with what a look shows: what the devices tell, else what was settled on about them.
 
     A plan of an earlier version does not say what it gave: then the UUIDs of the providers below `root` do, of those
     that are `listed` in Placement. Of a compute node that was made anew there, none can be told from its device.
@@ -52,9 +53,10 @@ def whereabouts(plan: Plan, devices: Iterable[Device], root: str, listed: Contai
     places = {key(device): device.address for device in cards.values()}
 
     def is_given(handle: Handle, device: Device) -> bool:
+        same = agrees(plan.told.get(handle.provider, {}), told(device))
         name = plan.devices.get(handle.provider)
-        if name is not None:
-            return key(device) == name
+        if same is not None or name is not None:
+            return key(device) == name if same is None else same
         return handle.provider not in listed or device_uuid(root, device) == handle.provider
 
     at_home = {

@@ -208,3 +208,59 @@ def test_it_is_logged_once_that_something_is_gone(slots: Slots, caplog: pytest.L
     for _ in range(3):
         slots.later()
     assert caplog.text.count("put it back") == 1
+
+
+def told(slots: Slots, name: str, **more: str) -> None:
+    """Puts a GPU into the first slot that tells who it is, which the agent's own looks have not seen yet."""
+    machine = slots.agent.host.machine
+    drivers = dict(machine.drivers)
+    serials = {"serials/vpd": name, **more}
+    found = [
+        replace(
+            each,
+            identity=Identity("vpd", f"{name}/0"),
+            function=replace(each.function, attributes={**each.function.attributes, **serials}),
+        )
+        if each.address == HERE
+        else each
+        for each in machine.devices
+    ]
+    slots.agent.host.machine = Machine(tuple(found), drivers=drivers)
+
+
+def test_a_device_of_the_same_model_that_nobody_has_looked_at_yet_is_not_taken_for_the_one_before(slots: Slots) -> None:
+    slots.agent.own.delete(ALICE, PATIENCE_S)
+    slots.wiped.clear()
+    slots.have("A")
+    told(slots, "S1")
+    slots.given["S1"] = provider(HERE, slots.agent.host.machine.devices)
+    slots.agent.see()
+    told(slots, "S2")
+    with pytest.raises(NotPrepared, match="another device is in its place since the last look") as refused:
+        slots.put(ALICE, "S1")
+    assert refused.value.kind == "retry"
+    told(slots, "S1")
+    assert slots.put(ALICE, "S1") == HERE
+    told(slots, "S2")
+    slots.delete("is not there, another device is in its place")
+    assert slots.wiped == []
+    told(slots, "S1")
+    assert slots.later() == {}
+    assert slots.wiped == [HERE]
+
+
+def test_what_does_not_say_any_more_who_it_is_is_not_wiped_for_now(slots: Slots) -> None:
+    slots.agent.own.delete(ALICE, PATIENCE_S)
+    slots.wiped.clear()
+    slots.have("A")
+    told(slots, "S1")
+    slots.given["S1"] = provider(HERE, slots.agent.host.machine.devices)
+    slots.agent.see()
+    slots.put(ALICE, "S1")
+    slots.agent.host.machine.drivers[HERE] = "nvidia"
+    told(slots, "")
+    slots.delete(r"does not say now whether it is what was given \(vpd S1/0\), so it is not wiped")
+    assert slots.wiped == []
+    slots.agent.host.machine.drivers[HERE] = "vfio-pci"
+    assert slots.later() == {}
+    assert slots.wiped == [HERE]
