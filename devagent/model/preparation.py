@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 
 from devagent.model.handle import Handle
 from devagent.model.plan import Arguments, Group, Plan
+from devagent.model.term import Term
 
 
 class State(enum.StrEnum):
@@ -69,7 +70,8 @@ class Preparation:
     `done` are the numbers of the plan's steps that were done and verified, `found` what each of these saw
     before, which counts more than what the plan expected. `handles` are empty until all steps are done.
     `boot_id` is the boot during which it was made. `deadline` is when it must be ready, `expires` when it
-    is released unless a virtual machine has used it by then, `ended` when its release began.
+    is released unless a virtual machine has used it by then, `ended` when its release began. `term` is what counts of
+    `expires`, which clocks may make wrong.
     """
 
     consumer: str
@@ -87,6 +89,7 @@ class Preparation:
     timings: Mapping[str, float] = field(default_factory=dict)
     error: Refusal | None = None
     ended: float | None = None
+    term: Term | None = None
 
 
 @dataclass(frozen=True, slots=True)

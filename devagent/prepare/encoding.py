@@ -8,9 +8,10 @@
           "handles": [{"type": "PCI", ...}], "locks": ["pf:0000:3b:00.0"],
           "wipes": {"4a1e...": {"how": "nvme-format", "image": null}},
           "devices": {"4a1e...": "144d:a80a:nvme:S4EVNX0M"}, "told": {"4a1e...": {"nvme": "S4EVNX0M"}}},
- "release": null, "timings": {"doing": 0.004}, "error": null, "given": true, "ended": null}
+ "release": null, "timings": {"doing": 0.004}, "error": null, "given": true, "ended": null,
+ "term": {"boot_id": "...", "ends": 7212.5, "seconds": 3600}}
 
-What earlier versions did not write may be missing: `ended`, `wipes`, `devices`, `told`.
+What earlier versions did not write may be missing: `ended`, `wipes`, `devices`, `told`, `term`.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from typing import Any
 from devagent.model.handle import Handle, MdevHandle, PciHandle, as_json
 from devagent.model.plan import Arguments, Group, Plan, Step
 from devagent.model.preparation import Holder, Preparation, Refusal, RefusalKind, State
+from devagent.model.term import Term
 
 
 def encode(preparation: Preparation, release: Plan | None) -> str:
@@ -39,6 +41,7 @@ def encode(preparation: Preparation, release: Plan | None) -> str:
         "error": asdict(preparation.error) if preparation.error else None,
         "given": bool(preparation.handles),
         "ended": preparation.ended,
+        "term": asdict(preparation.term) if preparation.term else None,
     })  # fmt: skip
 
 
@@ -65,6 +68,7 @@ def decode(
         timings=raw["timings"],
         error=_refusal(raw["error"]) if raw["error"] else None,
         ended=raw.get("ended"),
+        term=Term(**raw["term"]) if raw.get("term") else None,
     )
     return preparation, _plan(consumer, raw["release"]) if raw["release"] else None
 

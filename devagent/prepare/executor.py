@@ -47,12 +47,12 @@ _PATIENCE: Final = Patience()
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """What a consumer asks for; `expires` in epoch seconds."""
+    """What a consumer asks for; it is released if no virtual machine has used it after `expires_in` seconds."""
 
     consumer: str
     groups: tuple[Group, ...]
     project_id: str | None = None
-    expires: float | None = None
+    expires_in: float | None = None
 
 
 class Executor:
@@ -178,7 +178,8 @@ class Executor:
             return _leaving(preparation)
         if entry.release is not None:
             return self._go_on_releasing(entry, entry.release, until)
-        left = preparation.deadline - time.time()
+        # No longer than it had at first, however far back the clock was set since.
+        left = min(preparation.deadline - time.time(), preparation.deadline - preparation.created)
         in_time = preparation.state is State.PREPARING and left > 0 and self._runs.is_of_this_boot(preparation)
         if not in_time:
             return self._runs.back(entry, preparation.error or TOO_LATE, strangers)
@@ -222,11 +223,10 @@ class Executor:
         return self._runs.release(entry, plan, until, self._patience.tombstone)
 
     def _buried(self, consumer: str) -> Refusal | None:
-        now = time.time()
-        until = self._journal.tombstone(consumer, now)
-        if until is None:
+        left = self._journal.tombstone(consumer)
+        if left is None:
             return None
-        return Refusal(RefusalKind.RETRY, f"{consumer} was released a moment ago: ask again in {until - now:.0f} s")
+        return Refusal(RefusalKind.RETRY, f"{consumer} was released a moment ago: ask again in {left:.0f} s")
 
     def _new(
         self, request: Request, plan: Planner, until: float, wait_until: float, phases: Phases
@@ -256,10 +256,11 @@ class Executor:
                     f"{doubtful.key}: the journal was damaged, so it cannot be told whether somebody has this device"
                 )
                 return Refusal(RefusalKind.RETRY, reason, doubtful.function)
-            now = time.time()
+            now, seconds = time.time(), request.expires_in
             preparation = Preparation(
                 request.consumer, request.groups, planned, State.PREPARING, now, self._journal.boot_id,
-                now + until - time.monotonic(), project_id=request.project_id, expires=request.expires,
+                now + until - time.monotonic(), project_id=request.project_id,
+                expires=now + seconds if seconds else None, term=self._journal.term(seconds) if seconds else None,
             )  # fmt: skip
             try:
                 self._journal.begin(preparation)

@@ -15,7 +15,7 @@ is provably free (proof.py), and leaves alone whatever it cannot explain: it nei
 from __future__ import annotations
 
 import time
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
@@ -24,6 +24,7 @@ from devagent.errors import DevagentError
 from devagent.model.handle import MdevHandle
 from devagent.model.plan import Arguments, Plan
 from devagent.model.preparation import Holdings, Overview, Preparation, Refusal, State
+from devagent.model.term import Term
 from devagent.prepare.database import Database, Taken, Transaction
 from devagent.prepare.encoding import decode, encode, text
 from devagent.prepare.verbs import WIPING
@@ -40,6 +41,12 @@ MIGRATIONS: Final = (
     CREATE INDEX holdings_by_consumer ON holdings (consumer);
     CREATE TABLE released (address TEXT PRIMARY KEY NOT NULL, at REAL NOT NULL, sum INTEGER NOT NULL) STRICT;
     CREATE TABLE tombstones (consumer TEXT PRIMARY KEY NOT NULL, until REAL NOT NULL, sum INTEGER NOT NULL) STRICT
+    """,
+    # A tombstone was until an hour of the clock, which may be set: those few seconds or minutes end with the upgrade.
+    """
+    DROP TABLE tombstones;
+    CREATE TABLE tombstones (consumer TEXT PRIMARY KEY NOT NULL, boot_id TEXT NOT NULL, ends REAL NOT NULL,
+                             seconds REAL NOT NULL, sum INTEGER NOT NULL) STRICT
     """,
 )
 
@@ -91,11 +98,19 @@ class Entry:
         return self.preparation.state is State.RELEASING and self.release is None
 
 
-class Journal:
-    """The journal at `path`, written during the boot `boot_id`. Every call may raise JournalError."""
+def boottime() -> float:
+    """Gives the seconds since the host was booted, those included in which it was suspended."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME)
 
-    def __init__(self, path: Path, boot_id: str) -> None:
-        self.boot_id = boot_id
+
+class Journal:
+    """The journal at `path`, written during the boot `boot_id`. Every call may raise JournalError.
+
+    How long something lasts is counted by `boottime`: a clock that is set changes nothing.
+    """
+
+    def __init__(self, path: Path, boot_id: str, boottime: Callable[[], float] = boottime) -> None:
+        self.boot_id, self._boottime = boot_id, boottime
         self._database = Database(path, MIGRATIONS)
 
     @property
@@ -115,7 +130,7 @@ class Journal:
         """Promises a plan's devices to a consumer who has none. Raises Held if another one has one of them."""
         with self._database.transaction() as transaction:
             now = preparation.created
-            transaction.delete("tombstones", "until <= ?", now)
+            self._drop_tombstones(transaction)
             transaction.delete(
                 "preparations",
                 "(consumer = ? OR created < ?) AND state = 'failed' AND consumer NOT IN (SELECT consumer FROM steps) "
@@ -169,8 +184,10 @@ class Journal:
         with self._database.transaction() as transaction:
             entry = self._known(transaction, consumer)
             self._forget_steps(transaction, entry, kept)
+            term, now = entry.preparation.term, time.time()
+            anew = {"term": self.term(term.seconds), "expires": now + term.seconds} if term else {}
             changed = replace(
-                entry.preparation, state=State.PREPARING, boot_id=self.boot_id, deadline=deadline, timings={}
+                entry.preparation, state=State.PREPARING, boot_id=self.boot_id, deadline=deadline, timings={}, **anew
             )
             self._write(transaction, Entry(changed))
 
@@ -233,10 +250,25 @@ class Journal:
         with self._database.transaction() as transaction:
             if transaction.rows("SELECT 1 FROM preparations WHERE consumer = ?", consumer):
                 entry = self._known(transaction, consumer)
-                self._write(transaction, replace(entry, preparation=replace(entry.preparation, expires=None)))
+                self._write(
+                    transaction, replace(entry, preparation=replace(entry.preparation, expires=None, term=None))
+                )
 
-    def forget(self, consumer: str, now: float, until: float) -> None:
-        """Ends it: the devices are free. Until `until` (epoch seconds) a late retry cannot begin it again."""
+    def term(self, seconds: float) -> Term:
+        """Gives a term that begins now."""
+        return Term(self.boot_id, self._boottime() + seconds, seconds)
+
+    def has_expired(self, preparation: Preparation) -> bool:
+        """Tells whether nobody waits any longer for a virtual machine to use it."""
+        if preparation.term is None:  # of an earlier version, which believed the clock
+            return preparation.expires is not None and time.time() >= preparation.expires
+        return preparation.term.left(self.boot_id, self._boottime()) <= 0
+
+    def forget(self, consumer: str, now: float, tombstone: float) -> None:
+        """Ends it: the devices are free, since `now` (epoch seconds).
+
+        For `tombstone` seconds a late retry cannot begin it again.
+        """
         with self._database.transaction() as transaction:
             for (address,) in transaction.rows(
                 "SELECT coalesce(parent, key) FROM holdings WHERE consumer = ?", consumer
@@ -244,9 +276,10 @@ class Journal:
                 transaction.put("released", address, float(now))
             for table in ("preparations", "steps", "holdings"):
                 transaction.delete(table, "consumer = ?", consumer)
-            transaction.delete("tombstones", "until <= ?", now)
-            if until > now:
-                transaction.put("tombstones", consumer, float(until))
+            self._drop_tombstones(transaction)
+            if tombstone > 0:
+                ends = self.term(tombstone).ends
+                transaction.put("tombstones", consumer, self.boot_id, float(ends), float(tombstone))
 
     def overview(self) -> Overview:
         """Gives how many there are of each state, and how the worst of them stand."""
@@ -288,10 +321,16 @@ class Journal:
             and (each.plan.steps[number].verb, each.plan.steps[number].target) == (verb, target)
         )
 
-    def tombstone(self, consumer: str, now: float) -> float | None:
-        """Gives until when (epoch seconds) a consumer cannot begin, None if it can."""
-        rows = self._database.rows("SELECT until FROM tombstones WHERE consumer = ? AND until > ?", consumer, now)
-        return float(rows[0][0]) if rows else None
+    def tombstone(self, consumer: str) -> float | None:
+        """Gives for how many seconds a consumer cannot begin, None if it can."""
+        rows = self._database.rows("SELECT boot_id, ends, seconds FROM tombstones WHERE consumer = ?", consumer)
+        left = [Term(*row).left(self.boot_id, self._boottime()) for row in rows]
+        return next((seconds for seconds in left if seconds > 0), None)
+
+    def _drop_tombstones(self, transaction: Transaction) -> None:
+        now = self._boottime()
+        transaction.delete("tombstones", "boot_id = ? AND ends <= ?", self.boot_id, now)
+        transaction.delete("tombstones", "boot_id != ? AND seconds <= ?", self.boot_id, now)
 
     def holdings(self) -> Holdings:
         """Gives who has what."""

@@ -141,8 +141,7 @@ class Runs:
 
     def forget(self, consumer: str, tombstone: float) -> None:
         """Frees the devices, of which nothing is left to bring back; for `tombstone` seconds no retry begins again."""
-        now = time.time()
-        self._journal.forget(consumer, now, now + tombstone)
+        self._journal.forget(consumer, time.time(), tombstone)
         self._changes.tell()
 
     def is_of_this_boot(self, preparation: Preparation) -> bool:

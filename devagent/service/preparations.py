@@ -114,7 +114,7 @@ class Preparations:
         if self._never is not None:
             raise preparation.not_prepared(self._never)
         settings, now = self._settings(), time.time()
-        job = self._job(preparation.request(consumer, body, now, settings.prepare_expires_in), now)
+        job = self._job(preparation.request(consumer, body, settings.prepare_expires_in), now)
         try:
             answer = job.future.result(wait_s)
         except TimeoutError:
