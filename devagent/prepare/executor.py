@@ -158,6 +158,10 @@ class Executor:
         """Frees addresses at which other devices stand now: see Journal. Raises JournalError."""
         self._journal.displaced(consumer, addresses)
 
+    def given_up(self, consumer: str) -> Refusal | None:
+        """Gives why a preparation has failed of which the journal, full as it is, says still that it is on its way."""
+        return self._runs.given_up(consumer)
+
     def is_at_work(self, consumer: str) -> bool:
         """Tells whether a call for this consumer is under way."""
         return _lock(consumer) in self._locks
@@ -180,6 +184,9 @@ class Executor:
             return self._go_on_releasing(entry, entry.release, until)
         # No longer than it had at first, however far back the clock was set since.
         left = min(preparation.deadline - time.time(), preparation.deadline - preparation.created)
+        given_up = self._runs.given_up(preparation.consumer)
+        if given_up is not None:
+            return self._runs.back(entry, given_up, strangers)
         in_time = preparation.state is State.PREPARING and left > 0 and self._runs.is_of_this_boot(preparation)
         if not in_time:
             return self._runs.back(entry, preparation.error or TOO_LATE, strangers)
@@ -191,6 +198,12 @@ class Executor:
     ) -> Preparation | Refusal | None:
         """Gives the answer that follows from what the journal has of the consumer; None if that is nothing."""
         entry = self._journal.get(request.consumer)
+        given_up = self._runs.given_up(request.consumer)
+        if entry is not None and given_up is not None:
+            left = self._runs.back(entry, given_up, strangers)
+            if left is not None:
+                return left
+            entry = self._runs.known(request.consumer)
         if entry is None:
             return self._buried(request.consumer)
         if entry.release is not None:

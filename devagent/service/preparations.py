@@ -19,7 +19,7 @@ from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 from concurrent.futures import wait as wait_for
 from contextlib import suppress
 from contextvars import copy_context
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 from devagent.errors import LookFailed, NoSuchPreparation, PreparedOtherwise
@@ -348,4 +348,8 @@ class Preparations:
         return refused[0].document(refused[1]) if refused is not None else None
 
     def _document(self, entry: Entry) -> Document:
-        return preparation.document(entry, self.keeper.boot_id, self._obstacles.get(entry.preparation.consumer))
+        found = entry.preparation
+        failed = self.keeper.executor.given_up(found.consumer)
+        if failed is not None:
+            entry = replace(entry, preparation=replace(found, state=State.FAILED, error=failed))
+        return preparation.document(entry, self.keeper.boot_id, self._obstacles.get(found.consumer))

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from devagent.errors import PreparedOtherwise
+from devagent.errors import JournalError, PreparedOtherwise
 from devagent.model.plan import Plan, Step
 from devagent.model.preparation import Holder, Holdings, Preparation, Refusal, RefusalKind, State
 from devagent.prepare.executor import Executor
@@ -217,6 +217,37 @@ def host_mdev(host: Host) -> str:
     entry = host.journal.get("A")
     assert entry is not None
     return entry.preparation.plan.handles[1].key
+
+
+@pytest.mark.parametrize("asked", ["the agent", "the caller", "the caller, to release"])
+def test_what_was_undone_while_the_disk_was_full_is_failed_and_not_taken_up_again(
+    host: Host, monkeypatch: pytest.MonkeyPatch, asked: str
+) -> None:
+    def full(*_: object) -> None:
+        raise JournalError(host.path, "the disk is full")
+
+    host.machine.failing = {("create_mdev", GPU)}
+    with monkeypatch.context() as while_full:
+        for name in ("failed", "undone"):
+            while_full.setattr(host.journal, name, full)
+        assert "the disk is full" in host.refused("A", "VF", "MDEV").reason
+        assert host.kernel.state() == host.at_rest
+        why = host.executor.given_up("A")
+        assert why is not None
+        assert why.kind is RefusalKind.PERMANENT
+        host.machine.failing.clear()
+        assert "the disk is full" in str(host.executor.recover("A"))
+    assert host.kernel.state() == host.at_rest
+    if asked == "the agent":
+        assert host.executor.recover("A") is None
+        assert host.state("A") is State.FAILED
+        assert host.kernel.state() == host.at_rest
+    elif asked == "the caller":
+        assert host.prepared("A", "VF", "MDEV").state is State.PREPARED
+    else:
+        assert host.release("A") is None
+        assert host.state("A") is None
+    assert host.executor.given_up("A") is None
 
 
 def test_a_reason_does_not_grow_with_each_attempt_to_undo(host: Host) -> None:
