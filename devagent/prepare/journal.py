@@ -14,6 +14,7 @@ is provably free (proof.py), and leaves alone whatever it cannot explain: it nei
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -28,6 +29,8 @@ from devagent.model.term import Term
 from devagent.prepare.database import Database, Taken, Transaction
 from devagent.prepare.encoding import decode, encode, text
 from devagent.prepare.verbs import WIPING
+
+LOG = logging.getLogger(__name__)
 
 MIGRATIONS: Final = (
     """
@@ -50,8 +53,12 @@ MIGRATIONS: Final = (
     """,
 )
 
-_FAILURES_KEPT: Final = 86400.0
+_FAILURES_KEPT_S: Final = 86400.0
 """For how many seconds a preparation that failed and left nothing behind can be looked at."""
+_FAILURES_KEPT: Final = 256
+"""No more than so many of them: there are callers that never release what they were refused."""
+_SETTLED: Final = """state = 'failed' AND document LIKE '%"given":false%' AND consumer NOT IN (SELECT consumer FROM steps)
+    AND consumer NOT IN (SELECT consumer FROM holdings)"""
 
 
 Found = Mapping[int, Arguments]
@@ -129,14 +136,12 @@ class Journal:
     def begin(self, preparation: Preparation) -> None:
         """Promises a plan's devices to a consumer who has none. Raises Held if another one has one of them."""
         with self._database.transaction() as transaction:
-            now = preparation.created
             self._drop_tombstones(transaction)
+            old = preparation.created - _FAILURES_KEPT_S
             transaction.delete(
-                "preparations",
-                "(consumer = ? OR created < ?) AND state = 'failed' AND consumer NOT IN (SELECT consumer FROM steps) "
-                "AND consumer NOT IN (SELECT consumer FROM holdings)",
-                preparation.consumer, now - _FAILURES_KEPT,
-            )  # fmt: skip
+                "preparations", f"(consumer = ? OR created < ?) AND {_SETTLED}", preparation.consumer, old
+            )
+            self._drop_failures(transaction)
             self._write(transaction, Entry(preparation), new=True)
             for handle in preparation.plan.handles:
                 parent = handle.parent if isinstance(handle, MdevHandle) else None
@@ -326,6 +331,14 @@ class Journal:
         rows = self._database.rows("SELECT boot_id, ends, seconds FROM tombstones WHERE consumer = ?", consumer)
         left = [Term(*row).left(self.boot_id, self._boottime()) for row in rows]
         return next((seconds for seconds in left if seconds > 0), None)
+
+    @staticmethod
+    def _drop_failures(transaction: Transaction) -> None:
+        # In the order in which they were written last, whatever the clock was then.
+        query = f"SELECT consumer FROM preparations WHERE {_SETTLED} ORDER BY rowid DESC LIMIT -1 OFFSET ?"  # noqa: S608
+        for (consumer,) in transaction.rows(query, _FAILURES_KEPT):
+            LOG.info("%s had failed and nobody released it: more than %d have failed since", consumer, _FAILURES_KEPT)
+            transaction.delete("preparations", "consumer = ?", consumer)
 
     def _drop_tombstones(self, transaction: Transaction) -> None:
         now = self._boottime()

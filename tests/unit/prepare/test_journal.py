@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import random
 import resource
@@ -231,6 +232,28 @@ def test_what_an_earlier_version_wrote_expires_by_the_clock(journal: Journal) ->
     assert journal.has_expired(replace(preparation(), expires=time.time() - 1))
     assert not journal.has_expired(replace(preparation(), expires=time.time() + 60))
     assert not journal.has_expired(replace(preparation(), expires=None))
+
+
+def test_of_failures_that_nobody_releases_the_oldest_are_dropped_and_no_others(
+    journal: Journal, caplog: pytest.LogCaptureFixture
+) -> None:
+    """What is given or has something left to undo stays, however much fails after it."""
+    caplog.set_level(logging.INFO)
+    journal.begin(preparation("given", vf(1)))
+    journal.finish("given", {})
+    journal.failed("given", BUSY)
+    journal.displaced("given", [vf(1).key])
+    journal.begin(preparation("half", vf(2)))
+    journal.intend("half", 0, {"driver": "iavf"})
+    journal.failed("half", BUSY)
+    for number in range(260):
+        # The clock runs backwards meanwhile.
+        journal.begin(preparation(f"{number:03}", vf(3), created=1000.0 - number))
+        journal.failed(f"{number:03}", BUSY)
+    journal.begin(preparation("last", vf(3)))
+    left = [entry.preparation.consumer for entry in journal.entries()]
+    assert left == [f"{number:03}" for number in range(4, 260)] + ["given", "half", "last"]
+    assert "000 had failed and nobody released it" in caplog.text
 
 
 def test_an_earlier_boot_is_left_behind(journal: Journal, path: Path) -> None:
