@@ -57,8 +57,8 @@ _FAILURES_KEPT_S: Final = 86400.0
 """For how many seconds a preparation that failed and left nothing behind can be looked at."""
 _FAILURES_KEPT: Final = 256
 """No more than so many of them: there are callers that never release what they were refused."""
-_SETTLED: Final = """state = 'failed' AND document LIKE '%"given":false%' AND consumer NOT IN (SELECT consumer FROM steps)
-    AND consumer NOT IN (SELECT consumer FROM holdings)"""
+_SETTLED: Final = """state = 'failed' AND document LIKE '%"given":false%'
+    AND consumer NOT IN (SELECT consumer FROM steps) AND consumer NOT IN (SELECT consumer FROM holdings)"""
 
 
 Found = Mapping[int, Arguments]

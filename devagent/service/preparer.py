@@ -29,7 +29,7 @@ from devagent.prepare.executor import Executor, Request
 from devagent.prepare.functions import parts
 from devagent.prepare.runs import RELEASED
 from devagent.prepare.steps import Phases
-from devagent.prepare.treatment import Way, wiped
+from devagent.prepare.treatment import Treatment, Way, wiped
 from devagent.prepare.treatments import SHA256, treatments, vetoes
 from devagent.prepare.view import Bitstream, View, functions, view
 from devagent.prepare.whereabouts import Whereabouts, whereabouts
@@ -150,11 +150,9 @@ class Preparer:
         given = {}
         for handle in found.handles or found.plan.handles:
             device, wipe = cards.get(handle.function), preparation.plan.wipes.get(handle.provider)
-            if device is not None and device.address in wanted:
-                given[handle.provider] = wanted[device.address]
-            elif device is not None and wipe is not None:
-                # No rule is about it any more; who had it was given it to be wiped all the same.
-                given[handle.provider] = wiped(Way.of(device.decision.mode), wipe)
+            if device is not None:
+                treatment = wanted.get(device.address) or Treatment(Way.of(device.decision.mode))
+                given[handle.provider] = treatment if wipe is None else wiped(treatment, wipe)
         replaced = frozenset(known.strangers.values())
         return found, replace(view(devices, _NOWHERE), treatments=given, replaced=replaced)
 

@@ -264,3 +264,15 @@ def test_what_does_not_say_any_more_who_it_is_is_not_wiped_for_now(slots: Slots)
     slots.agent.host.machine.drivers[HERE] = "vfio-pci"
     assert slots.later() == {}
     assert slots.wiped == [HERE]
+
+
+@pytest.mark.parametrize("prepare", [Prepare(), Prepare(scrub="nvme-format"), None])
+def test_what_was_to_be_wiped_when_it_was_given_is_wiped_whatever_the_policy_says_by_now(
+    slots: Slots, prepare: Prepare | None
+) -> None:
+    rules = (Rule("g", mode=Mode.WHOLE, match=Match(), prepare=prepare),) if prepare is not None else ()
+    slots.agent.settings.policy = Policy(rules, "t")
+    hows: list[object] = []
+    slots.agent.host.doing = lambda step: hows.append(step.arguments["how"]) if step.verb == "scrub" else None
+    assert slots.agent.own.delete(ALICE, PATIENCE_S) == (None, 204)
+    assert hows == ["nvme-format" if prepare is not None and prepare.scrub else "gpu-reset"]
