@@ -189,11 +189,12 @@ class Journal:
         with self._database.transaction() as transaction:
             entry = self._known(transaction, consumer)
             self._forget_steps(transaction, entry, kept)
-            term, now = entry.preparation.term, time.time()
-            anew = {"term": self.term(term.seconds), "expires": now + term.seconds} if term else {}
             changed = replace(
-                entry.preparation, state=State.PREPARING, boot_id=self.boot_id, deadline=deadline, timings={}, **anew
+                entry.preparation, state=State.PREPARING, boot_id=self.boot_id, deadline=deadline, timings={}
             )
+            if changed.term is not None:
+                seconds = changed.term.seconds
+                changed = replace(changed, term=self.term(seconds), expires=time.time() + seconds)
             self._write(transaction, Entry(changed))
 
     def rebooted(self, consumer: str, kept: frozenset[int]) -> None:
