@@ -46,6 +46,7 @@ class Discovery:
 _READ_ALWAYS = frozenset(
     {"boot_vga", "reset_method", "virtfn0/reset_method", "power_state", "aer_dev_fatal", "aer_dev_nonfatal"}
 )
+_READ_OF_DRIVES = frozenset({"nvme/nvme*/serial"})
 _ASKED_ALWAYS = frozenset({"current_link_speed", "current_link_width", "max_link_speed", "max_link_width"})
 
 
@@ -103,7 +104,9 @@ class Lookout:
         wanted = self._registry.reads(function)
         if wanted is None and not every and not policies.wants(policy, function):
             return None
-        return _READ_ALWAYS | (wanted or frozenset())
+        # Who makes something ready or wipes it must know which drive it is, also one that no driver claims.
+        drive = _READ_OF_DRIVES if every and function.class_code == "010802" else frozenset()
+        return _READ_ALWAYS | drive | (wanted or frozenset())
 
 
 def discover(

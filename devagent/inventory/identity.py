@@ -9,11 +9,13 @@ what an earlier look settled on stays, as long as the device is found again, by 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Final
 
 from devagent.model.claim import Claim
+from devagent.model.device import Device
 from devagent.model.gpu import GpuFacts
 from devagent.model.identity import Identity
 from devagent.model.known import Known
@@ -79,6 +81,26 @@ def _told(function: Function, claim: Claim | None) -> Iterator[tuple[str, str]]:
             yield source, f"{value}/{number}"
 
 
+def told(device: Device) -> dict[str, str]:
+    """Gives what identifies a device as it was looked at, by source, strongest first; nothing of its place.
+
+    An NVMe drive that no driver claims has its serial number here, too, where the look has read that.
+    """
+    found = dict(_told(device.function, device.claim))
+    for path, text in device.function.attributes.items():
+        if re.fullmatch("nvme/nvme[0-9]+/serial", path) and text.strip().strip("0"):
+            found.setdefault("nvme", text.strip())
+    return found
+
+
+def agrees(before: Mapping[str, str], now: Mapping[str, str]) -> bool | None:
+    """Tells whether the strongest of `now` that `before` has too is the same; None if they have nothing in common.
+
+    A weaker one may be equal by chance: cards whose vendor did not number them.
+    """
+    return next((before[source] == value for source, value in now.items() if source in before), None)
+
+
 def _ids(function: Function) -> str:
     subsystem = (function.subsystem_vendor_id or "", function.subsystem_device_id or "")
     return ":".join((function.vendor_id, function.device_id, *subsystem))
@@ -107,20 +129,12 @@ def _is_both(known: Known, function: Function, told: Mapping[str, str]) -> bool:
 
 
 def _tells_the_same(known: Known, function: Function, told: Mapping[str, str]) -> bool:
-    return known.ids == _ids(function) and _agrees(known, told) is True
+    return known.ids == _ids(function) and agrees(known.others, told) is True
 
 
 def _is_in_its_place(known: Known, function: Function, told: Mapping[str, str]) -> bool:
     same = known.ids == _ids(function) and known.topology == function.topology
-    return same and _agrees(known, told) is not False
-
-
-def _agrees(known: Known, told: Mapping[str, str]) -> bool | None:
-    """Tells whether the strongest that both tell is the same; None if they have nothing in common.
-
-    A weaker one may be equal by chance: cards whose vendor did not number them.
-    """
-    return next((known.others[source] == value for source, value in told.items() if source in known.others), None)
+    return same and agrees(known.others, told) is not False
 
 
 def _told_apart(

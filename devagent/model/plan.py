@@ -49,7 +49,9 @@ class Plan:
     """The steps in their order, the handles that are true after the last, and what must be locked meanwhile.
 
     `locks` are sorted keys of PFs and IOMMU groups: `pf:0000:3b:00.0`, `group:42`. `wipes` has, by resource provider,
-    how the policy wants wiped what was given of it: `how`, and of an FPGA the digest of the `image` that does it.
+    how the policy wants wiped what was given of it: `how`, and of an FPGA the digest of the `image` that does it;
+    `devices` what was given of it, by model and identity, as the book of health calls it, and `told` what that told of
+    itself then, by source: `{"nvme": "S4EVNX0M"}`.
     """
 
     consumer: str
@@ -57,3 +59,5 @@ class Plan:
     handles: tuple[Handle, ...] = ()
     locks: tuple[str, ...] = ()
     wipes: Mapping[str, Mapping[str, str | None]] = field(default_factory=dict)
+    devices: Mapping[str, str] = field(default_factory=dict)
+    told: Mapping[str, Mapping[str, str]] = field(default_factory=dict)

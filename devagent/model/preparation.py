@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 
 from devagent.model.handle import Handle
 from devagent.model.plan import Arguments, Group, Plan
+from devagent.model.term import Term
 
 
 class State(enum.StrEnum):
@@ -69,7 +70,8 @@ class Preparation:
     `done` are the numbers of the plan's steps that were done and verified, `found` what each of these saw
     before, which counts more than what the plan expected. `handles` are empty until all steps are done.
     `boot_id` is the boot during which it was made. `deadline` is when it must be ready, `expires` when it
-    is released unless a virtual machine has used it by then, `ended` when its release began.
+    is released unless a virtual machine has used it by then, `ended` when its release began. `term` is what counts of
+    `expires`, which clocks may make wrong.
     """
 
     consumer: str
@@ -87,6 +89,7 @@ class Preparation:
     timings: Mapping[str, float] = field(default_factory=dict)
     error: Refusal | None = None
     ended: float | None = None
+    term: Term | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,13 +98,15 @@ class Holdings:
 
     `consumers` are the holders by the key of what they have: a PCI address or a mediated device's UUID;
     `parents` has the address of the function behind each such UUID. `released` says, by address, when a
-    function was last given back (epoch seconds), `stuck` what hangs on it, in words.
+    function was last given back (epoch seconds), `stuck` what hangs on it, in words. `unwiped` has, by what the book
+    of health calls a device, the functions of it that have still to be wiped, each with the consumer who was given it.
     """
 
     consumers: Mapping[str, str] = field(default_factory=dict)
     parents: Mapping[str, str] = field(default_factory=dict)
     released: Mapping[str, float] = field(default_factory=dict)
     stuck: Mapping[str, str] = field(default_factory=dict)
+    unwiped: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

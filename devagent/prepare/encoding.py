@@ -5,10 +5,13 @@
 {"groups": [{"provider": "4a1e...", "resources": {"CUSTOM_QAT_VF": 1}, "address": null, "properties": {}}],
  "project_id": null, "created": 1763712000.5, "deadline": 1763712240.5, "expires": null,
  "plan": {"steps": [{"verb": "bind", "target": "0000:3b:01.0", "arguments": {...}, "undo": {...}}],
-          "handles": [{"type": "PCI", ...}], "locks": ["pf:0000:3b:00.0"]},
- "release": null, "timings": {"doing": 0.004}, "error": null, "given": true, "ended": null}
+          "handles": [{"type": "PCI", ...}], "locks": ["pf:0000:3b:00.0"],
+          "wipes": {"4a1e...": {"how": "nvme-format", "image": null}},
+          "devices": {"4a1e...": "144d:a80a:nvme:S4EVNX0M"}, "told": {"4a1e...": {"nvme": "S4EVNX0M"}}},
+ "release": null, "timings": {"doing": 0.004}, "error": null, "given": true, "ended": null,
+ "term": {"boot_id": "...", "ends": 7212.5, "seconds": 3600}}
 
-What earlier versions did not write may be missing: `ended`.
+What earlier versions did not write may be missing: `ended`, `wipes`, `devices`, `told`, `term`.
 """
 
 from __future__ import annotations
@@ -21,6 +24,7 @@ from typing import Any
 from devagent.model.handle import Handle, MdevHandle, PciHandle, as_json
 from devagent.model.plan import Arguments, Group, Plan, Step
 from devagent.model.preparation import Holder, Preparation, Refusal, RefusalKind, State
+from devagent.model.term import Term
 
 
 def encode(preparation: Preparation, release: Plan | None) -> str:
@@ -37,6 +41,7 @@ def encode(preparation: Preparation, release: Plan | None) -> str:
         "error": asdict(preparation.error) if preparation.error else None,
         "given": bool(preparation.handles),
         "ended": preparation.ended,
+        "term": asdict(preparation.term) if preparation.term else None,
     })  # fmt: skip
 
 
@@ -63,6 +68,7 @@ def decode(
         timings=raw["timings"],
         error=_refusal(raw["error"]) if raw["error"] else None,
         ended=raw.get("ended"),
+        term=Term(**raw["term"]) if raw.get("term") else None,
     )
     return preparation, _plan(consumer, raw["release"]) if raw["release"] else None
 
@@ -102,12 +108,16 @@ def _raw_plan(plan: Plan) -> dict[str, Any]:
         "handles": [as_json(handle) for handle in plan.handles],
         "locks": plan.locks,
         "wipes": {provider: dict(wipe) for provider, wipe in plan.wipes.items()},
+        "devices": dict(plan.devices),
+        "told": {provider: dict(told) for provider, told in plan.told.items()},
     }
 
 
 def _plan(consumer: str, raw: Mapping[str, Any]) -> Plan:
     steps = tuple(Step(**step) for step in raw["steps"])
-    return Plan(consumer, steps, tuple(map(_handle, raw["handles"])), tuple(raw["locks"]), raw.get("wipes", {}))
+    handles = tuple(map(_handle, raw["handles"]))
+    more = (raw.get(name, {}) for name in ("wipes", "devices", "told"))
+    return Plan(consumer, steps, handles, tuple(raw["locks"]), *more)
 
 
 def _handle(raw: Mapping[str, Any]) -> Handle:

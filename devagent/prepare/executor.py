@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Final
@@ -47,12 +47,12 @@ _PATIENCE: Final = Patience()
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """What a consumer asks for; `expires` in epoch seconds."""
+    """What a consumer asks for; it is released if no virtual machine has used it after `expires_in` seconds."""
 
     consumer: str
     groups: tuple[Group, ...]
     project_id: str | None = None
-    expires: float | None = None
+    expires_in: float | None = None
 
 
 class Executor:
@@ -154,6 +154,14 @@ class Executor:
         except JournalError as error:
             return refusal(error)
 
+    def displaced(self, consumer: str, addresses: Collection[str]) -> None:
+        """Frees addresses at which other devices stand now: see Journal. Raises JournalError."""
+        self._journal.displaced(consumer, addresses)
+
+    def given_up(self, consumer: str) -> Refusal | None:
+        """Gives why a preparation has failed of which the journal, full as it is, says still that it is on its way."""
+        return self._runs.given_up(consumer)
+
     def is_at_work(self, consumer: str) -> bool:
         """Tells whether a call for this consumer is under way."""
         return _lock(consumer) in self._locks
@@ -174,7 +182,11 @@ class Executor:
             return _leaving(preparation)
         if entry.release is not None:
             return self._go_on_releasing(entry, entry.release, until)
-        left = preparation.deadline - time.time()
+        # No longer than it had at first, however far back the clock was set since.
+        left = min(preparation.deadline - time.time(), preparation.deadline - preparation.created)
+        given_up = self._runs.given_up(preparation.consumer)
+        if given_up is not None:
+            return self._runs.back(entry, given_up, strangers)
         in_time = preparation.state is State.PREPARING and left > 0 and self._runs.is_of_this_boot(preparation)
         if not in_time:
             return self._runs.back(entry, preparation.error or TOO_LATE, strangers)
@@ -186,6 +198,12 @@ class Executor:
     ) -> Preparation | Refusal | None:
         """Gives the answer that follows from what the journal has of the consumer; None if that is nothing."""
         entry = self._journal.get(request.consumer)
+        given_up = self._runs.given_up(request.consumer)
+        if entry is not None and given_up is not None:
+            left = self._runs.back(entry, given_up, strangers)
+            if left is not None:
+                return left
+            entry = self._runs.known(request.consumer)
         if entry is None:
             return self._buried(request.consumer)
         if entry.release is not None:
@@ -218,11 +236,10 @@ class Executor:
         return self._runs.release(entry, plan, until, self._patience.tombstone)
 
     def _buried(self, consumer: str) -> Refusal | None:
-        now = time.time()
-        until = self._journal.tombstone(consumer, now)
-        if until is None:
+        left = self._journal.tombstone(consumer)
+        if left is None:
             return None
-        return Refusal(RefusalKind.RETRY, f"{consumer} was released a moment ago: ask again in {until - now:.0f} s")
+        return Refusal(RefusalKind.RETRY, f"{consumer} was released a moment ago: ask again in {left:.0f} s")
 
     def _new(
         self, request: Request, plan: Planner, until: float, wait_until: float, phases: Phases
@@ -252,10 +269,11 @@ class Executor:
                     f"{doubtful.key}: the journal was damaged, so it cannot be told whether somebody has this device"
                 )
                 return Refusal(RefusalKind.RETRY, reason, doubtful.function)
-            now = time.time()
+            now, seconds = time.time(), request.expires_in
             preparation = Preparation(
                 request.consumer, request.groups, planned, State.PREPARING, now, self._journal.boot_id,
-                now + until - time.monotonic(), project_id=request.project_id, expires=request.expires,
+                now + until - time.monotonic(), project_id=request.project_id,
+                expires=now + seconds if seconds else None, term=self._journal.term(seconds) if seconds else None,
             )  # fmt: skip
             try:
                 self._journal.begin(preparation)
@@ -277,6 +295,9 @@ class Executor:
             planned = plan(entry.preparation)
             if isinstance(planned, Plan):
                 return self._runs.release(entry, planned, until, tombstone)
+            if _is_away(planned):
+                self._journal.held_up(entry.preparation.consumer, planned)
+                return planned
             if planned.kind is not RefusalKind.RETRY or time.monotonic() >= until:
                 return planned
             self._await_change(changes, until)
@@ -303,6 +324,11 @@ def _replaced(strangers: frozenset[str] | Refusal) -> Refusal | None:
         reason = f"{place} is another device than the one that was given: release the consumer, then ask again"
         return Refusal(RefusalKind.PERMANENT, reason, place)
     return None
+
+
+def _is_away(refusal: Refusal) -> bool:
+    """Tells whether a device is not there: who has one open may end at any moment, but for that nobody waits."""
+    return refusal.kind is RefusalKind.RETRY and refusal.address is not None and not refusal.holders
 
 
 def _leaving(preparation: Preparation) -> Refusal:

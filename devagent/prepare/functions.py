@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Final
 
+from devagent.inventory import condition
 from devagent.model.device import Device
 from devagent.model.health import State
 from devagent.model.plan import Group
@@ -88,7 +89,12 @@ def choose(
     """
     free, obstacles = [], []
     for part in _asked(ask, desk):
-        obstacle = _device_obstacle(ask) or _obstacle(desk, ask, part, shared=shared) or fits(part)
+        obstacle = (
+            _device_obstacle(ask)
+            or _unwiped(desk, ask.device)
+            or _obstacle(desk, ask, part, shared=shared)
+            or fits(part)
+        )
         if obstacle is None:
             free.append(part)
         else:
@@ -130,6 +136,16 @@ def _device_obstacle(ask: Ask) -> Refusal | None:
     if device.health.state in (State.UNHEALTHY, State.LOST):
         why = "; ".join(device.health.reasons) or "nothing says why"
         return permanent(f"{_name(device)} is {device.health.state}: {why}", device.address)
+    return None
+
+
+def _unwiped(desk: Desk, device: Device) -> Refusal | None:
+    """A device that left the place where it was given has all that its consumer left, wherever it is now."""
+    here = {part.address for part in functions(device)}
+    for address, consumer in sorted(desk.holdings.unwiped.get(condition.key(device), {}).items()):
+        if address not in here or desk.holdings.consumers.get(address) != consumer:
+            reason = f"{device.address} was given to consumer {consumer} as {address}, and is not wiped since"
+            return retry(f"{reason}: see `devagent preparations show {consumer}`", device.address, [Holder(consumer)])
     return None
 
 

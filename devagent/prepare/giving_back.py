@@ -10,10 +10,13 @@ nothing that a consumer should have again.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from typing import Final
 
+from devagent.inventory.condition import key
+from devagent.inventory.identity import agrees, told
 from devagent.model.claim import Kind
 from devagent.model.device import Device
 from devagent.model.handle import Handle, PciHandle
@@ -22,12 +25,14 @@ from devagent.model.preparation import Preparation, Refusal
 from devagent.prepare.functions import busy, is_vfio, reset_methods
 from devagent.prepare.images import blank_step, programmer
 from devagent.prepare.locks import locks
-from devagent.prepare.refused import Refused
+from devagent.prepare.refused import Refused, retry
 from devagent.prepare.treatment import Reset, Treatment, Way
 from devagent.prepare.verbs import inverse
 from devagent.prepare.view import View
 
 _MADE: Final = ("set_vgpu_type", "create_mdev", "create_mig")
+_SERIAL: Final = re.compile("[A-Za-z0-9][A-Za-z0-9 _.:+-]{0,19}")
+"""What the privileged process takes for one; hardly any drive has another."""
 # VFs that have been on a VFIO driver since before devagent knew them.
 _VF_DRIVERS: Final = {Kind.NVME: ("nvme",)}
 
@@ -35,8 +40,8 @@ _VF_DRIVERS: Final = {Kind.NVME: ("nvme",)}
 def release(preparation: Preparation, view: View) -> Plan | Refusal:
     """Plans the end of a preparation from what `view` shows now; refuses while a process has a device open.
 
-    What is gone, or is as it was already, gets no step. Nobody has had the devices before all handles
-    were there: until then there is nothing to reset or wipe.
+    What is gone, or is as it was already, gets no step; but what is gone and is to be wiped is refused, since it may
+    come back. Nobody has had the devices before all handles were there: until then there is nothing to reset or wipe.
     """
     try:
         return _release(_Work(preparation, view))
@@ -86,6 +91,8 @@ class _Work:
 def _release(work: _Work) -> Plan:
     for handle in work.preparation.handles:
         _nobody_uses(work, handle)
+    for handle in work.preparation.handles:
+        _is_there(work, handle)
     work.steps += [back for back in work.done(*_MADE) if not _is_gone(work, back)]
     for handle in work.passed():
         _reset(work, handle)
@@ -114,6 +121,36 @@ def _nobody_uses(work: _Work, handle: Handle) -> None:
         users = tuple(user for user in users if user.instance == work.preparation.consumer)
     if users:
         raise Refused(busy(handle.function, users))
+
+
+def _is_there(work: _Work, handle: Handle) -> None:
+    """Raises Refused for what is to be wiped and is not there: it may come back with all that its consumer left.
+
+    On its own driver a device that said who it is does so again; on VFIO's none can.
+    """
+    if handle.function not in work.view.parts and handle.provider in work.preparation.plan.wipes:
+        raise Refused(retry(_absence(work, handle), handle.function))
+    device, _ = work.view.parts.get(handle.function, (None, None))
+    before = work.preparation.plan.told.get(handle.provider)
+    if device is None or not before or handle.provider not in work.preparation.plan.wipes:
+        return
+    driver = device.function.driver
+    if driver is not None and not is_vfio(driver) and agrees(before, told(device)) is None:
+        known = ", ".join(f"{source} {value}" for source, value in before.items())
+        reason = f"{handle.function} does not say now whether it is what was given ({known}), so it is not wiped"
+        raise Refused(retry(f"{reason}: see `devagent status` and dmesg", handle.function))
+
+
+def _absence(work: _Work, handle: Handle) -> str:
+    name = work.preparation.plan.devices.get(handle.provider)
+    what = handle.function if name is None else f"{handle.function} ({name})"
+    forget = f"say `devagent preparations forget {work.preparation.consumer}`"
+    card = next((each.address for each in work.view.cards.values() if key(each) == name), None)
+    if card is not None:
+        where = f"is not there, its card is at {card}"
+        return f"{what} {where}, so it cannot be wiped: make that card's VFs as they were there, or {forget}"
+    where = "is not there" + (", another device is in its place" if handle.function in work.view.replaced else "")
+    return f"{what} {where}, so it cannot be wiped: put it back, or {forget} if it is destroyed"
 
 
 def _is_gone(work: _Work, back: Step) -> bool:
@@ -149,7 +186,9 @@ def _wipe(work: _Work, handle: PciHandle) -> None:
     after = work.drivers[place]
     work.bind(place, _own_driver(work, device, place))
     if treatment.blank is None:
-        work.steps.append(Step("scrub", place, {"how": treatment.scrub.value}))
+        serial = work.preparation.plan.told.get(handle.provider, {}).get("nvme", "") if part.index is None else ""
+        said = {"serial": serial} if _SERIAL.fullmatch(serial) else {}
+        work.steps.append(Step("scrub", place, {"how": treatment.scrub.value, **said}))
     else:
         work.steps.append(blank_step(work.view, card, device, part, treatment.blank))
     work.bind(place, after)

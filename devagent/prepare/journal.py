@@ -14,8 +14,9 @@ is provably free (proof.py), and leaves alone whatever it cannot explain: it nei
 
 from __future__ import annotations
 
+import logging
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
@@ -24,9 +25,12 @@ from devagent.errors import DevagentError
 from devagent.model.handle import MdevHandle
 from devagent.model.plan import Arguments, Plan
 from devagent.model.preparation import Holdings, Overview, Preparation, Refusal, State
+from devagent.model.term import Term
 from devagent.prepare.database import Database, Taken, Transaction
 from devagent.prepare.encoding import decode, encode, text
 from devagent.prepare.verbs import WIPING
+
+LOG = logging.getLogger(__name__)
 
 MIGRATIONS: Final = (
     """
@@ -41,10 +45,20 @@ MIGRATIONS: Final = (
     CREATE TABLE released (address TEXT PRIMARY KEY NOT NULL, at REAL NOT NULL, sum INTEGER NOT NULL) STRICT;
     CREATE TABLE tombstones (consumer TEXT PRIMARY KEY NOT NULL, until REAL NOT NULL, sum INTEGER NOT NULL) STRICT
     """,
+    # A tombstone was until an hour of the clock, which may be set: those few seconds or minutes end with the upgrade.
+    """
+    DROP TABLE tombstones;
+    CREATE TABLE tombstones (consumer TEXT PRIMARY KEY NOT NULL, boot_id TEXT NOT NULL, ends REAL NOT NULL,
+                             seconds REAL NOT NULL, sum INTEGER NOT NULL) STRICT
+    """,
 )
 
-_FAILURES_KEPT: Final = 86400.0
+_FAILURES_KEPT_S: Final = 86400.0
 """For how many seconds a preparation that failed and left nothing behind can be looked at."""
+_FAILURES_KEPT: Final = 256
+"""No more than so many of them: there are callers that never release what they were refused."""
+_SETTLED: Final = """state = 'failed' AND document LIKE '%"given":false%'
+    AND consumer NOT IN (SELECT consumer FROM steps) AND consumer NOT IN (SELECT consumer FROM holdings)"""
 
 
 Found = Mapping[int, Arguments]
@@ -91,11 +105,19 @@ class Entry:
         return self.preparation.state is State.RELEASING and self.release is None
 
 
-class Journal:
-    """The journal at `path`, written during the boot `boot_id`. Every call may raise JournalError."""
+def boottime() -> float:
+    """Gives the seconds since the host was booted, those included in which it was suspended."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME)
 
-    def __init__(self, path: Path, boot_id: str) -> None:
-        self.boot_id = boot_id
+
+class Journal:
+    """The journal at `path`, written during the boot `boot_id`. Every call may raise JournalError.
+
+    How long something lasts is counted by `boottime`: a clock that is set changes nothing.
+    """
+
+    def __init__(self, path: Path, boot_id: str, boottime: Callable[[], float] = boottime) -> None:
+        self.boot_id, self._boottime = boot_id, boottime
         self._database = Database(path, MIGRATIONS)
 
     @property
@@ -114,14 +136,12 @@ class Journal:
     def begin(self, preparation: Preparation) -> None:
         """Promises a plan's devices to a consumer who has none. Raises Held if another one has one of them."""
         with self._database.transaction() as transaction:
-            now = preparation.created
-            transaction.delete("tombstones", "until <= ?", now)
+            self._drop_tombstones(transaction)
+            old = preparation.created - _FAILURES_KEPT_S
             transaction.delete(
-                "preparations",
-                "(consumer = ? OR created < ?) AND state = 'failed' AND consumer NOT IN (SELECT consumer FROM steps) "
-                "AND consumer NOT IN (SELECT consumer FROM holdings)",
-                preparation.consumer, now - _FAILURES_KEPT,
-            )  # fmt: skip
+                "preparations", f"(consumer = ? OR created < ?) AND {_SETTLED}", preparation.consumer, old
+            )
+            self._drop_failures(transaction)
             self._write(transaction, Entry(preparation), new=True)
             for handle in preparation.plan.handles:
                 parent = handle.parent if isinstance(handle, MdevHandle) else None
@@ -172,6 +192,9 @@ class Journal:
             changed = replace(
                 entry.preparation, state=State.PREPARING, boot_id=self.boot_id, deadline=deadline, timings={}
             )
+            if changed.term is not None:
+                seconds = changed.term.seconds
+                changed = replace(changed, term=self.term(seconds), expires=time.time() + seconds)
             self._write(transaction, Entry(changed))
 
     def rebooted(self, consumer: str, kept: frozenset[int]) -> None:
@@ -203,23 +226,55 @@ class Journal:
             entry = self._known(transaction, consumer)
             self._write(transaction, replace(entry, preparation=replace(entry.preparation, error=error)))
 
-    def leaving(self, consumer: str, error: Refusal) -> None:
-        """Says that what is ready is to be released, and what keeps that from beginning; the handles count no more."""
+    def held_up(self, consumer: str, error: Refusal) -> None:
+        """Says why a release cannot be planned: what was given is leaving, what was leaving is blocked."""
         with self._database.transaction() as transaction:
-            if transaction.rows("SELECT 1 FROM preparations WHERE consumer = ? AND state = 'prepared'", consumer):
-                entry = self._known(transaction, consumer)
-                preparation = replace(entry.preparation, state=State.RELEASING, error=error, ended=time.time())
-                self._write(transaction, replace(entry, preparation=preparation))
+            entry = self._known(transaction, consumer)
+            changed = _leaving(entry, error) or replace(entry, preparation=replace(entry.preparation, error=error))
+            if changed != entry:
+                self._write(transaction, changed)
+
+    def displaced(self, consumer: str, keys: Collection[str]) -> None:
+        """Says that other devices have these addresses now, and are anybody's; what is owed for its own stays."""
+        with self._database.transaction() as transaction:
+            for each in keys:
+                transaction.delete("holdings", "consumer = ? AND key = ?", consumer, each)
+
+    def leaving(self, consumer: str, error: Refusal) -> None:
+        """Says that what was given is to be released, and what keeps that from beginning; the handles count no more.
+
+        What is to be undone first stays as it is.
+        """
+        with self._database.transaction() as transaction:
+            for entry in self._within(transaction, consumer):
+                changed = _leaving(entry, error)
+                if changed is not None:
+                    self._write(transaction, changed)
 
     def lasts(self, consumer: str) -> None:
         """Says that a virtual machine has used the devices: they do not expire any more."""
         with self._database.transaction() as transaction:
             if transaction.rows("SELECT 1 FROM preparations WHERE consumer = ?", consumer):
                 entry = self._known(transaction, consumer)
-                self._write(transaction, replace(entry, preparation=replace(entry.preparation, expires=None)))
+                self._write(
+                    transaction, replace(entry, preparation=replace(entry.preparation, expires=None, term=None))
+                )
 
-    def forget(self, consumer: str, now: float, until: float) -> None:
-        """Ends it: the devices are free. Until `until` (epoch seconds) a late retry cannot begin it again."""
+    def term(self, seconds: float) -> Term:
+        """Gives a term that begins now."""
+        return Term(self.boot_id, self._boottime() + seconds, seconds)
+
+    def has_expired(self, preparation: Preparation) -> bool:
+        """Tells whether nobody waits any longer for a virtual machine to use it."""
+        if preparation.term is None:  # of an earlier version, which believed the clock
+            return preparation.expires is not None and time.time() >= preparation.expires
+        return preparation.term.left(self.boot_id, self._boottime()) <= 0
+
+    def forget(self, consumer: str, now: float, tombstone: float) -> None:
+        """Ends it: the devices are free, since `now` (epoch seconds).
+
+        For `tombstone` seconds a late retry cannot begin it again.
+        """
         with self._database.transaction() as transaction:
             for (address,) in transaction.rows(
                 "SELECT coalesce(parent, key) FROM holdings WHERE consumer = ?", consumer
@@ -227,9 +282,10 @@ class Journal:
                 transaction.put("released", address, float(now))
             for table in ("preparations", "steps", "holdings"):
                 transaction.delete(table, "consumer = ?", consumer)
-            transaction.delete("tombstones", "until <= ?", now)
-            if until > now:
-                transaction.put("tombstones", consumer, float(until))
+            self._drop_tombstones(transaction)
+            if tombstone > 0:
+                ends = self.term(tombstone).ends
+                transaction.put("tombstones", consumer, self.boot_id, float(ends), float(tombstone))
 
     def overview(self) -> Overview:
         """Gives how many there are of each state, and how the worst of them stand."""
@@ -271,22 +327,49 @@ class Journal:
             and (each.plan.steps[number].verb, each.plan.steps[number].target) == (verb, target)
         )
 
-    def tombstone(self, consumer: str, now: float) -> float | None:
-        """Gives until when (epoch seconds) a consumer cannot begin, None if it can."""
-        rows = self._database.rows("SELECT until FROM tombstones WHERE consumer = ? AND until > ?", consumer, now)
-        return float(rows[0][0]) if rows else None
+    def tombstone(self, consumer: str) -> float | None:
+        """Gives for how many seconds a consumer cannot begin, None if it can."""
+        rows = self._database.rows("SELECT boot_id, ends, seconds FROM tombstones WHERE consumer = ?", consumer)
+        left = [Term(*row).left(self.boot_id, self._boottime()) for row in rows]
+        return next((seconds for seconds in left if seconds > 0), None)
+
+    @staticmethod
+    def _drop_failures(transaction: Transaction) -> None:
+        # In the order in which they were written last, whatever the clock was then.
+        query = f"SELECT consumer FROM preparations WHERE {_SETTLED} ORDER BY rowid DESC LIMIT -1 OFFSET ?"  # noqa: S608
+        for (consumer,) in transaction.rows(query, _FAILURES_KEPT):
+            LOG.info("%s had failed and nobody released it: more than %d have failed since", consumer, _FAILURES_KEPT)
+            transaction.delete("preparations", "consumer = ?", consumer)
+
+    def _drop_tombstones(self, transaction: Transaction) -> None:
+        now = self._boottime()
+        transaction.delete("tombstones", "boot_id = ? AND ends <= ?", self.boot_id, now)
+        transaction.delete("tombstones", "boot_id != ? AND seconds <= ?", self.boot_id, now)
 
     def holdings(self) -> Holdings:
         """Gives who has what."""
         rows = self._database.rows("SELECT key, consumer, parent FROM holdings ORDER BY key")
+        consumers = {key: consumer for key, consumer, _ in rows}
         # Who has what is leaving open may end at any moment: it is held, and not stuck.
-        errors = [entry.preparation.error for entry in self._with_errors() if not entry.leaving]
+        errors = [_stuck(entry, consumers) for entry in self._with_errors() if not entry.leaving]
         return Holdings(
-            consumers={key: consumer for key, consumer, _ in rows},
+            consumers=consumers,
             parents={key: parent for key, _, parent in rows if parent is not None},
             released=dict(self._database.rows("SELECT address, at FROM released ORDER BY address")),
             stuck={error.address: error.reason for error in errors if error is not None and error.address},
+            unwiped=self._unwiped(),
         )
+
+    def _unwiped(self) -> dict[str, dict[str, str]]:
+        # Each plan asks for this, and most consumers have nothing that is to be wiped.
+        rows = self._database.rows(_ENTRIES.format('document LIKE \'%"wipes":{"%\''))
+        found: dict[str, dict[str, str]] = {}
+        for preparation in (_entry(row, []).preparation for row in rows):
+            plan = preparation.plan
+            for handle in preparation.handles:
+                if handle.provider in plan.wipes and handle.provider in plan.devices:
+                    found.setdefault(plan.devices[handle.provider], {})[handle.function] = preparation.consumer
+        return found
 
     def _with_errors(self) -> Iterator[Entry]:
         """Gives what holds devices and says what is amiss with them, without its steps: each plan asks for this."""
@@ -303,8 +386,13 @@ class Journal:
         return tuple(_entry(row, self._database.rows(_STEPS, row[0])) for row in rows)
 
     def _known(self, transaction: Transaction, consumer: str) -> Entry:
-        (row,) = transaction.rows(_ENTRIES.format("consumer = ?"), consumer)
-        return _entry(row, transaction.rows(_STEPS, consumer))
+        (entry,) = self._within(transaction, consumer)
+        return entry
+
+    @staticmethod
+    def _within(transaction: Transaction, consumer: str) -> tuple[Entry, ...]:
+        rows = transaction.rows(_ENTRIES.format("consumer = ?"), consumer)
+        return tuple(_entry(row, transaction.rows(_STEPS, consumer)) for row in rows)
 
     @staticmethod
     def _did(transaction: Transaction, consumer: str, done: Found) -> None:
@@ -325,6 +413,22 @@ class Journal:
             "preparations", preparation.consumer, preparation.state.value, preparation.boot_id,
             float(preparation.created), encode(preparation, entry.release),
         )  # fmt: skip
+
+
+def _leaving(entry: Entry, error: Refusal) -> Entry | None:
+    """Gives what was given as it stands once it is to be released; None for what is on another way."""
+    if not entry.given or entry.unfinished:
+        return None
+    preparation = replace(entry.preparation, state=State.RELEASING, error=error, ended=time.time())
+    return replace(entry, preparation=preparation)
+
+
+def _stuck(entry: Entry, consumers: Mapping[str, str]) -> Refusal | None:
+    """Gives what is amiss with a device, unless another one has its address by now."""
+    preparation, error = entry.preparation, entry.preparation.error
+    had = {handle.key for handle in preparation.handles}
+    displaced = error is not None and error.address in had and consumers.get(error.address) != preparation.consumer
+    return None if displaced else error
 
 
 _ENTRIES: Final = "SELECT consumer, state, boot_id, document FROM preparations WHERE {} ORDER BY consumer"

@@ -10,6 +10,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
+from devagent.inventory.condition import key
+from devagent.inventory.identity import told
 from devagent.model.handle import Handle, PciHandle
 from devagent.model.plan import Group, Plan, Step
 from devagent.model.preparation import Holdings, Refusal
@@ -53,7 +55,10 @@ def _plan(consumer: str, groups: Sequence[Group], desk: Desk) -> Plan:
     touched = {step.target for step in steps} | {handle.function for handle in handles}
     wanted = {group.provider: desk.view.treatment(group.provider).wipe for group in groups}
     wipes = {provider: wipe for provider, wipe in wanted.items() if wipe is not None}
-    return Plan(consumer, steps, handles, locks(desk.view, touched), wipes)
+    given = {group.provider: desk.view.devices[group.provider] for group in groups}
+    devices = {provider: key(device) for provider, device in given.items()}
+    says = {provider: told(device) for provider, device in given.items()}
+    return Plan(consumer, steps, handles, locks(desk.view, touched), wipes, devices, says)
 
 
 def _group(consumer: str, group: Group, desk: Desk) -> tuple[list[Step], list[Handle]]:

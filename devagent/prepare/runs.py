@@ -76,6 +76,11 @@ class Runs:
     def __init__(self, journal: Journal, machine: Machine, locks: Locks, changes: Changes, patience: Patience) -> None:
         self._journal, self._machine, self._locks = journal, machine, locks
         self._changes, self._patience = changes, patience
+        self._unsaid: dict[str, Refusal] = {}
+
+    def given_up(self, consumer: str) -> Refusal | None:
+        """Gives why a preparation has failed of which the journal could not be told that yet."""
+        return self._unsaid.get(consumer)
 
     def forward(
         self, preparation: Preparation, until: float, phases: Phases, go_on: Callable[[], None]
@@ -141,8 +146,8 @@ class Runs:
 
     def forget(self, consumer: str, tombstone: float) -> None:
         """Frees the devices, of which nothing is left to bring back; for `tombstone` seconds no retry begins again."""
-        now = time.time()
-        self._journal.forget(consumer, now, now + tombstone)
+        self._journal.forget(consumer, time.time(), tombstone)
+        self._unsaid.pop(consumer, None)
         self._changes.tell()
 
     def is_of_this_boot(self, preparation: Preparation) -> bool:
@@ -163,14 +168,20 @@ class Runs:
             again = refusal(error)
             first = why.reason.partition(_NOT_UNDONE)[0]
             left = replace(again, reason=f"{first}{_NOT_UNDONE}{again.reason}")
-        self._journal.failed(entry.preparation.consumer, left or why)
+        self._failed(entry.preparation.consumer, left or why)
         self._changes.tell()
         return left
 
     def _give_up(self, consumer: str, why: Refusal) -> Refusal:
         """Leaves the machine alone: what was begun is kept for a later time, and the devices with it."""
-        self._journal.failed(consumer, why)
+        self._failed(consumer, why)
         return why
+
+    def _failed(self, consumer: str, why: Refusal) -> None:
+        # With the disk full the journal goes on to say that it is on its way; nobody shall take it up again.
+        self._unsaid[consumer] = why
+        self._journal.failed(consumer, why)
+        del self._unsaid[consumer]
 
     @contextmanager
     def _locked(self, plan: Plan, until: float, phases: Phases) -> Iterator[None]:

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from devagent.model.claim import Mode
 
@@ -72,6 +72,11 @@ class Treatment:
         return None if self.scrub is None else {"how": self.scrub.value, "image": self.blank}
 
 
-def wiped(way: Way, wipe: Mapping[str, str | None]) -> Treatment:
-    """Gives how a device is treated that no rule is about any more, but that was to be wiped when it was given."""
-    return Treatment(way, scrub=Scrub(str(wipe["how"])), blank=wipe["image"])
+def wiped(treatment: Treatment, wipe: Mapping[str, str | None]) -> Treatment:
+    """Gives how a device is treated that was to be wiped when it was given, whatever the policy says by now.
+
+    How, the policy may say anew: what was wanted then may be what this device cannot do.
+    """
+    if treatment.scrub is not None:
+        return treatment
+    return replace(treatment, scrub=Scrub(str(wipe["how"])), blank=wipe["image"])

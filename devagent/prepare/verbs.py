@@ -66,7 +66,13 @@ _TABLE: Final = (
         "program_fpga",
     ),
     Verb("reset", "resets the function by `method`, or with None as the kernel prefers", ("method",), None),
-    Verb("scrub", "wipes what a tenant left, in the way that `how` names", ("how",), None),
+    Verb(
+        "scrub",
+        "wipes what a tenant left, in the way that `how` names; an NVMe drive only if it has the number `serial`",
+        ("how", "serial"),
+        None,
+        optional=("serial",),
+    ),
 )
 
 VERBS: Final = {verb.name: verb for verb in _TABLE}

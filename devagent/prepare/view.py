@@ -47,7 +47,8 @@ class View:
     `devices` and `treatments` are by the UUID of the resource provider, `groups` by IOMMU group without
     bridges, `bitstreams` by the name that a consumer uses. `vetoes` says of single functions, by address,
     why a guard keeps them from being given. `cards` are all devices by address, given or not, `parts` all
-    their functions with the card of each. `stale` are the addresses of those that were changed since.
+    their functions with the card of each. `stale` are the addresses of those that were changed since, `replaced` of
+    those that were given where another device stands now, which is not shown.
     """
 
     devices: Mapping[str, Device]
@@ -58,6 +59,7 @@ class View:
     cards: Mapping[str, Device] = field(default_factory=dict)
     parts: Mapping[str, tuple[Device, Part]] = field(default_factory=dict)
     stale: frozenset[str] = frozenset()
+    replaced: frozenset[str] = frozenset()
 
     def treatment(self, provider: str) -> Treatment:
         """Gives what the policy says of a provider's device, which by default follows from its mode."""

@@ -109,6 +109,12 @@ class Controller:
         if not self._wait(lambda: self._state() in ("live", "dead"), self.until) or self._state() != "live":
             raise self.device.refusal(RETRY, f": its controller is {self._state()}, not live; see dmesg")
 
+    def serial(self) -> str | None:
+        """Gives the serial number of the drive, None if that cannot be read."""
+        with suppress(OSError):
+            return (self.folder / "serial").read_text().strip()
+        return None
+
     def open(self) -> Admin:
         """Opens its node. Raises VerbRefused."""
         try:

@@ -30,10 +30,11 @@ _GPUS: Final = ("0x03", "0x12")
 """Displays and processing accelerators, as pci_ids.h has the base class."""
 
 
-def scrub(root: Path, address: str, how: str, until: float) -> dict[str, Any]:
+def scrub(root: Path, address: str, how: str, until: float, serial: str | None = None) -> dict[str, Any]:
     """Wipes a device by `how`, one of HOWS, until `until` (time.monotonic); gives nothing.
 
-    Raises VerbRefused if it is in use, if it cannot be wiped so, or if it is not wiped in spite of it.
+    Of NVMe drives only the one with the number `serial`, if that is said. Raises VerbRefused if it is in use, if it
+    cannot be wiped so, or if it is not wiped in spite of it.
     """
     device = Device(NAME, root, address)
     vfs = device.vfs()
@@ -47,6 +48,8 @@ def scrub(root: Path, address: str, how: str, until: float) -> dict[str, Any]:
     device.nobody_has([(device.folder, "")])
     controller = Controller(device, until - _MARGIN_S)
     controller.await_live()
+    if serial is not None and controller.serial() != serial:
+        raise device.refusal(RETRY, f" is not the drive {serial} that was to be wiped, but {controller.serial()}")
     with _opened(controller) as admin:
         _NVME[how].wipe(controller, admin)
     return {}

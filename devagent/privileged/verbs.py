@@ -131,8 +131,8 @@ _TABLE: Final = (
     Verb(
         "scrub",
         "wipes what a tenant has left on a device",
-        lambda world, address, how: scrub(world.root, address, how, world.until),
-        _WIPE,
+        lambda world, address, how, serial: scrub(world.root, address, how, world.until, serial),
+        {**_WIPE, "serial": _or_none(_text("[A-Za-z0-9][A-Za-z0-9 _.:+-]{0,19}"))},
     ),
     Verb(
         "can_scrub",

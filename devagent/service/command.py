@@ -14,20 +14,21 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
 
 from devagent import privileged
 from devagent.errors import RootError
 from devagent.privileged import capabilities
-from devagent.service import looking, threads
+from devagent.service import host_lock, looking, threads
 from devagent.sources.kernel_log import PATH
 
 
 def run(args: argparse.Namespace) -> int:
     """Runs the agent until it is told to stop; gives its exit code.
 
-    Raises RootError, ConfigurationError, PolicyError, and StateError if another agent works on the same state.
+    Raises RootError, ConfigurationError, PolicyError, and StateError if another agent works on the same host or state.
     """
     if not Path(args.root).exists():
         raise RootError(f"--root {args.root}: there is no such directory or archive")
@@ -44,13 +45,14 @@ def run(args: argparse.Namespace) -> int:
         read = partial(settings.read, tuple(args.config_file), tuple(args.config_dir), args.policy)
         in_force, machine = read(), args.root == "/"
         kernel_log = _open_log() if machine and in_force.kernel_log else None
-        capabilities.drop()
-        threads.use()
-        from devagent.service import logs
-        from devagent.service.agent import Agent
+        with host_lock.held(Path(args.root)) if machine else nullcontext():
+            capabilities.drop()
+            threads.use()
+            from devagent.service import logs
+            from devagent.service.agent import Agent
 
-        logs.setup(in_force.conf)
-        code = Agent(helper, in_force, read, root=Path(args.root), kernel_log=kernel_log).run()
+            logs.setup(in_force.conf)
+            code = Agent(helper, in_force, read, root=Path(args.root), kernel_log=kernel_log).run()
     finally:
         helper.stop()
     # Nothing is left to be done: an idle thread of some library must not hold up the end.

@@ -70,7 +70,8 @@ class Facts:
 
     `held` are the addresses of devices that consumers have allocated in Placement; None until that is known.
     `prepared` gives the addresses of functions that are, or are being made, ready for consumers; None for unknown.
-    `returning` gives, by the UUID of the provider and the class, how much is held only until the host has it back.
+    `returning` gives, by the UUID of the provider and the class, how much is held only until the host has it back,
+    `owed` the releases that do not go on by themselves.
     `hanging` gives in words, by function, what hangs in the kernel of what was done for consumers.
     """
 
@@ -82,6 +83,7 @@ class Facts:
     prepared: Callable[[], frozenset[str] | None] = frozenset
     returning: Callable[[], Mapping[str, Mapping[str, int]]] = dict
     hanging: Callable[[], Mapping[str, str]] = dict
+    owed: Callable[[], tuple[Refused, ...]] = tuple
     unexplained: tuple[tuple[str, str], ...] = ()
     published: threading.Event = field(default_factory=threading.Event)
 

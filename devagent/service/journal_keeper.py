@@ -18,10 +18,11 @@ from typing import Final
 
 from devagent.errors import JournalError, NotPrepared
 from devagent.model.plan import Arguments
-from devagent.model.preparation import Overview, Refusal, RefusalKind
+from devagent.model.preparation import Overview, Preparation, Refusal, RefusalKind, State
 from devagent.prepare import recovery
 from devagent.prepare.executor import Executor
-from devagent.prepare.journal import Entry, Journal
+from devagent.prepare.journal import Entry, Journal, boottime
+from devagent.service.facts import Refused
 from devagent.service.noting import NotingMachine
 from devagent.service.preparation import not_prepared
 from devagent.service.preparer import Preparer
@@ -46,10 +47,16 @@ class JournalKeeper:
     """Keeps one journal; `prepare` makes what prepares around the executor that writes in it."""
 
     def __init__(
-        self, state_path: Path, boot_id: str, machine: NotingMachine, prepare: Callable[[Executor], Preparer]
+        self,
+        state_path: Path,
+        boot_id: str,
+        machine: NotingMachine,
+        prepare: Callable[[Executor], Preparer],
+        *,
+        boottime: Callable[[], float] = boottime,
     ) -> None:
         self._path, self.boot_id, self._machine = state_path / FILE, boot_id, machine
-        self._prepare = prepare
+        self._prepare, self._boottime = prepare, boottime
         self._lock = threading.Lock()
         self._open: _Open | None = None
         self._held: frozenset[str] | None = None
@@ -67,7 +74,7 @@ class JournalKeeper:
         with self._lock:
             if self._open is None:
                 try:
-                    journal = Journal(self._path, self.boot_id)
+                    journal = Journal(self._path, self.boot_id, self._boottime)
                 except JournalError as error:
                     if self._failure != str(error):
                         LOG.error("nothing is prepared or released: %s", error)
@@ -119,6 +126,22 @@ class JournalKeeper:
         with _told():
             return self._opened().journal.entries()
 
+    def owed(self) -> tuple[Refused, ...]:
+        """Gives the releases that do not go on before somebody does something, none while they cannot be read.
+
+        A process that has a device open may end at any moment: that is none of them.
+        """
+        try:
+            entries = self.entries()
+        except NotPrepared:
+            return ()
+        found = [each.preparation for each in entries if each.preparation.state is State.RELEASING]
+        return tuple(
+            Refused(each.error.address, f"what consumer {each.consumer} had is not given back", each.error.reason)
+            for each in found
+            if each.error is not None and each.error.address is not None and not each.error.holders
+        )
+
     def overview(self) -> Overview | None:
         """Gives all of it in a few numbers; None while it cannot be read."""
         try:
@@ -126,6 +149,10 @@ class JournalKeeper:
         except JournalError as error:
             LOG.warning("how many preparations there are cannot be told: %s", error)
             return None
+
+    def has_expired(self, preparation: Preparation) -> bool:
+        """Tells whether nobody waits any longer for a virtual machine to use it. Raises NotPrepared."""
+        return self._opened().journal.has_expired(preparation)
 
     def lasts(self, consumer: str) -> None:
         """Notes that a virtual machine has used the devices, so that they do not expire. Raises NotPrepared."""

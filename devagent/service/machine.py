@@ -74,6 +74,8 @@ class PrivilegedMachine(Machine):
             arguments = {"override": _usual_override(step.arguments["driver"]), **arguments}
         elif step.verb in _MIG:
             arguments["placement"] = _place(step)
+        elif step.verb == "scrub":
+            arguments = {"serial": None, **arguments}
         self._call(step, step.verb, seconds, **arguments)
 
     def check(self, step: Step, seconds: float) -> bool:

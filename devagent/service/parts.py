@@ -118,7 +118,7 @@ def build(agent: Agent, state: StateFile, privileged: Privileged, *, root: Path,
         return Preparer(executor, machine, sight, allocations, images, facts, in_force, hands.unwipeable)
 
     keeper = JournalKeeper(settings.state_path, _boot_id(root), machine, preparer)
-    facts.prepared = keeper.held
+    facts.prepared, facts.owed = keeper.held, keeper.owed
     preparations = Preparations(keeper, in_force, metrics, _never(root))
     returning = Returning(keeper, allocations, in_force, look.judge)
     facts.returning = returning.amounts

@@ -20,7 +20,7 @@ from devagent.service.status import when
 Document = dict[str, Any]
 
 
-def request(consumer: str, body: Mapping[str, Any], now: float, expires_in: float) -> Request:
+def request(consumer: str, body: Mapping[str, Any], expires_in: float) -> Request:
     """Gives what a body asks for; `expires_in` is in force where it does not say, 0 for never."""
     groups = tuple(
         Group(
@@ -33,7 +33,7 @@ def request(consumer: str, body: Mapping[str, Any], now: float, expires_in: floa
         for each in body["groups"]
     )
     seconds = body.get("expires_in", expires_in)
-    return Request(consumer, groups, body.get("project_id"), now + seconds if seconds else None)
+    return Request(consumer, groups, body.get("project_id"), seconds or None)
 
 
 def document(entry: Entry, boot_id: str, error: Refusal | None) -> Document:
@@ -77,7 +77,7 @@ def waiting(
         "steps": [],
         "created": when(created),
         "deadline": when(deadline),
-        "expires": when(asked.expires),
+        "expires": when(created + asked.expires_in if asked.expires_in else None),
         "timings": {},
         "progress": asdict(progress) if progress is not None and error is None else None,
         "error": _refusal(error) if error else None,

@@ -19,7 +19,7 @@ from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 from concurrent.futures import wait as wait_for
 from contextlib import suppress
 from contextvars import copy_context
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 from devagent.errors import LookFailed, NoSuchPreparation, PreparedOtherwise
@@ -95,6 +95,8 @@ class Preparations:
         self._recoveries: _AtWork = {}
         self._refused: dict[str, tuple[_Job, Refusal]] = {}
         self._obstacles: dict[str, Refusal] = {}
+        self._said: dict[str, str] = {}
+        """What was logged last of releases that do not end: each is tried again every half minute."""
         self._stopping = False
 
     def start(self) -> None:
@@ -112,7 +114,7 @@ class Preparations:
         if self._never is not None:
             raise preparation.not_prepared(self._never)
         settings, now = self._settings(), time.time()
-        job = self._job(preparation.request(consumer, body, now, settings.prepare_expires_in), now)
+        job = self._job(preparation.request(consumer, body, settings.prepare_expires_in), now)
         try:
             answer = job.future.result(wait_s)
         except TimeoutError:
@@ -177,6 +179,7 @@ class Preparations:
         refusal = self.keeper.executor.forget(consumer, first, _FORGET_S, tombstone=tombstone)
         if refusal is not None:
             raise preparation.not_prepared(refusal)
+        self._said.pop(consumer, None)
 
     def recover(self, consumer: str) -> None:
         """Has what was left half done of a consumer finished or undone."""
@@ -285,8 +288,9 @@ class Preparations:
         try:
             refusal = work(consumer, *arguments)
             outcome = refusal.kind.value if refusal is not None else "released"
-            if refusal is not None:
+            if refusal is not None and self._said.get(consumer) != refusal.reason:
                 LOG.warning("%s is not %s: %s", consumer, what, refusal.reason)
+                self._said[consumer] = refusal.reason
             return refusal
         except Exception:
             LOG.exception("%s is not %s", consumer, what)
@@ -314,6 +318,7 @@ class Preparations:
         if refusal is None:
             with self._lock:
                 self._refused.pop(consumer, None)
+                self._said.pop(consumer, None)
             LOG.info("%s is released", consumer)
         return refusal
 
@@ -343,4 +348,8 @@ class Preparations:
         return refused[0].document(refused[1]) if refused is not None else None
 
     def _document(self, entry: Entry) -> Document:
-        return preparation.document(entry, self.keeper.boot_id, self._obstacles.get(entry.preparation.consumer))
+        found = entry.preparation
+        failed = self.keeper.executor.given_up(found.consumer)
+        if failed is not None:
+            entry = replace(entry, preparation=replace(found, state=State.FAILED, error=failed))
+        return preparation.document(entry, self.keeper.boot_id, self._obstacles.get(found.consumer))

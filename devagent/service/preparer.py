@@ -29,9 +29,10 @@ from devagent.prepare.executor import Executor, Request
 from devagent.prepare.functions import parts
 from devagent.prepare.runs import RELEASED
 from devagent.prepare.steps import Phases
-from devagent.prepare.treatment import Way, wiped
+from devagent.prepare.treatment import Treatment, Way, wiped
 from devagent.prepare.treatments import SHA256, treatments, vetoes
 from devagent.prepare.view import Bitstream, View, functions, view
+from devagent.prepare.whereabouts import Whereabouts, whereabouts
 from devagent.service.allocations import Allocations
 from devagent.service.facts import Facts
 from devagent.service.images import Images
@@ -115,11 +116,13 @@ class Preparer:
 
         def plan(preparation: Preparation) -> Plan | Refusal:
             try:
-                seen = self._wipeable(self.view_of(preparation), until)
+                found, seen = self._scene(preparation)
             except LookFailed as error:
                 answer: Plan | Refusal = Refusal(RefusalKind.RETRY, str(error))
             else:
-                answer = planner.release(preparation, seen)
+                answer = planner.release(found, self._wipeable(seen, until))
+                if isinstance(answer, Refusal) and seen.replaced:
+                    self._executor.displaced(consumer, seen.replaced)
             told(answer if isinstance(answer, Refusal) else None)
             return answer
 
@@ -130,29 +133,28 @@ class Preparer:
 
     def is_used(self, preparation: Preparation) -> bool:
         """Tells whether a process has one of the devices open now. Raises LookFailed."""
-        seen = self.view_of(preparation)
-        answer = planner.release(replace(preparation, done=()), seen)
-        return isinstance(answer, Refusal) and answer.kind is RefusalKind.RETRY
+        found, seen = self._scene(preparation)
+        answer = planner.release(replace(found, done=()), seen)
+        return isinstance(answer, Refusal) and bool(answer.holders)
 
-    def view_of(self, preparation: Preparation) -> View:
-        """Gives the host as it is now around the devices of a consumer, by the providers that it was given them of.
+    def _scene(self, preparation: Preparation) -> tuple[Preparation, View]:
+        """Gives a preparation with its handles where its devices are now, and the host around these as it is now.
 
-        Raises LookFailed.
+        The treatments are by the providers that they were given of. Raises LookFailed.
         """
         devices = self._look(preparation)
-        others = self._others(preparation, devices)
-        devices = tuple(device for device in devices if device.address not in others)
+        known = self._whereabouts(preparation, devices)
+        devices, found = known.near(devices), known.followed(preparation)
         wanted = treatments(devices, self._settings().policy, given=False)
         cards = {part.address: device for device in devices for part in functions(device)}
         given = {}
-        for handle in preparation.plan.handles:
+        for handle in found.handles or found.plan.handles:
             device, wipe = cards.get(handle.function), preparation.plan.wipes.get(handle.provider)
-            if device is not None and device.address in wanted:
-                given[handle.provider] = wanted[device.address]
-            elif device is not None and wipe is not None:
-                # No rule is about it any more; who had it was given it to be wiped all the same.
-                given[handle.provider] = wiped(Way.of(device.decision.mode), wipe)
-        return replace(view(devices, _NOWHERE), treatments=given)
+            if device is not None:
+                treatment = wanted.get(device.address) or Treatment(Way.of(device.decision.mode))
+                given[handle.provider] = treatment if wipe is None else wiped(treatment, wipe)
+        replaced = frozenset(known.strangers.values())
+        return found, replace(view(devices, _NOWHERE), treatments=given, replaced=replaced)
 
     def _wipeable(self, seen: View, until: float) -> View:
         """Gives a view with the images that wipe what is in it."""
@@ -163,21 +165,9 @@ class Preparer:
         places = {handle.function for handle in preparation.handles or preparation.plan.handles}
         return self._sight.look(places | {step.target for step in preparation.plan.steps}).devices
 
-    def _others(self, preparation: Preparation, devices: Iterable[Device]) -> dict[str, str]:
-        """Gives, by address, the devices that stand now where another one was given, with a function of that.
-
-        Cards change places, and a boot may number the buses anew: nothing of what was planned is for these devices.
-        """
+    def _whereabouts(self, preparation: Preparation, devices: Iterable[Device]) -> Whereabouts:
         reported = self._facts.reported
-        cards = {part.address: device for device in devices for part in functions(device)}
-        # Of a compute node that was made anew in Placement, no provider of before can be told from its device.
-        given = [handle for handle in preparation.plan.handles if handle.provider in reported.listed]
-        return {
-            cards[handle.function].address: handle.function
-            for handle in given
-            if handle.function in cards
-            and device_uuid(reported.root or _NOWHERE, cards[handle.function]) != handle.provider
-        }
+        return whereabouts(preparation.plan, tuple(devices), reported.root or _NOWHERE, reported.listed)
 
     def strangers(self, preparation: Preparation) -> frozenset[str] | Refusal:
         """Gives the functions of a plan at whose addresses other devices stand now; whose those are must be known."""
@@ -187,7 +177,7 @@ class Preparer:
             devices = self._look(preparation)
         except LookFailed as error:
             return Refusal(RefusalKind.RETRY, str(error))
-        others = self._others(preparation, devices)
+        others = self._whereabouts(preparation, devices).strangers
         seen = view((device for device in devices if device.address not in others), _NOWHERE)
         places = {part.address for device in devices for part in functions(device)}
         touched = {step.target for step in preparation.plan.steps}

@@ -16,12 +16,16 @@ from typing import Final, Protocol
 
 from devagent.discovery import Discovery
 from devagent.errors import LookFailed
-from devagent.model.device import Device
+from devagent.inventory.identity import agrees, told
+from devagent.model.device import Decision, Device
 from devagent.model.policy import Policy
 from devagent.prepare.view import functions
 from devagent.service.facts import Facts, Seen
 from devagent.service.settings import Settings
 
+_ANOTHER: Final = Decision(
+    False, "another device is in its place since the last look: it is given after the next one", unknown=True
+)
 _SLOWEST: Final = 20.0
 """Seconds for a look at a few devices; what hangs in the kernel is left behind much sooner."""
 
@@ -105,14 +109,26 @@ def companions(devices: Iterable[Device], addresses: Iterable[str]) -> set[str]:
 def _settled(devices: Iterable[Device], seen: Seen) -> Iterable[Device]:
     """Gives the devices with what only the agent's own looks settle: who they are, how they are, and what is withheld.
 
-    A look at a device says nothing of the checks that it has passed before.
+    A look at a device says nothing of the checks that it has passed before. What has been put in the place of another
+    one since has passed none.
     """
     known = {device.address: device for device in seen.devices}
     for device in devices:
         own = known.get(device.address)
         if own is None:
             yield device
+        elif agrees(_told(own, seen), told(device)) is False:
+            yield replace(device, decision=_ANOTHER)
         elif own.decision.unknown:
             yield replace(device, identity=own.identity, health=own.health, decision=own.decision)
         else:
             yield replace(device, identity=own.identity, health=own.health)
+
+
+def _told(device: Device, seen: Seen) -> dict[str, str]:
+    """Gives all that a device ever told of itself: on a VFIO driver most tell nothing."""
+    function, found = device.function, seen.view.found
+    own = (each for each in found.known if each.identity == device.identity)
+    ids = f"{function.vendor_id}:{function.device_id}:"
+    before = next((each.others for each in own if each.ids.startswith(ids)), {})
+    return {**before, **told(device)}

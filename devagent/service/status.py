@@ -70,7 +70,7 @@ def status(facts: Facts, pulses: Iterable[Pulse], own: Self) -> dict[str, Any]:
         },
         "differs": [{"provider": name, "what": what} for name, what in reported.differs],
         "fenced": [_fenced(each, seen) for each in seen.devices if each.health.state.is_fenced] if seen else [],
-        "refused": [asdict(each) for each in seen.refused] if seen else [],
+        "refused": [asdict(each) for each in (*(seen.refused if seen else ()), *facts.owed())],
         "unexplained": [{"address": address, "what": what} for address, what in facts.unexplained],
         "stuck": [
             *({"address": address, "what": what, "since": when(since)} for address, what, since in own.hung),

@@ -34,7 +34,7 @@ _TRY_S: Final = 10.0
 
 
 class Upkeep:
-    """Takes turns; `monotonic` says what is due, and `clock` what has expired."""
+    """Takes turns; `monotonic` says what is due."""
 
     def __init__(
         self,
@@ -45,11 +45,10 @@ class Upkeep:
         facts: Facts,
         *,
         monotonic: Callable[[], float] = time.monotonic,
-        clock: Callable[[], float] = time.time,
     ) -> None:
         self._preparations, self._vanished = preparations, vanished
         self._images, self._returning, self._facts = images, returning, facts
-        self._monotonic, self._clock = monotonic, clock
+        self._monotonic = monotonic
         self._not_before: dict[str, float] = {}
 
     def hint(self, consumers: Iterable[str]) -> frozenset[str]:
@@ -80,6 +79,7 @@ class Upkeep:
         return "; ".join(filter(None, (keeper.trouble, self._images.turn(entries)))) or None
 
     def _settle(self, entries: Iterable[Entry]) -> None:
+        keeper = self._preparations.keeper
         prepared, idle = [], []
         for entry in entries:
             found = entry.preparation
@@ -94,7 +94,7 @@ class Upkeep:
         consumers = {entry.preparation.consumer for entry in entries}
         self._not_before = {name: at for name, at in self._not_before.items() if name in consumers}
         for found in idle:
-            if found.expires is not None and self._clock() >= found.expires:
+            if found.expires is not None and keeper.has_expired(found):
                 self._now_and_then(found.consumer, lambda: self._expired(found))  # noqa: B023
         for found in self._vanished.find(prepared, idle):
             if not self._is_used_now(found):

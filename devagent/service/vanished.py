@@ -78,7 +78,9 @@ class Vanished:
         asked = {name: known[name] for name in self._hinted(now) if name in known}
         if now >= self._next_check:
             self._next_check = now + self._settings().reconcile_interval
-            asked |= {each.consumer: each for each in idle if self._clock() - each.created >= _YOUNG_S}
+            # Who was begun later than now is old, and the clock was set back.
+            at = self._clock()
+            asked |= {each.consumer: each for each in idle if not 0 <= at - each.created < _YOUNG_S}
             self._unknown &= asked.keys()
         self._moved &= known.keys()
         try:

@@ -237,7 +237,7 @@ class Machine:
     def _reset(self, target: str, method: str | None) -> None:
         self.cleaned.append((target, "reset"))
 
-    def _scrub(self, target: str, how: str) -> None:
+    def _scrub(self, target: str, how: str, serial: str | None = None) -> None:
         assert "vfio" not in (self.drivers[target] or "vfio"), f"{target} is not with its own driver"
         self.cleaned.append((target, how))
 

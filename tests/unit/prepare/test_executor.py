@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from devagent.errors import PreparedOtherwise
+from devagent.errors import JournalError, PreparedOtherwise
 from devagent.model.plan import Plan, Step
-from devagent.model.preparation import Holdings, Preparation, Refusal, RefusalKind, State
+from devagent.model.preparation import Holder, Holdings, Preparation, Refusal, RefusalKind, State
 from devagent.prepare.executor import Executor
 from devagent.prepare.journal import Journal
 from devagent.prepare.recovery import recover
@@ -119,8 +119,6 @@ def test_a_retry_that_comes_after_the_release_is_refused_until_the_tombstone_exp
     assert host.refused("A", "VF").kind is RefusalKind.RETRY
     host.release("A", tombstone=-1.0)
     assert host.refused("A", "VF").kind is RefusalKind.RETRY
-    with_time_gone = host.journal.tombstone("A", time.time() + 1001)
-    assert with_time_gone is None
 
 
 def test_a_stopped_consumer_may_start_again_at_once(host: Host) -> None:
@@ -221,6 +219,37 @@ def host_mdev(host: Host) -> str:
     return entry.preparation.plan.handles[1].key
 
 
+@pytest.mark.parametrize("asked", ["the agent", "the caller", "the caller, to release"])
+def test_what_was_undone_while_the_disk_was_full_is_failed_and_not_taken_up_again(
+    host: Host, monkeypatch: pytest.MonkeyPatch, asked: str
+) -> None:
+    def full(*_: object) -> None:
+        raise JournalError(host.path, "the disk is full")
+
+    host.machine.failing = {("create_mdev", GPU)}
+    with monkeypatch.context() as while_full:
+        for name in ("failed", "undone"):
+            while_full.setattr(host.journal, name, full)
+        assert "the disk is full" in host.refused("A", "VF", "MDEV").reason
+        assert host.kernel.state() == host.at_rest
+        why = host.executor.given_up("A")
+        assert why is not None
+        assert why.kind is RefusalKind.PERMANENT
+        host.machine.failing.clear()
+        assert "the disk is full" in str(host.executor.recover("A"))
+    assert host.kernel.state() == host.at_rest
+    if asked == "the agent":
+        assert host.executor.recover("A") is None
+        assert host.state("A") is State.FAILED
+        assert host.kernel.state() == host.at_rest
+    elif asked == "the caller":
+        assert host.prepared("A", "VF", "MDEV").state is State.PREPARED
+    else:
+        assert host.release("A") is None
+        assert host.state("A") is None
+    assert host.executor.given_up("A") is None
+
+
 def test_a_reason_does_not_grow_with_each_attempt_to_undo(host: Host) -> None:
     host.machine.hanging = {("bind", VF)}
     host.refused("A", "VF")
@@ -279,7 +308,7 @@ def test_a_release_waits_for_who_has_the_device_open(host: Host) -> None:
 
 def test_a_release_of_a_device_that_stays_in_use_is_refused_and_changes_nothing(host: Host) -> None:
     host.prepared("A", "VF")
-    in_use = Refusal(RefusalKind.RETRY, "in use", VF)
+    in_use = Refusal(RefusalKind.RETRY, "in use", VF, (Holder("B"),))
     assert host.executor.release("A", lambda _: in_use, 0.03) == in_use
     assert host.state("A") is State.PREPARED
 

@@ -5,17 +5,22 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
+from hosts.generate import generate
 
+from devagent.model.claim import Mode
 from devagent.model.plan import Plan
+from devagent.model.policy import Match, Policy, Rule
 from devagent.model.preparation import Holder, Preparation, RefusalKind
 from devagent.model.user import User
 from devagent.prepare.planner import release
 from devagent.prepare.treatment import Reset, Scrub, Treatment, Way
 from devagent.prepare.view import Bitstream
 
+from ..worlds import described, look, port, write
 from .scenes import ALICE, BOB, H100, H100_NVML, T4, Machine, described_host, on_bus
 
 GPU, NIC, VF7 = "0000:19:00.0", "0000:1b:00.0", "0000:1b:01.1"
@@ -230,3 +235,19 @@ def test_an_override_that_was_there_before_comes_back_with_the_driver() -> None:
     found = {number: {**what, "override": "nvidia"} for number, what in done.found.items()}
     back = steps(machine, replace(done, found=found))[-1]
     assert back == ("bind", GPU, {"driver": "nvidia", "override": "nvidia"})
+
+
+def test_only_the_drive_that_was_given_is_wiped_though_no_driver_claims_it(tmp_path: Path) -> None:
+    """A drive without SR-IOV is known by its place, and by its serial number while it is on the driver nvme."""
+    drive = {"id": "144d:a80a", "class": "010802", "driver": "nvme"}
+    top = generate(described(port(drive), drivers=["vfio-pci"]), tmp_path / "h")
+    folder = (top / "sys/bus/pci/devices/0000:3b:00.0").resolve()
+    write(folder, {"nvme/nvme0/serial": "S4EVNX0M 1          \n"})
+    devices = look(top, Policy((Rule("drives", mode=Mode.WHOLE, match=Match()),), "test"), every=True).devices
+    machine = Machine(devices, {"0000:3b:00.0": Treatment(Way.WHOLE, scrub=Scrub.NVME_FORMAT)})
+    made = machine.planned(machine.group("0000:3b:00.0"))
+    (said,) = made.told.values()
+    assert said == {"nvme": "S4EVNX0M 1"}
+    scrub = steps(machine, machine.prepare(made))[-1]
+    assert scrub == ("scrub", "0000:3b:00.0", {"how": "nvme-format", "serial": "S4EVNX0M 1"})
+    assert {device.identity.source for device in devices if device.address == "0000:3b:00.0"} == {"topology"}

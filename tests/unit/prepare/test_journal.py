@@ -4,11 +4,13 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import random
 import resource
 import signal
 import sqlite3
+import time
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import replace
@@ -93,7 +95,7 @@ def test_a_life_from_begin_to_forget(journal: Journal) -> None:
     assert (going.release, going.released, going.preparation.error) == (back, frozenset({0}), BUSY)
     assert going.preparation.handles == (VF,)
     assert journal.holdings().stuck == {VF.address: "it is in use"}
-    journal.forget("A", now=2000.0, until=2030.0)
+    journal.forget("A", 2000.0, 30.0)
     assert journal.entries() == ()
     assert journal.holdings().consumers == {}
     assert journal.holdings().released == {VF.address: 2000.0}
@@ -149,13 +151,109 @@ def test_what_was_begun_before_a_boot_is_in_nobodys_way(journal: Journal, path: 
     assert reopened(journal, path, "another boot").begun("bind", VF.address) == ()
 
 
-def test_a_tombstone_stands_for_a_while(journal: Journal) -> None:
-    journal.forget("A", now=1000.0, until=1030.0)
-    assert journal.tombstone("A", 1029.0) == 1030.0
-    assert journal.tombstone("A", 1030.0) is None
-    assert journal.tombstone("B", 1000.0) is None
-    journal.forget("B", now=1040.0, until=1040.0)
-    assert journal._database.rows("SELECT * FROM tombstones") == []
+class Host:
+    """A host that is booted now and then; `up` are the seconds since, which no clock changes."""
+
+    def __init__(self, path: Path) -> None:
+        self.path, self.up = path, 5000.0
+
+    def start(self, boot_id: str = BOOT) -> closing[Journal]:
+        return closing(Journal(self.path, boot_id, lambda: self.up))
+
+
+@pytest.mark.parametrize("restarted", [True, False])
+def test_a_tombstone_stands_for_a_while(path: Path, *, restarted: bool) -> None:
+    host = Host(path)
+    with host.start() as journal:
+        journal.forget("A", 1000.0, 30.0)
+        assert (journal.tombstone("A"), journal.tombstone("B")) == (30.0, None)
+        host.up += 29.0
+        if not restarted:
+            assert journal.tombstone("A") == 1.0
+    with host.start() as journal:
+        assert journal.tombstone("A") == 1.0
+        host.up += 1.0
+        assert journal.tombstone("A") is None
+        journal.forget("B", 1e12, 0.0)
+        assert journal._database.rows("SELECT * FROM tombstones") == []
+
+
+def test_after_a_boot_a_tombstone_stands_no_longer_than_it_ever_did(path: Path) -> None:
+    host = Host(path)
+    with host.start() as journal:
+        journal.forget("A", 1000.0, 30.0)
+    host.up = 20.0
+    with host.start("boot 2") as journal:
+        assert journal.tombstone("A") == 10.0
+        host.up = 30.0
+        assert journal.tombstone("A") is None
+        journal.forget("B", 1000.0, 0.0)
+        assert journal._database.rows("SELECT * FROM tombstones") == []
+
+
+@pytest.mark.parametrize("jump", [365 * 86400.0, -365 * 86400.0])
+def test_a_clock_that_jumps_neither_ends_nor_prolongs_anything(
+    path: Path, monkeypatch: pytest.MonkeyPatch, jump: float
+) -> None:
+    host, now = Host(path), time.time()
+    with host.start() as journal:
+        lasting = replace(preparation(created=now), expires=now + 60, term=journal.term(60.0))
+        journal.begin(lasting)
+        journal.finish("A", {})
+        journal.forget("B", now, 60.0)
+        monkeypatch.setattr(time, "time", lambda: now + jump)
+        journal.begin(preparation("C", MDEV, created=now + jump))
+        assert (journal.has_expired(lasting), journal.tombstone("B")) == (False, 60.0)
+        host.up += 60.0
+        assert (journal.has_expired(lasting), journal.tombstone("B")) == (True, None)
+    with host.start() as journal:
+        (known,) = (entry.preparation for entry in journal.entries() if entry.preparation.consumer == "A")
+        assert journal.has_expired(known)
+
+
+def test_what_is_made_again_after_a_boot_has_all_its_time_again_and_no_more(path: Path) -> None:
+    host = Host(path)
+    with host.start() as journal:
+        journal.begin(replace(preparation(), term=journal.term(60.0)))
+        journal.finish("A", {})
+    host.up = 500.0
+    with host.start("boot 2") as journal:
+        (known,) = journal.entries()
+        assert journal.has_expired(known.preparation)
+        journal.again("A", 1e10, frozenset())
+        (known,) = journal.entries()
+        assert not journal.has_expired(known.preparation)
+        assert known.preparation.expires == pytest.approx(time.time() + 60, abs=30)
+        host.up += 60.0
+        assert journal.has_expired(known.preparation)
+
+
+def test_what_an_earlier_version_wrote_expires_by_the_clock(journal: Journal) -> None:
+    assert journal.has_expired(replace(preparation(), expires=time.time() - 1))
+    assert not journal.has_expired(replace(preparation(), expires=time.time() + 60))
+    assert not journal.has_expired(replace(preparation(), expires=None))
+
+
+def test_of_failures_that_nobody_releases_the_oldest_are_dropped_and_no_others(
+    journal: Journal, caplog: pytest.LogCaptureFixture
+) -> None:
+    """What is given or has something left to undo stays, however much fails after it."""
+    caplog.set_level(logging.INFO)
+    journal.begin(preparation("given", vf(1)))
+    journal.finish("given", {})
+    journal.failed("given", BUSY)
+    journal.displaced("given", [vf(1).key])
+    journal.begin(preparation("half", vf(2)))
+    journal.intend("half", 0, {"driver": "iavf"})
+    journal.failed("half", BUSY)
+    for number in range(260):
+        # The clock runs backwards meanwhile.
+        journal.begin(preparation(f"{number:03}", vf(3), created=1000.0 - number))
+        journal.failed(f"{number:03}", BUSY)
+    journal.begin(preparation("last", vf(3)))
+    left = [entry.preparation.consumer for entry in journal.entries()]
+    assert left == [f"{number:03}" for number in range(4, 260)] + ["given", "half", "last"]
+    assert "000 had failed and nobody released it" in caplog.text
 
 
 def test_an_earlier_boot_is_left_behind(journal: Journal, path: Path) -> None:
@@ -193,7 +291,7 @@ def test_a_migration_that_fails_leaves_the_older_version(path: Path) -> None:
 
 def test_a_newer_version_is_refused_in_words(path: Path) -> None:
     Database(path, (*MIGRATIONS, "CREATE TABLE more (x TEXT)")).close()
-    with pytest.raises(JournalError, match=r"of version 2, .* versions up to 1"):
+    with pytest.raises(JournalError, match=r"of version 3, .* versions up to 2"):
         Journal(path, BOOT)
 
 
@@ -257,7 +355,7 @@ def contents(journal: Journal) -> object:
     return (
         journal.entries(),
         journal.holdings(),
-        [journal.tombstone(each, 0.0) for each in ("X", "Y")],
+        journal._database.rows("SELECT * FROM tombstones"),
         journal._database.rows("PRAGMA user_version"),
     )
 

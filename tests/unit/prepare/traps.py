@@ -14,7 +14,7 @@ from devagent.prepare.journal import Journal
 
 WRITES: Final = (
     "begin", "intend", "undone", "finish", "failed", "again", "rebooted", "releasing", "released", "blocked",
-    "forget",
+    "forget", "held_up", "displaced",
 )  # fmt: skip
 
 

@@ -220,7 +220,7 @@ FITTING = (
     _fitting("mig_placement", profile="1g.10gb", promised=["1g.10gb@6"]),
     _fitting("create_mig", profile="1g.10gb", placement=0),
     _fitting("destroy_mig", profile="1g.10gb", placement=0),
-    _fitting("scrub", how="nvme-format"),
+    _fitting("scrub", how="nvme-format", serial="S4EVNX0M 1"),
     _fitting("can_scrub", how="gpu-reset"),
     _fitting("fpga_image", region=None, port=None, digest=DIGEST),
     _fitting("program_fpga", region=None, port=None, digest=DIGEST, interface=None),

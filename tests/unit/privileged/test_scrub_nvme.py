@@ -331,3 +331,18 @@ def test_of_a_drive_on_another_driver_little_is_known_in_advance(tmp_path: Path,
     it = drive(driver="vfio-pci")
     assert can_scrub(tmp_path, NVME, FORMAT, time.monotonic() + 30) == {}
     assert it.done == []
+
+
+def test_another_drive_in_the_place_of_the_one_that_is_to_be_wiped_is_left_alone(tmp_path: Path, drive: Put) -> None:
+    it = drive()
+    number = tmp_path / FOLDER / "nvme/nvme1/serial"
+    number.write_text("S4EVNX0M 1          \n")
+    with pytest.raises(VerbRefused, match="is not the drive S4EVNX0M 2 that was to be wiped, but S4EVNX0M 1") as caught:
+        scrub(tmp_path, NVME, FORMAT, time.monotonic() + 30, "S4EVNX0M 2")
+    assert (caught.value.kind, it.formats) == (RefusalKind.RETRY, [])
+    number.unlink()
+    with pytest.raises(VerbRefused, match="but None"):
+        scrub(tmp_path, NVME, FORMAT, time.monotonic() + 30, "S4EVNX0M 1")
+    number.write_text("S4EVNX0M 1          \n")
+    assert scrub(tmp_path, NVME, FORMAT, time.monotonic() + 30, "S4EVNX0M 1") == {}
+    assert it.formats

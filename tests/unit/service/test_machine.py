@@ -206,7 +206,7 @@ class Asked:
 def test_a_wipe_has_its_time_however_little_the_release_has(tmp_path: Path, how: str, seconds: float) -> None:
     asked: Any = Asked()
     PrivilegedMachine(asked, tmp_path).do(step("scrub", how=how), 10.0)
-    assert asked.asked == [("scrub", seconds, {"address": VF, "how": how})]
+    assert asked.asked == [("scrub", seconds, {"address": VF, "how": how, "serial": None})]
 
 
 def test_the_place_that_a_killed_process_had_chosen_is_nobody_elses(tmp_path: Path) -> None:
