@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -17,6 +18,9 @@ from typing import Any
 from urllib.parse import unquote, urlsplit
 
 import pytest
+
+from devagent import conf
+from devagent.cli.main import _parser
 
 from .conftest import REPOSITORY
 
@@ -83,6 +87,55 @@ def test_nothing_of_the_site_is_loaded_from_elsewhere(site: Path) -> None:
     loads = re.compile(r"""(?:src=|<link[^>]*href=|url\(|@import )["']?((?:https?:)?//[^"') ]+)""")
     texts = chain(site.glob("*.html"), site.glob("_static/*.css"))
     assert [found for path in texts for found in loads.findall(path.read_text())] == []
+
+
+def blocks(path: Path) -> Iterator[tuple[str, str]]:
+    """Gives the blocks of code of a Markdown file, each with its language."""
+    yield from re.findall(r"^ *```(\S*)\n(.*?)^ *```", path.read_text(), re.MULTILINE | re.DOTALL)
+
+
+def commands(path: Path) -> Iterator[str]:
+    """Gives the command lines of a Markdown file that begin with devagent, in whichever directory, as one line each."""
+    for language, text in blocks(path):
+        if language == "":
+            yield from re.findall(r"^ *(?:[$#] )?(?:\S+/)?(devagent [a-z].*)$", text.replace("\\\n", ""), re.MULTILINE)
+
+
+@pytest.mark.parametrize("path", READ_AS_FILES, ids=lambda path: str(path.relative_to(REPOSITORY)))
+def test_every_command_is_one_that_devagent_takes(path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for line in commands(path):
+        arguments = shlex.split(re.sub(r"\$\([^)]*\)", "X", line), comments=True)[1:]
+        try:
+            _parser().parse_args(arguments)
+        except SystemExit:
+            pytest.fail(f"{line}: {capsys.readouterr().err}")
+
+
+def test_commands_are_found() -> None:
+    assert "devagent unprepare 5e1f0f6a-27d4-4a3c-9a3e-0c1d2e3f4a5b" in commands(DOCS / "prepare.md")
+    assert any("--cacert ca.pem     --cert" in line for line in commands(DOCS / "api.md"))
+
+
+CONFIGURATIONS = [
+    pytest.param(text, id=f"{path.name}-{number}")
+    for path in READ_AS_FILES
+    for number, (language, text) in enumerate(blocks(path))
+    if language == "ini" and re.match(r"\[(placement|glance|api)\]|\[notifications\]\nmode", text)
+]
+
+
+@pytest.mark.parametrize("text", CONFIGURATIONS)
+def test_every_configuration_is_one_that_devagent_takes(text: str, tmp_path: Path) -> None:
+    file = tmp_path / "devagent.conf"
+    file.write_text(text)
+    conf.load([str(file)], strict=True)
+
+
+def test_no_configuration_has_a_comment_behind_a_value() -> None:
+    """It would be part of the value, of ours as of Nova's."""
+    texts = [text for path in READ_AS_FILES for language, text in blocks(path) if language == "ini"]
+    assert len(texts) > len(CONFIGURATIONS) > 3
+    assert [line for text in texts for line in text.splitlines() if re.match(r"[^#]+=.*\s#", line)] == []
 
 
 def prose(path: Path) -> str:
