@@ -30,7 +30,7 @@ html_static_path = ["_static"]
 html_copy_source = False
 html_show_copyright = False
 
-_ELSEWHERE = re.compile(r"\]\((\.\./[^)#]+\.md)(?:#[^)]*)?\)")
+_ELSEWHERE = re.compile(r"\[([^\]]+)\]\((\.\./[^)#]+)(?:#[^)]*)?\)")
 _BY_FILE = re.compile(r"\[([a-z-]+\.md)\]\((\1[^)]*)\)")
 
 
@@ -40,5 +40,11 @@ def setup(app: Sphinx) -> None:
 
 
 def _for_a_site(_app: Sphinx, _page: str, source: list[str]) -> None:
-    """Links to Markdown that is no page lead to the file, and `[health.md](health.md)` has the title of that page."""
-    source[0] = _BY_FILE.sub(r"[](\2)", _ELSEWHERE.sub(r"](path:\1)", source[0]))
+    """Has links that leave docs/ lead to the file, and `[health.md](health.md)` the title of that page."""
+    source[0] = _BY_FILE.sub(r"[](\2)", _ELSEWHERE.sub(_to_a_file, source[0]))
+
+
+def _to_a_file(link: re.Match[str]) -> str:
+    """A site can give a file away, and has no folder to show."""
+    text, path = link.groups()
+    return text if Path(__file__).parent.joinpath(path).is_dir() else f"[{text}](path:{path})"
