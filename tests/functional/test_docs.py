@@ -12,7 +12,7 @@ import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from html.parser import HTMLParser
-from itertools import chain
+from itertools import chain, takewhile
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
@@ -96,24 +96,33 @@ def blocks(path: Path) -> Iterator[tuple[str, str]]:
 
 def commands(path: Path) -> Iterator[str]:
     """Gives the command lines of a Markdown file that begin with devagent, in whichever directory, as one line each."""
+    begin = re.compile(r"^ *(?:[$#] )?(?:\w+=\S+ )*(?:\S+/)?(devagent [a-z].*)$", re.MULTILINE)
     for language, text in blocks(path):
         if language == "":
-            yield from re.findall(r"^ *(?:[$#] )?(?:\S+/)?(devagent [a-z].*)$", text.replace("\\\n", ""), re.MULTILINE)
+            yield from begin.findall(text.replace("\\\n", ""))
+
+
+def arguments(line: str) -> list[str]:
+    """Gives what a shell would give the command of a line; what the output of another command were is an X."""
+    words = shlex.shlex(re.sub(r"\$\([^)]*\)", "X", line), posix=True, punctuation_chars=True)
+    words.whitespace_split = True
+    return list(takewhile(lambda word: not set(word) <= set("<>|&;"), words))[1:]
 
 
 @pytest.mark.parametrize("path", READ_AS_FILES, ids=lambda path: str(path.relative_to(REPOSITORY)))
 def test_every_command_is_one_that_devagent_takes(path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for line in commands(path):
-        arguments = shlex.split(re.sub(r"\$\([^)]*\)", "X", line), comments=True)[1:]
         try:
-            _parser().parse_args(arguments)
+            _parser().parse_args(arguments(line))
         except SystemExit:
             pytest.fail(f"{line}: {capsys.readouterr().err}")
 
 
-def test_commands_are_found() -> None:
+def test_commands_are_found_and_taken_apart() -> None:
     assert "devagent unprepare 5e1f0f6a-27d4-4a3c-9a3e-0c1d2e3f4a5b" in commands(DOCS / "prepare.md")
     assert any("--cacert ca.pem     --cert" in line for line in commands(DOCS / "api.md"))
+    assert arguments("devagent x --reason 'a b' $(c d) # e") == ["x", "--reason", "a b", "X"]
+    assert arguments("devagent discover -o json > before.json") == ["discover", "-o", "json"]
 
 
 CONFIGURATIONS = [
