@@ -88,7 +88,7 @@ def _is_of_its_kind(device: Device, how: str) -> None:
 def _needs_sys_admin(device: Device) -> None:
     if not capabilities.has(Capability.SYS_ADMIN):
         text = " cannot be wiped: the privileged process needs CAP_SYS_ADMIN for it, which the unit does not give"
-        raise device.refusal(PERMANENT, f"{text}; install devagent.service.d/wiping.conf (see docs/running.md)")
+        raise device.refusal(PERMANENT, f"{text}; install devagent.service.d/wiping.conf (see docs/security.md)")
 
 
 @contextmanager

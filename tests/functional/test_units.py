@@ -17,8 +17,8 @@ UNITS = REPOSITORY / "etc/systemd"
 SERVICE, LISTENER = "devagent.service", "devagent-listener.service"
 WIPING = "devagent.service.d/wiping.conf.sample"
 EXPOSED, EXPOSED_WITH_WIPING = {SERVICE: 31, LISTENER: 11}, 33
-"""The most that `systemd-analyze security` may say, times ten; docs/running.md and docs/nova.md tell it."""
-TOLD = {SERVICE: "docs/running.md", LISTENER: "docs/nova.md"}
+"""The most that `systemd-analyze security` may say, times ten; docs/security.md and docs/nova.md tell it."""
+TOLD = {SERVICE: "docs/security.md", LISTENER: "docs/nova.md"}
 
 pytestmark = pytest.mark.skipif(
     not all(map(shutil.which, ("systemd-analyze", "systemd-sysusers", "systemd-tmpfiles"))),
@@ -41,7 +41,7 @@ def tool(*command: str | Path, text: str | None = None) -> subprocess.CompletedP
 
 
 def with_wiping(unit: Path) -> Path:
-    """Adds the drop-in that allows wiping, as docs/running.md says."""
+    """Adds the drop-in that allows wiping, as docs/security.md says."""
     shutil.copy(UNITS / WIPING, unit.parent / WIPING.removesuffix(".sample"))
     return unit
 
@@ -104,7 +104,7 @@ def test_the_listener_has_no_capability() -> None:
 def test_no_capability_is_received_that_is_not_in_the_table_of_the_documentation(name: str) -> None:
     found = settings(UNITS / name)
     assert found["AmbientCapabilities"] == found["CapabilityBoundingSet"]
-    text = (REPOSITORY / "docs/running.md").read_text()
+    text = (REPOSITORY / "docs/security.md").read_text()
     for capability in found["AmbientCapabilities"][0].split():
         assert f"| `{capability}` |" in text
 

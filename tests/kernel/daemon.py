@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: The devagent authors
 # SPDX-License-Identifier: Apache-2.0
-"""The daemon in a guest where systemd is the first process: installed as docs/running.md says, in its sandbox."""
+"""The daemon in a guest where systemd is the first process: installed as docs/install.md says, in its sandbox."""
 
 from __future__ import annotations
 
