@@ -17,7 +17,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
@@ -27,38 +27,19 @@ from devagent.model.plan import Arguments, Plan
 from devagent.model.preparation import Holdings, Overview, Preparation, Refusal, State
 from devagent.model.term import Term
 from devagent.prepare.database import Database, Taken, Transaction
-from devagent.prepare.encoding import decode, encode, text
-from devagent.prepare.verbs import WIPING
+from devagent.prepare.encoding import encode, text
+from devagent.prepare.entry import Entry as Entry
+from devagent.prepare.entry import entry as decoded
+from devagent.prepare.entry import leaving, stuck
+from devagent.prepare.journal_tables import ENTRIES, SETTLED, STEPS
+from devagent.prepare.journal_tables import MIGRATIONS as MIGRATIONS
 
 LOG = logging.getLogger(__name__)
-
-MIGRATIONS: Final = (
-    """
-    CREATE TABLE preparations (consumer TEXT PRIMARY KEY NOT NULL, state TEXT NOT NULL, boot_id TEXT NOT NULL,
-                               created REAL NOT NULL, document TEXT NOT NULL, sum INTEGER NOT NULL) STRICT;
-    CREATE TABLE steps (consumer TEXT NOT NULL, releasing INTEGER NOT NULL, number INTEGER NOT NULL,
-                        done INTEGER NOT NULL, found TEXT NOT NULL, sum INTEGER NOT NULL,
-                        PRIMARY KEY (consumer, releasing, number)) STRICT;
-    CREATE TABLE holdings (key TEXT PRIMARY KEY NOT NULL, consumer TEXT NOT NULL, parent TEXT,
-                           sum INTEGER NOT NULL) STRICT;
-    CREATE INDEX holdings_by_consumer ON holdings (consumer);
-    CREATE TABLE released (address TEXT PRIMARY KEY NOT NULL, at REAL NOT NULL, sum INTEGER NOT NULL) STRICT;
-    CREATE TABLE tombstones (consumer TEXT PRIMARY KEY NOT NULL, until REAL NOT NULL, sum INTEGER NOT NULL) STRICT
-    """,
-    # A tombstone was until an hour of the clock, which may be set: those few seconds or minutes end with the upgrade.
-    """
-    DROP TABLE tombstones;
-    CREATE TABLE tombstones (consumer TEXT PRIMARY KEY NOT NULL, boot_id TEXT NOT NULL, ends REAL NOT NULL,
-                             seconds REAL NOT NULL, sum INTEGER NOT NULL) STRICT
-    """,
-)
 
 _FAILURES_KEPT_S: Final = 86400.0
 """For how many seconds a preparation that failed and left nothing behind can be looked at."""
 _FAILURES_KEPT: Final = 256
 """No more than so many of them: there are callers that never release what they were refused."""
-_SETTLED: Final = """state = 'failed' AND document LIKE '%"given":false%'
-    AND consumer NOT IN (SELECT consumer FROM steps) AND consumer NOT IN (SELECT consumer FROM holdings)"""
 
 
 Found = Mapping[int, Arguments]
@@ -72,37 +53,6 @@ class Held(DevagentError):
     def __init__(self, key: str) -> None:
         super().__init__(f"{key}: another consumer has it")
         self.key = key
-
-
-@dataclass(frozen=True, slots=True)
-class Entry:
-    """A preparation with the plan by which it is released, once that has begun, and its steps done."""
-
-    preparation: Preparation
-    release: Plan | None = None
-    released: frozenset[int] = frozenset()
-
-    @property
-    def given(self) -> bool:
-        """Whether the consumer has had the devices, so that only a release makes them anybody else's."""
-        return bool(self.preparation.handles)
-
-    @property
-    def unfinished(self) -> bool:
-        """Whether something is left to be done or undone, other than what the consumer asks for."""
-        state = self.preparation.state
-        return state in (State.PREPARING, State.RELEASING) or (state is State.FAILED and bool(self.preparation.found))
-
-    @property
-    def wipes(self) -> bool:
-        """Whether its release has still to wipe something: only what was looked at just now is known to be its own."""
-        steps = self.release.steps if self.release is not None else ()
-        return any(step.verb in WIPING and number not in self.released for number, step in enumerate(steps))
-
-    @property
-    def leaving(self) -> bool:
-        """Whether it is to be released, and nothing of that has begun."""
-        return self.preparation.state is State.RELEASING and self.release is None
 
 
 def boottime() -> float:
@@ -139,7 +89,7 @@ class Journal:
             self._drop_tombstones(transaction)
             old = preparation.created - _FAILURES_KEPT_S
             transaction.delete(
-                "preparations", f"(consumer = ? OR created < ?) AND {_SETTLED}", preparation.consumer, old
+                "preparations", f"(consumer = ? OR created < ?) AND {SETTLED}", preparation.consumer, old
             )
             self._drop_failures(transaction)
             self._write(transaction, Entry(preparation), new=True)
@@ -230,7 +180,7 @@ class Journal:
         """Says why a release cannot be planned: what was given is leaving, what was leaving is blocked."""
         with self._database.transaction() as transaction:
             entry = self._known(transaction, consumer)
-            changed = _leaving(entry, error) or replace(entry, preparation=replace(entry.preparation, error=error))
+            changed = leaving(entry, error) or replace(entry, preparation=replace(entry.preparation, error=error))
             if changed != entry:
                 self._write(transaction, changed)
 
@@ -247,7 +197,7 @@ class Journal:
         """
         with self._database.transaction() as transaction:
             for entry in self._within(transaction, consumer):
-                changed = _leaving(entry, error)
+                changed = leaving(entry, error)
                 if changed is not None:
                     self._write(transaction, changed)
 
@@ -290,8 +240,8 @@ class Journal:
     def overview(self) -> Overview:
         """Gives how many there are of each state, and how the worst of them stand."""
         counts = self._database.rows("SELECT state, count(*) FROM preparations GROUP BY state")
-        rows = self._database.rows(_ENTRIES.format("state = 'releasing'"))
-        begun = [since for row in rows if (since := _entry(row, []).preparation.ended) is not None]
+        rows = self._database.rows(ENTRIES.format("state = 'releasing'"))
+        begun = [since for row in rows if (since := decoded(row, []).preparation.ended) is not None]
         return Overview(
             states={State(state): count for state, count in counts},
             stuck=len(self.holdings().stuck),
@@ -336,7 +286,7 @@ class Journal:
     @staticmethod
     def _drop_failures(transaction: Transaction) -> None:
         # In the order in which they were written last, whatever the clock was then.
-        query = f"SELECT consumer FROM preparations WHERE {_SETTLED} ORDER BY rowid DESC LIMIT -1 OFFSET ?"  # noqa: S608
+        query = f"SELECT consumer FROM preparations WHERE {SETTLED} ORDER BY rowid DESC LIMIT -1 OFFSET ?"  # noqa: S608
         for (consumer,) in transaction.rows(query, _FAILURES_KEPT):
             LOG.info("%s had failed and nobody released it: more than %d have failed since", consumer, _FAILURES_KEPT)
             transaction.delete("preparations", "consumer = ?", consumer)
@@ -351,7 +301,7 @@ class Journal:
         rows = self._database.rows("SELECT key, consumer, parent FROM holdings ORDER BY key")
         consumers = {key: consumer for key, consumer, _ in rows}
         # Who has what is leaving open may end at any moment: it is held, and not stuck.
-        errors = [_stuck(entry, consumers) for entry in self._with_errors() if not entry.leaving]
+        errors = [stuck(entry, consumers) for entry in self._with_errors() if not entry.leaving]
         return Holdings(
             consumers=consumers,
             parents={key: parent for key, _, parent in rows if parent is not None},
@@ -362,9 +312,9 @@ class Journal:
 
     def _unwiped(self) -> dict[str, dict[str, str]]:
         # Each plan asks for this, and most consumers have nothing that is to be wiped.
-        rows = self._database.rows(_ENTRIES.format('document LIKE \'%"wipes":{"%\''))
+        rows = self._database.rows(ENTRIES.format('document LIKE \'%"wipes":{"%\''))
         found: dict[str, dict[str, str]] = {}
-        for preparation in (_entry(row, []).preparation for row in rows):
+        for preparation in (decoded(row, []).preparation for row in rows):
             plan = preparation.plan
             for handle in preparation.handles:
                 if handle.provider in plan.wipes and handle.provider in plan.devices:
@@ -374,16 +324,16 @@ class Journal:
     def _with_errors(self) -> Iterator[Entry]:
         """Gives what holds devices and says what is amiss with them, without its steps: each plan asks for this."""
         rows = self._database.rows(
-            _ENTRIES.format(
+            ENTRIES.format(
                 """state IN ('failed', 'releasing') AND document LIKE '%"error":{%' """
                 "AND consumer IN (SELECT consumer FROM holdings)"
             )
         )
-        return (_entry(row, []) for row in rows)
+        return (decoded(row, []) for row in rows)
 
     def _entries(self, condition: str, *parameters: str) -> tuple[Entry, ...]:
-        rows = self._database.rows(_ENTRIES.format(condition), *parameters)
-        return tuple(_entry(row, self._database.rows(_STEPS, row[0])) for row in rows)
+        rows = self._database.rows(ENTRIES.format(condition), *parameters)
+        return tuple(decoded(row, self._database.rows(STEPS, row[0])) for row in rows)
 
     def _known(self, transaction: Transaction, consumer: str) -> Entry:
         (entry,) = self._within(transaction, consumer)
@@ -391,8 +341,8 @@ class Journal:
 
     @staticmethod
     def _within(transaction: Transaction, consumer: str) -> tuple[Entry, ...]:
-        rows = transaction.rows(_ENTRIES.format("consumer = ?"), consumer)
-        return tuple(_entry(row, transaction.rows(_STEPS, consumer)) for row in rows)
+        rows = transaction.rows(ENTRIES.format("consumer = ?"), consumer)
+        return tuple(decoded(row, transaction.rows(STEPS, consumer)) for row in rows)
 
     @staticmethod
     def _did(transaction: Transaction, consumer: str, done: Found) -> None:
@@ -413,30 +363,3 @@ class Journal:
             "preparations", preparation.consumer, preparation.state.value, preparation.boot_id,
             float(preparation.created), encode(preparation, entry.release),
         )  # fmt: skip
-
-
-def _leaving(entry: Entry, error: Refusal) -> Entry | None:
-    """Gives what was given as it stands once it is to be released; None for what is on another way."""
-    if not entry.given or entry.unfinished:
-        return None
-    preparation = replace(entry.preparation, state=State.RELEASING, error=error, ended=time.time())
-    return replace(entry, preparation=preparation)
-
-
-def _stuck(entry: Entry, consumers: Mapping[str, str]) -> Refusal | None:
-    """Gives what is amiss with a device, unless another one has its address by now."""
-    preparation, error = entry.preparation, entry.preparation.error
-    had = {handle.key for handle in preparation.handles}
-    displaced = error is not None and error.address in had and consumers.get(error.address) != preparation.consumer
-    return None if displaced else error
-
-
-_ENTRIES: Final = "SELECT consumer, state, boot_id, document FROM preparations WHERE {} ORDER BY consumer"
-_STEPS: Final = "SELECT releasing, number, done, found FROM steps WHERE consumer = ?"
-
-
-def _entry(row: tuple[str, str, str, str], steps: list[tuple[int, int, int, str]]) -> Entry:
-    consumer, state, boot_id, document = row
-    begun = ((number, bool(done), found) for releasing, number, done, found in steps if not releasing)
-    preparation, release = decode(consumer, State(state), boot_id, document, begun)
-    return Entry(preparation, release, frozenset(number for releasing, number, *_ in steps if releasing))
