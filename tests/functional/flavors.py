@@ -70,14 +70,15 @@ def read(text: str) -> Query:
 def candidates(cloud: Cloud, query: Query) -> list[dict[str, Any]]:
     """Asks for those of this compute node alone, as Nova does for a server that is to be on one host."""
     groups = {key.removeprefix("resources") for key, _ in query if key.startswith("resources")}
-    here = tuple((f"in_tree{group}", cloud.root) for group in sorted(groups))
+    here = tuple((f"in_tree{group}", cloud.root) for group in sorted(groups) if f"in_tree{group}" not in dict(query))
     path = f"/allocation_candidates?{urlencode(query + here, safe=':,_!')}"
     return list(cloud.call("GET", path)["allocation_requests"])
 
 
 def answer(cloud: Cloud, query: Query, hostname: str) -> str:
     """Gives Placement's answer in words: how many candidates, and the first of them by name."""
-    names = {one["uuid"]: name for name, one in cloud.tree().items()}
+    listed = cloud.call("GET", f"/resource_providers?in_tree={cloud.root}")["resource_providers"]
+    names = {raw["uuid"]: raw["name"] for raw in listed}
     found = candidates(cloud, query)
     if not found:
         return "-> no candidate"
