@@ -25,7 +25,7 @@ GPU8 = ("gpu8", "", Nest.NUMA)
 ELSEWHERE = {
     "A GPU and a VF under one NUMA node": ("gpu8", "numa", Nest.NUMA),
     "A GPU and a NIC under one PCIe switch, by query": ("hgx", "", Nest.PCIE),
-    "Only what is in perfect health": ("hgx", "", Nest.NUMA),
+    "Only what is in perfect health": ("hgx", "", Nest.PCIE),
 }
 """Host, recipe of the cookbook and nesting of the sections that are about another than gpu8."""
 
