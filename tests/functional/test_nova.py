@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 import pytest
 
@@ -19,8 +20,9 @@ from devagent.model.provider import ProviderTree
 from devagent.placement.reporter import Report
 
 from .cloud import Cloud, assert_is, reporter
-from .conftest import Describe
+from .conftest import REPOSITORY, Describe
 from .descriptions import small
+from .flavors import flavors, query, read
 
 pytestmark = pytest.mark.skipif(not nova_beside.PYTHON.exists(), reason=nova_beside.MISSING)
 
@@ -415,3 +417,15 @@ def test_the_same_devices_cost_fewer_requests_than_by_novas_client(nova: Nova, t
         placement.RESTART: (1, 37),
         placement.CHANGE: (2, 11),
     }
+
+
+def test_nova_asks_for_a_flavor_what_the_document_says(beside: Beside, hosts: dict[str, Path]) -> None:
+    """Of Nova's own translation, less what every server wants."""
+    told = flavors((REPOSITORY / "docs/flavors.md").read_text())
+    wanted = {name: told[name] for name in ("gpu.other", "gpu.mixed", "vf.pair", "vf.two")}
+    beside.start()
+    beside.report(beside.cloud.want(hosts["gpu8"]))
+    for name, extra_specs in wanted.items():
+        sent = beside.nova.call("boot", uuid=str(uuid.uuid4()), extra_specs=extra_specs).requests
+        [url] = [url for _, url in sent if "/allocation_candidates" in url]
+        assert set(query(extra_specs)) <= set(read(unquote(url))), name

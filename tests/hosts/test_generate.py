@@ -18,7 +18,7 @@ from .generate import DescriptionError, generate, generate_archive
 
 HERE = Path(__file__).parent
 DEVICES = "sys/bus/pci/devices"
-FUNCTIONS = {"gpu8": 70, "fpga": 14, "qat": 46, "big": 4096, "vm": 5, "zoo": 48, "hgx": 84}
+FUNCTIONS = {"gpu8": 70, "fpga": 14, "qat": 46, "big": 4096, "vm": 5, "zoo": 48, "hgx": 84, "mixed": 129}
 
 BRIDGE = {"id": "8086:2030", "class": "060400", "driver": "pcieport"}
 NIC = {"id": "15b3:1021", "class": "020000", "driver": "mlx5_core"}

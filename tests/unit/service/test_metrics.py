@@ -5,7 +5,10 @@
 from __future__ import annotations
 
 import copy
+import json
 import re
+import shutil
+import subprocess
 import threading
 from pathlib import Path
 from typing import Any, Final
@@ -18,7 +21,10 @@ from prometheus_client.parser import text_string_to_metric_families
 from devagent.model.preparation import Overview, State
 from devagent.service.metrics import Metrics
 
-DOCUMENT: Final = Path(__file__).parents[3] / "docs" / "metrics.md"
+REPOSITORY: Final = Path(__file__).parents[3]
+DOCUMENT: Final = REPOSITORY / "docs" / "metrics.md"
+RULES: Final = REPOSITORY / "etc" / "prometheus" / "devagent.rules.yaml"
+DASHBOARD: Final = REPOSITORY / "etc" / "grafana" / "devagent.json"
 NOON, NOON_S = "2026-11-21T12:00:00Z", 1795262400.0
 
 GPU: Final = {
@@ -340,9 +346,7 @@ def test_the_tables_have_each_label() -> None:
 
 
 def rules() -> list[dict[str, Any]]:
-    blocks = re.findall(r"^```yaml\n(.*?)^```$", DOCUMENT.read_text(), re.MULTILINE | re.DOTALL)
-    [block] = [block for block in blocks if "alert:" in block]
-    [group] = yaml.safe_load(block)["groups"]
+    [group] = yaml.safe_load(RULES.read_text())["groups"]
     assert group.keys() == {"name", "rules"}
     return list(group["rules"])
 
@@ -377,3 +381,63 @@ def test_a_state_that_an_alert_waits_for_is_one_that_there_is(rule: dict[str, An
     known |= {state.value for state in State} | {"healthy", "suspect", "unhealthy", "lost", "unmonitored"}
     for states in re.findall(r'state=~?"([^"]*)"', rule["expr"]):
         assert set(states.split("|")) <= known
+
+
+def dashboard() -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(DASHBOARD.read_text())
+    return found
+
+
+def panels() -> list[dict[str, Any]]:
+    return [panel for panel in dashboard()["panels"] if panel["type"] != "row"]
+
+
+def targets() -> list[tuple[str, str]]:
+    """Gives expression and legend of each curve."""
+    return [(target["expr"], target["legendFormat"]) for panel in panels() for target in panel["targets"]]
+
+
+@pytest.mark.parametrize(("expression", "legend"), targets())
+def test_a_curve_names_metrics_and_labels_that_there_are(expression: str, legend: str) -> None:
+    assert all(expression.count(left) == expression.count(right) for left, right in ("()", "[]", "{}"))
+    outside = re.sub(r"\{[^}]*\}|\[[^]]*\]", "", expression)
+    names = re.findall(r"devagent_\w+", outside)
+    labels = {"instance"}.union(*map(labels_of_sample, names))
+    for selectors in re.findall(r"\{([^}]*)\}", expression):
+        assert 'instance=~"$instance"' in selectors
+        assert set(re.findall(r"(\w+)\s*=~?", selectors)) <= labels
+    grouped = {label for group in re.findall(r"by \(([^)]*)\)", outside) for label in group.split(", ")}
+    assert grouped <= labels
+    aggregated = re.match(r"(?:sum|count|max|histogram_quantile)\b", expression) is not None
+    assert set(re.findall(r"\{\{(\w+)\}\}", legend)) <= (grouped - {"le"} if aggregated else labels)
+
+
+def labels_of_sample(name: str) -> set[str]:
+    """Gives the labels of a series by its full name, which may be that of a histogram's buckets."""
+    found = {label for full, labels in samples(busy()) if full == name for label, _ in labels}
+    assert name in {full for full, _ in samples(busy())} | set(kinds()), f"{name}: there is no such series"
+    return found
+
+
+def test_the_panels_stand_side_by_side() -> None:
+    taken: set[tuple[int, int]] = set()
+    for panel in dashboard()["panels"]:
+        place = panel["gridPos"]
+        assert place["x"] + place["w"] <= 24
+        own = {(place["x"] + x, place["y"] + y) for x in range(place["w"]) for y in range(place["h"])}
+        assert not own & taken, panel["title"]
+        taken |= own
+    ids = [panel["id"] for panel in dashboard()["panels"]]
+    assert len(set(ids)) == len(ids)
+
+
+@pytest.mark.skipif(shutil.which("promtool") is None, reason="no promtool (apt-get install prometheus)")
+def test_prometheus_understands_every_expression(tmp_path: Path) -> None:
+    ran = subprocess.run(["promtool", "check", "rules", RULES], capture_output=True, text=True, timeout=60)
+    assert ran.returncode == 0, ran.stderr
+    shown = (expression.replace("$__rate_interval", "5m") for expression, _ in targets())
+    recorded = [{"record": f"x:{number}", "expr": one} for number, one in enumerate(shown)]
+    path = tmp_path / "rules.yaml"
+    path.write_text(yaml.safe_dump({"groups": [{"name": "dashboard", "rules": recorded}]}))
+    ran = subprocess.run(["promtool", "check", "rules", path], capture_output=True, text=True, timeout=60)
+    assert ran.returncode == 0, ran.stderr
