@@ -9,9 +9,8 @@ import errno
 import fnmatch
 import os
 from collections.abc import Callable
-from dataclasses import dataclass
 from types import TracebackType
-from typing import Final, Self
+from typing import Final, NamedTuple, Self
 
 from devagent.errors import Unreadable
 
@@ -29,8 +28,7 @@ Excerpt = Callable[[str], str]
 """Leaves of a text what is wanted; of what is left it must leave everything."""
 
 
-@dataclass(frozen=True, slots=True)
-class Lenient:
+class Lenient(NamedTuple):
     """An excerpt of a file into which any user may have brought any bytes, such as a mount point's.
 
     The file is never refused for them: what is no text stands in it as `\\xff`.
