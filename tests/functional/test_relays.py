@@ -5,7 +5,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 import signal
 import socket
 import uuid
@@ -15,8 +14,8 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-import kombu
 import pytest
+from kombu.connection import Connection
 from unit.api.authority import Authority
 
 from . import broker, keystone, running_agent, running_listener
@@ -78,7 +77,8 @@ def envelope(message: object, version: str = "2.0") -> bytes:
 
 def publish(rabbit: Broker, queue: str, bodies: Iterable[bytes], **properties: Any) -> None:
     how = {"content_type": "application/json", "content_encoding": "utf-8", **properties}
-    with kombu.Connection(rabbit.url.replace("rabbit:", "amqp:")) as connection, connection.Producer() as producer:
+    url = rabbit.url.replace("rabbit:", "amqp:")
+    with Connection(url) as connection, connection.Producer() as producer:  # type: ignore[no-untyped-call]
         for body in bodies:
             producer.publish(body, routing_key=queue, **how)
 
@@ -168,7 +168,7 @@ def test_a_relay_without_a_certificate_shows_a_token_of_keystone_and_another_whe
     cert, key = authority.issue("127.0.0.1")
     with socket.create_server(("127.0.0.1", 0)) as free:
         address = f"127.0.0.1:{free.getsockname()[1]}"
-    files = {"tls_cert": shutil.copy(cert, place / "cert.pem"), "tls_key": shutil.copy(key, place / "key.pem")}
+    files = {"tls_cert": cert, "tls_key": key}
     with keystone.serving(Keystone(cloud.url)) as identity:
         user = {"auth_type": "password", "auth_url": f"{identity.url}/v3", "username": "devagent", "password": PASSWORD}
         user |= {"user_domain_name": "Default", "project_name": "service", "project_domain_name": "Default"}
