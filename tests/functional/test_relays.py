@@ -34,12 +34,6 @@ DELETED = "instance.delete.end"
 DEPTH = 100_000
 
 
-@pytest.fixture(scope="module")
-def rabbit() -> Iterator[Broker]:
-    with broker.running() as running:
-        yield running
-
-
 @pytest.fixture
 def place() -> Iterator[Path]:
     with folder() as path:
