@@ -22,6 +22,8 @@ from functools import partial
 from pathlib import Path
 from typing import Final
 
+sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
+
 from functional.cloud import Cloud
 from functional.load import load
 

@@ -8,15 +8,14 @@ remote_client.py calls the agents of other hosts in the same way.
 from __future__ import annotations
 
 import grp
-import http.client
 import json
 import os
-import socket
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
 
+from devagent.api.unix_http import NO_CONTENT, Answer, call
 from devagent.errors import AgentDenied, AgentError, AgentRefused, AgentUnreachable
 
 SOCKET: Final = "/run/devagent/devagent.sock"
@@ -53,8 +52,11 @@ class Client:
         """Starts or tells something; with `wait` it gives up to that many seconds to what may take long."""
         return self._call("POST", path, body, _patience(wait), wait or 0)
 
-    def _connection(self, timeout: float) -> http.client.HTTPConnection:
-        return _Connection(self._where, timeout)
+    def _exchange(
+        self, method: str, path: str, headers: Mapping[str, str], content: bytes | None, timeout: float
+    ) -> Answer:
+        """Makes one request. Raises OSError, and ValueError for what is no answer of HTTP."""
+        return call(self._where, method, path, headers, content or b"", timeout)
 
     def _unreachable(self, error: OSError) -> AgentError:
         return _unreachable(self._where, error)
@@ -68,51 +70,33 @@ class Client:
         wait: int = 0,
     ) -> Document:
         patience = self._timeout + wait
-        connection = self._connection(patience)
         content = None if body is None else json.dumps(body).encode()
         kind = {} if content is None else {"Content-Type": "application/json"}
         try:
-            connection.connect()
-            with suppress(BrokenPipeError):  # it refused before it had read everything: its answer says why
-                connection.request(method, path, content, {**kind, **(headers or {})})
-            response = connection.getresponse()
-            return _document(response, response.read())
+            return _document(self._exchange(method, path, {**kind, **(headers or {})}, content, patience))
         except TimeoutError:
             raise AgentUnreachable(
                 f"the agent on {self._where} did not answer within {patience:g} s: systemctl status devagent"
             ) from None
         except OSError as error:
             raise self._unreachable(error) from None
-        except (http.client.HTTPException, ValueError):
+        except ValueError:
             raise AgentUnreachable(f"what answers on {self._where} is no devagent: {self._elsewhere}") from None
-        finally:
-            connection.close()
 
 
 def _patience(wait: int | None) -> Mapping[str, str]:
     return {} if wait is None else {"Prefer": f"wait={wait}"}
 
 
-class _Connection(http.client.HTTPConnection):
-    def __init__(self, path: str, timeout: float) -> None:
-        super().__init__("localhost", timeout=timeout)
-        self._path = path
-
-    def connect(self) -> None:
-        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        self.sock.settimeout(self.timeout)
-        self.sock.connect(self._path)
-
-
-def _document(response: http.client.HTTPResponse, content: bytes) -> Document:
+def _document(answer: Answer) -> Document:
     """Gives what the agent answered. Raises AgentRefused for an error, ValueError for what no agent answers."""
-    if response.status == http.client.NO_CONTENT:
+    if answer.status == NO_CONTENT:
         return {}
-    found = json.loads(content)
+    found = json.loads(answer.content)
     if not isinstance(found, dict):
         raise ValueError
-    if response.status >= 400:
-        raise _refused(response.status, found)
+    if answer.status >= 400:
+        raise _refused(answer.status, found)
     return found
 
 
@@ -135,7 +119,7 @@ def _unreachable(path: str, error: OSError) -> AgentUnreachable | AgentDenied:
         return AgentDenied(f"permission denied on {path}: {_who_may(path)}")
     if isinstance(error, BlockingIOError):
         return AgentUnreachable(f"the agent on {path} has too many calls waiting: try again")
-    if isinstance(error, ConnectionError | http.client.RemoteDisconnected):
+    if isinstance(error, ConnectionError):
         return AgentUnreachable(f"the agent on {path} ended before it answered: systemctl status devagent")
     return AgentUnreachable(f"{path}: {(error.strerror or str(error)).lower()}")
 

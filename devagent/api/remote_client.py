@@ -12,11 +12,13 @@ import http.client
 import re
 import ssl
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Final, Protocol, TypeVar
 from urllib.parse import urlsplit
 
 from devagent.api.client import TIMEOUT, Client, Document
+from devagent.api.unix_http import Answer
 from devagent.errors import AgentDenied, AgentError, AgentRefused, AgentUnreachable, ConfigurationError
 
 T = TypeVar("T")
@@ -68,8 +70,22 @@ class RemoteClient(Client):
         self._context = _context(cacert, cert, key)
         self._tokens = tokens
 
-    def _connection(self, timeout: float) -> http.client.HTTPConnection:
-        return http.client.HTTPSConnection(self._host, self._port, timeout=timeout, context=self._context)
+    def _exchange(
+        self, method: str, path: str, headers: Mapping[str, str], content: bytes | None, timeout: float
+    ) -> Answer:
+        connection = http.client.HTTPSConnection(self._host, self._port, timeout=timeout, context=self._context)
+        try:
+            connection.connect()
+            with suppress(BrokenPipeError):  # it refused before it had read everything: its answer says why
+                connection.request(method, path, content, dict(headers))
+            response = connection.getresponse()
+            return Answer(response.status, response.read())
+        except http.client.RemoteDisconnected:
+            raise
+        except http.client.HTTPException as error:
+            raise ValueError(repr(error)) from None
+        finally:
+            connection.close()
 
     def _call(
         self,
@@ -97,7 +113,7 @@ class RemoteClient(Client):
             said = tls_words(error)
             why = next((why for alert, why in _ALERTS if said.endswith(alert)), "does it want other certificates?")
             return AgentDenied(f"{self._where}: no TLS with it: {why} ({said})")
-        if isinstance(error, ConnectionError | http.client.RemoteDisconnected):
+        if isinstance(error, ConnectionError):
             return AgentUnreachable(f"no agent answers on {self._where} ([api] listen there?): {_words(error)}")
         return AgentUnreachable(f"{self._where}: {_words(error)}")
 

@@ -18,15 +18,16 @@
           <source><address uuid='4b20d080-1b54-4048-85b3-a6a62d165c01'/></source>
 
 The elements are those of libvirt's formatdomain and, for the metadata, of nova.virt.libvirt.config (Nova 34). Expat
-alone, since a hook runs at each start of every domain, and ElementTree costs more to import than all of this.
+alone, since a hook runs at each start of every domain, and ElementTree costs more to import than all of this; a
+named tuple, since dataclasses cost as much again.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Final, NoReturn
+from types import MappingProxyType
+from typing import Final, NamedTuple, NoReturn
 from xml.parsers import expat
 
 from devagent.errors import DomainError
@@ -41,8 +42,7 @@ _SOURCES: Final = tuple(("domain", "devices", kind, "source", "address") for kin
 _SPEC: Final = ("domain", "metadata", "instance", "flavor", "extraSpecs", "extraSpec")
 
 
-@dataclass(frozen=True, slots=True)
-class Domain:
+class Domain(NamedTuple):
     """What counts of a domain: `functions` are the PCI addresses that it gets, `mdevs` the mediated devices' UUIDs.
 
     `extra_specs` are those of its flavor, as Nova writes them.
@@ -52,7 +52,7 @@ class Domain:
     name: str
     functions: tuple[str, ...] = ()
     mdevs: tuple[str, ...] = ()
-    extra_specs: Mapping[str, str] = field(default_factory=dict)
+    extra_specs: Mapping[str, str] = MappingProxyType({})
 
 
 def read(text: bytes) -> Domain:

@@ -14,16 +14,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 _FILE: Final = Path("/etc/devagent/devagent.conf")
 _DIR: Final = Path("/etc/devagent/devagent.conf.d")
 
 
-@dataclass(frozen=True, slots=True)
-class Settings:
+class Settings(NamedTuple):
     """Where the agent listens, None for the usual place, and whether domains start without it: `fail` or `allow`."""
 
     socket: str | None = None

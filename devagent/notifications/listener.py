@@ -21,6 +21,9 @@ LOG = logging.getLogger(__name__)
 RABBIT: Final = "oslo_messaging_rabbit"
 _DRIVER_LOG: Final = "oslo.messaging._drivers.impl_rabbit"
 _AGAIN: Final = "Reconnected"
+_UNANSWERED: Final = 16
+"""So many messages the driver may keep without an answer while it is connected: those that come again after a lost
+connection and of which it knows (oslo_messaging._drivers.amqp, DUP_MSG_CHECK_SIZE) that they were done."""
 
 Take = Callable[[object, object, object, object], bool]
 """Takes publisher, event type, payload and message id; False: it goes back to the broker. Never raises."""
@@ -42,7 +45,7 @@ class Listener:
         for group, options in opts.list_opts():
             conf.register_opts(options, group)
         # Without a bound the first listener takes all there is, however long it takes with each.
-        conf.set_default("rabbit_qos_prefetch_count", threads, RABBIT)
+        conf.set_default("rabbit_qos_prefetch_count", threads + _UNANSWERED, RABBIT)
         try:
             self._transport = oslo_messaging.get_notification_transport(conf, url=url)
         except (oslo_messaging.InvalidTransportURL, oslo_messaging.DriverLoadFailure, ValueError) as error:
@@ -62,6 +65,7 @@ class Listener:
             self._transport, self._targets, [_Endpoint(self._take, self.words)], executor="threading",
             allow_requeue=True, pool=self._pool or None,
         )  # fmt: skip
+        server.dispatcher = _Dispatcher(server.dispatcher, self._take)
         try:
             server.start(override_pool_size=self._threads)
         except oslo_messaging.MessageDeliveryFailure as error:
@@ -96,6 +100,22 @@ class _Endpoint:
         return result
 
     warn = error = info
+
+
+class _Dispatcher:
+    """Has what breaks oslo.messaging's own dispatcher dropped: that would send it back, and have it again, for ever."""
+
+    def __init__(self, inner: Any, take: Take) -> None:
+        self._inner, self._take = inner, take
+
+    def dispatch(self, incoming: Any) -> Any:
+        """Gives one to the endpoint."""
+        try:
+            return self._inner.dispatch(incoming)
+        except Exception as error:  # what the endpoint raises does not come here
+            LOG.debug("no notification: %s", _words(error))
+            self._take(None, None, None, None)  # is counted, and told once, as what is malformed
+            return oslo_messaging.NotificationResult.HANDLED
 
 
 class _Words(logging.Handler):

@@ -9,7 +9,6 @@ import errno
 import fnmatch
 import os
 from collections.abc import Callable
-from dataclasses import dataclass
 from types import TracebackType
 from typing import Final, Self
 
@@ -29,18 +28,18 @@ Excerpt = Callable[[str], str]
 """Leaves of a text what is wanted; of what is left it must leave everything."""
 
 
-@dataclass(frozen=True, slots=True)
 class Lenient:
     """An excerpt of a file into which any user may have brought any bytes, such as a mount point's.
 
     The file is never refused for them: what is no text stands in it as `\\xff`.
     """
 
-    excerpt: Excerpt
+    def __init__(self, excerpt: Excerpt) -> None:
+        self._excerpt = excerpt
 
     def __call__(self, text: str) -> str:
         """Leaves of a text what is wanted."""
-        return self.excerpt(text)
+        return self._excerpt(text)
 
 
 LINK: Final = "is a link where a file should be, or links in a loop"

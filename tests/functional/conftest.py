@@ -22,6 +22,8 @@ from hosts.generate import generate
 from devagent.cli.main import main
 from devagent.placement import embedded
 
+from . import broker
+from .broker import Broker
 from .cloud import Cloud
 from .descriptions import small
 
@@ -61,6 +63,13 @@ def placement() -> Iterator[str]:
     """Runs the one Placement of this process and gives its URL."""
     with embedded.running() as url:
         yield url
+
+
+@pytest.fixture(scope="session")
+def rabbit() -> Iterator[Broker]:
+    """Runs a RabbitMQ that nobody kills and gives it; each test has queues of its own in it."""
+    with broker.running() as running:
+        yield running
 
 
 @pytest.fixture(scope="session")

@@ -73,7 +73,8 @@ class Keystone:
         self.logins.append(method)
         token = uuid.uuid4().hex
         self.tokens.add(token)
-        return token, {"token": self._describe(method)}
+        self.callers[token] = {"token": self._describe(method)}
+        return token, self.callers[token]
 
     def _describe(self, method: str) -> dict[str, Any]:
         def endpoint(region: str, interface: str, url: str) -> dict[str, str]:

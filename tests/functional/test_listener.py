@@ -29,12 +29,6 @@ def place() -> Iterator[Path]:
         yield path
 
 
-@pytest.fixture(scope="module")
-def rabbit() -> Iterator[Broker]:
-    with broker.running() as running:
-        yield running
-
-
 def fed(listener: RunningListener) -> None:
     """Waits until the watchdog has been fed three times more."""
     before = listener.told.count("WATCHDOG=1")

@@ -14,7 +14,7 @@ from .guest import PCI, Guest, Process, eventually
 
 NAME: Final = "qemu-system-x86"
 """Its command, as /proc/PID/comm has it: 15 characters."""
-_THERE: Final = "/opt/devagent/qemu"
+THERE: Final = "/opt/devagent/qemu"
 _OF_THE_GUEST: Final = ("ld-linux-", "libc.so.", "libm.so.", "linux-vdso.")
 _FIRMWARE: Final = ("bios-256k.bin", "kvmvapic.bin", "linuxboot_dma.bin")
 _START_S: Final = 300
@@ -42,9 +42,9 @@ class Emulator:
 
     def __init__(self, guest: Guest, address: str) -> None:
         self.guest = guest
-        command = f"exec {_THERE}/qemu-system-x86_64 -L {_THERE}/share -machine q35 -accel tcg -m 32 -S -nodefaults"
+        command = f"exec {THERE}/qemu-system-x86_64 -L {THERE}/share -machine q35 -accel tcg -m 32 -S -nodefaults"
         command += f" -display none -device vfio-pci,host={address}"
-        self.process: Process = guest.start("env", f"LD_LIBRARY_PATH={_THERE}/lib", "sh", "-c", command)
+        self.process: Process = guest.start("env", f"LD_LIBRARY_PATH={THERE}/lib", "sh", "-c", command)
         self._group = guest.link(f"{PCI}/{address}/iommu_group")
         try:
             eventually(self._has_it, _START_S)
@@ -64,10 +64,10 @@ class Emulator:
             self.process.wait()
 
     def _has_it(self) -> bool:
-        return bool(self.guest.call(_maps_a_device, self.pid, self._group))
+        return bool(self.guest.call(has_open, self.pid, self._group))
 
 
-def _maps_a_device(pid: int, group: str) -> bool:
+def has_open(pid: int, group: str) -> bool:
     """Runs in the guest: tells whether a process has the group, and the device itself, open."""
     try:
         opened = [str(fd.readlink()) for fd in Path(f"/proc/{pid}/fd").iterdir()]

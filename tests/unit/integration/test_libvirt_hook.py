@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import io
 import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -27,7 +28,8 @@ SERVER = "5e1f0f6a-27d4-4a3c-9a3e-0c1d2e3f4a5b"
 MDEV = "4b20d080-1b54-4048-85b3-a6a62d165c01"
 FPGA, FPGA_ID, FOREIGN = "0000:3d:00.0", "1f0b9a7c-1b1d-5c55-9f3e-6a4f2c7e3c11", "0000:3e:00.0"
 VF, OTHER = "0000:3c:00.2", "0000:3c:00.3"
-SCRIPT = Path(__file__).parents[3] / "etc/libvirt/hooks/qemu.d/devagent"
+REPOSITORY = Path(__file__).parents[3]
+SCRIPT = REPOSITORY / "etc/libvirt/hooks/qemu.d/devagent"
 
 
 class Preparing(Agent):
@@ -373,3 +375,12 @@ def test_without_the_program_no_device_is_given_and_none_kept(tmp_path: Path) ->
     ran = script("a", "prepare", "begin", "-", xml=domain(VF), command=tmp_path / "absent")
     assert (ran.returncode, b"is missing" in ran.stderr) == (1, True)
     assert script("a", "release", "end", "-", xml=domain(VF), command=tmp_path / "absent").returncode == 0
+
+
+def test_it_imports_nothing_that_takes_longer_than_all_that_it_does() -> None:
+    code = (
+        f"import sys; sys.path[:0] = [{str(REPOSITORY)!r}]; from devagent.cli import libvirt_hook; print(*sys.modules)"
+    )
+    ran = subprocess.run([sys.executable, "-I", "-c", code], capture_output=True, text=True, check=True)
+    slow = {"dataclasses", "email", "http.client", "inspect", "logging", "oslo_config", "ssl", "xml.etree"}
+    assert not slow & set(ran.stdout.split())
