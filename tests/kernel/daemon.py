@@ -49,7 +49,7 @@ _TIDY: Final = f"""
 systemctl kill --signal=SIGKILL {UNIT} 2>/dev/null
 systemctl stop {UNIT}
 systemctl reset-failed {UNIT} 2>/dev/null
-rm -rf {_STATE}/* /etc/devagent/*
+rm -rf {_STATE}/* /etc/devagent/* /etc/nova
 test ! -e {_DROP_IN} || {{ rm {_DROP_IN} && systemctl daemon-reload; }}
 """
 
