@@ -11,7 +11,7 @@ import signal
 import threading
 import time
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -55,8 +55,18 @@ def nothing_left() -> Iterator[None]:
 
 
 def children() -> set[str]:
-    """Gives the process ids of this thread's children; other tests may have servers."""
-    return set(Path("/proc/thread-self/children").read_text().split())
+    """Gives the process ids of this process's children; other tests may have servers.
+
+    /proc/thread-self/children is not always whole: proc(5) wants all of them to stand still for that.
+    """
+    own = str(os.getpid())
+    return {each.name for each in Path("/proc").glob("[0-9]*") if parent(each) == own}
+
+
+def parent(process: Path) -> str:
+    with suppress(OSError):
+        return (process / "stat").read_text().rpartition(")")[2].split()[1]
+    return ""
 
 
 def descriptors() -> int:
