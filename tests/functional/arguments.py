@@ -39,7 +39,7 @@ def _below(parser: argparse.ArgumentParser, words: tuple[str, ...]) -> Iterator[
         if action.choices is not None and not action.option_strings:
             following.update(action.choices)
         if action.choices is not None:
-            choices.update(dict.fromkeys(action.option_strings, set(action.choices)))
+            choices.update({option: set(action.choices) for option in action.option_strings})
     yield Command(words, frozenset(options), frozenset(following), choices)
     for name, each in below.items():
         yield from _below(each, (*words, name))

@@ -23,7 +23,7 @@ WHO = {
 
 
 def run(*command: str | Path, folder: Path, environment: Mapping[str, str] | None = None, limit_s: float = 300) -> str:
-    """Runs a command and gives what it says, without the last line's end. Raises AssertionError with all that it said."""
+    """Runs a command and gives what it prints, without the last line's end. Raises AssertionError if it fails."""
     env = {**os.environ, **(environment or {})}
     ran = subprocess.run(command, cwd=folder, env=env, capture_output=True, text=True, timeout=limit_s)
     assert ran.returncode == 0, f"{command}: {ran.stdout[-4000:]}{ran.stderr[-4000:]}"

@@ -24,7 +24,9 @@ KEEP_S: Final = 14 * 86400
 WHEELS_FROM: Final = ("constraints.txt", "pyproject.toml", "setup.cfg")
 PATH: Final = "/usr/sbin:/usr/bin:/sbin:/bin"
 # In namespaces of its own, with this machine's /sys and without its network.
-INSIDE: Final = 'mount --rbind /sys "$0/sys" && mount -t proc proc "$0/proc" && mount -t tmpfs tmpfs "$0/run" && exec chroot "$0" "$@"'
+INSIDE: Final = """
+mount --rbind /sys "$0/sys" && mount -t proc proc "$0/proc" && mount -t tmpfs tmpfs "$0/run" && exec chroot "$0" "$@"
+"""
 
 
 class Impossible(Exception):

@@ -33,7 +33,7 @@ def dists(checkout: Checkout, tmp_path_factory: pytest.TempPathFactory) -> tuple
 
 
 def shipped(checkout: Checkout) -> set[str]:
-    """Gives what both must have of the package: every module, the drivers where they are imported, schemas, the demo."""
+    """Gives what both must have of the package: modules, the drivers where they are imported, schemas, the demo."""
     modules = {path for path in checkout.files if path.startswith("devagent/") and path != "devagent/drivers"}
     drivers = {f"devagent/{path}" for path in checkout.files if path.startswith("drivers/")}
     return modules | drivers | {"devagent/_version.py"}
@@ -120,7 +120,7 @@ def test_a_checkout_that_nothing_was_built_from_does_not_pretend_to_know(checkou
     assert said(bare) == "0+unknown"
 
 
-def test_what_a_tool_needs_of_the_environment_is_told(checkout: Checkout, tmp_path: Path) -> None:
+def test_a_build_that_fails_leaves_nothing_behind(checkout: Checkout, tmp_path: Path) -> None:
     ran = subprocess.run(
         ["tools/dist", tmp_path],
         cwd=checkout.folder,
