@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import configparser
 import hashlib
 import os
 import platform
@@ -21,7 +22,6 @@ HOST: Final = ("procps", "python3", "systemd")
 """What every compute host has before devagent is installed: all that the package depends on."""
 BUILDER: Final = ("debhelper", "lintian", "python3-pip")
 KEEP_S: Final = 14 * 86400
-WHEELS_FROM: Final = ("constraints.txt", "pyproject.toml", "setup.cfg")
 PATH: Final = "/usr/sbin:/usr/bin:/sbin:/bin"
 # In namespaces of its own, with this machine's /sys and without its network.
 INSIDE: Final = """
@@ -109,8 +109,11 @@ def builder(base: Root) -> Root:
 
 def wheels() -> Path:
     """Gives where the libraries are kept; the folder is filled by the first who builds."""
-    parts = b"".join((REPOSITORY / name).read_bytes() for name in WHEELS_FROM)
-    return cache_folder() / f"wheels-{hashlib.sha256(parts).hexdigest()[:16]}"
+    metadata = configparser.ConfigParser()
+    metadata.read(REPOSITORY / "setup.cfg")
+    wanted = [metadata["options"]["install_requires"], *metadata["options.extras_require"].values()]
+    pinned = (REPOSITORY / "constraints.txt").read_text()
+    return cache_folder() / f"wheels-{hashlib.sha256(''.join((*wanted, pinned)).encode()).hexdigest()[:16]}"
 
 
 def _made(suite: str) -> Path:
