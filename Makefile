@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 # The tests start devagent as a process hundreds of times: half a second of compiling each time, if nothing keeps it.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: run test lint servers unit test-kernel demo-host clean
+.PHONY: run test lint servers unit test-kernel test-package demo-host clean
 
 # A failure anywhere in a pipe is one.
 SHELL := /bin/bash
@@ -22,6 +22,7 @@ run: $(VENV)/.run
 # The guests take one CPU, all other tests another: side by side they take half the time.
 test: $(VENV)/.test lint servers
 	@$(MAKE) --no-print-directory -j2 BESIDE=1 unit test-kernel
+	@$(MAKE) --no-print-directory test-package
 
 lint: $(VENV)/.test
 	@echo "== ruff: style"
@@ -45,6 +46,11 @@ test-kernel: $(VENV)/.test
 	@echo "== pytest: on a real kernel"
 	@$(BIN)/python -m pytest tests/kernel $(LABELLED)
 
+# sdist, wheel and the Debian package: made, installed in a Debian of its own, and purged.
+test-package: $(VENV)/.test
+	@echo "== pytest: packages"
+	@$(BIN)/python -m pytest tests/package
+
 # The generated host that `devagent demo` shows where the machine has nothing to show.
 demo-host: $(VENV)/.test
 	@$(BIN)/python -m tests.hosts.generate tests/hosts/gpu8.yaml devagent/cli/demo-host.tar.xz
@@ -58,4 +64,4 @@ $(VENV)/.test: setup.cfg pyproject.toml constraints.txt tools/install
 	@touch $@ $(VENV)/.run
 
 clean:
-	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis devagent/_version.py
