@@ -141,7 +141,7 @@ GOOD: dict[str, tuple[Any, ...]] = {
     "trust": (0, 1, None), "rate": (0, 2500, None), "override": ("vfio-pci", None), "how": (*HOWS,), "enabled": (0, 1),
     "profile": ("1g.10gb", "1g.10gb+me"),
     "promised": ([], ["1g.10gb@6"]), "placement": (0, 6, None), "region": ("region1", None), "port": (0, None),
-    "digest": (DIGEST,), "interface": ("f3c994130e6b4f2c9a3b8d6e7a1c0d11", None),
+    "serial": ("S4EVNX0M 1", None), "digest": (DIGEST,), "interface": ("f3c994130e6b4f2c9a3b8d6e7a1c0d11", None),
 }  # fmt: skip
 BAD: st.SearchStrategy[Any] = st.sampled_from(
     ["../../../../etc", "/etc/shadow", "..", ".", "", "a/b", f"{PF}/../{OTHER}", f"{PF}\n", f"{PF}\0", "vfio-pci/../x",
