@@ -32,14 +32,14 @@ class Patience:
     def __init__(self, sleep: Callable[[float], None] = time.sleep) -> None:
         self._sleep = sleep
 
-    def call(self, ask: Callable[[], Result]) -> Result:
+    def call(self, ask: Callable[[], Result], tries: int = TRIES) -> Result:
         """Calls `ask`, which may be repeated, until it answers. Raises the PlacementError that lasted."""
         attempt = 1
         while True:
             try:
                 return ask()
             except TRANSIENT as error:
-                if not self.again(error, attempt):
+                if attempt >= tries or not self.again(error, attempt):
                     raise
                 attempt += 1
 

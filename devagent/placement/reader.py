@@ -11,7 +11,7 @@ from devagent.errors import PlacementConflict, PlacementNotFound
 from devagent.inventory import coexistence
 from devagent.model.provider import Provider, ProviderTree
 from devagent.placement.client import PlacementClient
-from devagent.placement.patience import Patience
+from devagent.placement.patience import TRIES, Patience
 from devagent.placement.state import Memory
 
 
@@ -21,9 +21,9 @@ class Reader:
     def __init__(self, client: PlacementClient, memory: Memory, patience: Patience) -> None:
         self.client, self.memory, self.patience = client, memory, patience
 
-    def tree(self, root: str) -> dict[str, Provider]:
+    def tree(self, root: str, tries: int = TRIES) -> dict[str, Provider]:
         """Lists the tree of `root`. Raises PlacementError."""
-        return self.patience.call(lambda: self.client.tree(root))
+        return self.patience.call(lambda: self.client.tree(root), tries)
 
     def complete(self, entries: Iterable[Provider]) -> dict[str, Provider]:
         """Completes listed providers with inventories and traits, from memory where that is still true.

@@ -22,7 +22,7 @@ from devagent.model.provider import Provider, ProviderTree
 from devagent.placement import carry
 from devagent.placement.client import PlacementClient
 from devagent.placement.creation import Creation
-from devagent.placement.patience import Patience
+from devagent.placement.patience import TRIES, Patience
 from devagent.placement.reader import Reader
 from devagent.placement.state import Contest, Memory
 from devagent.placement.writer import Writer, drained
@@ -81,21 +81,21 @@ class Reporter:
         if self.memory.microversion is not None:
             client.version = self.memory.microversion
 
-    def survey(self, compute_id: str | None, hostname: str) -> Survey:
+    def survey(self, compute_id: str | None, hostname: str, *, tries: int = TRIES) -> Survey:
         """Finds the compute node's provider, by UUID if Nova's is known, else by name, and lists its tree.
 
-        One request, or two the first time that only the name is known. Raises RootProviderMissing if
-        nova-compute has not made it yet.
+        One request, or two the first time that only the name is known, each tried so many times while Placement
+        stumbles. Raises RootProviderMissing if nova-compute has not made it yet.
         """
         remembered = self.memory.root if self.memory.root_name == hostname else None
         for root in filter(None, (compute_id, None if compute_id else remembered)):
-            listed = self._reader.tree(root)
+            listed = self._reader.tree(root, tries)
             if root in listed and (compute_id or listed[root].name == hostname):
                 return Survey(listed[root], listed)
-        found = None if compute_id else self._patience.call(lambda: self.client.find(hostname))
+        found = None if compute_id else self._patience.call(lambda: self.client.find(hostname), tries)
         if found is None:
             raise errors.RootProviderMissing(_missing(compute_id, hostname))
-        return Survey(found, self._reader.tree(found.uuid))
+        return Survey(found, self._reader.tree(found.uuid, tries))
 
     def read(self, root: str) -> dict[str, Provider]:
         """Gives the whole tree of `root` as Placement has it, Nova's providers too. Raises PlacementError."""

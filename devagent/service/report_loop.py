@@ -16,6 +16,7 @@ from devagent.errors import PlacementError, PlacementUnreachable, RootProviderMi
 from devagent.inventory.diff import Action
 from devagent.inventory.reconcile import Holding
 from devagent.placement.client import PlacementClient
+from devagent.placement.patience import TRIES
 from devagent.placement.reporter import Report, Reporter, Survey
 from devagent.placement.state import Memory, StateFile
 from devagent.service.beats import Beats
@@ -142,7 +143,9 @@ class ReportLoop(Loop):
 
     def _cycle(self, reporter: Reporter, seen: Seen, settings: Settings) -> tuple[Survey, Report]:
         found = seen.view.found
-        survey = reporter.survey(found.host.compute_id, self._name(settings))
+        # Ten thousand hosts that each ask eight times keep a Placement down that is about to come up.
+        tries = 1 if self._failures else TRIES
+        survey = reporter.survey(found.host.compute_id, self._name(settings), tries=tries)
         # Before any provider has a UUID made of them.
         known.save(str(settings.state_path), found.known)
         desired = seen.view.tree(survey.root.uuid, survey.root.name)

@@ -128,6 +128,28 @@ def test_after_a_failure_a_change_waits_for_the_next_try(
     assert scene.turn() == "current"
 
 
+def test_while_placement_is_away_each_next_try_is_one_request(
+    scene: Scene, with_gpu: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("devagent.service.loop.Loop.pause", lambda *_: None)
+
+    def refuse(_: Callable[[], requests.Response]) -> requests.Response:
+        raise PlacementUnreachable("Placement stumbles", status=503)
+
+    scene.wire.faults = dict.fromkeys(range(1, 20), refuse)
+    scene.see(with_gpu)
+    counts = []
+    for _ in range(3):
+        before = len(scene.wire.sent)
+        scene.loop._next = time.monotonic()
+        assert scene.turn() == "failed"
+        counts.append(len(scene.wire.sent) - before)
+    assert counts == [8, 1, 1]
+    scene.wire.faults = {}
+    scene.loop._next = time.monotonic()
+    assert scene.turn() == "current"
+
+
 def test_new_settings_bring_a_new_connection_and_keep_what_is_remembered(scene: Scene, with_gpu: Path) -> None:
     scene.see(with_gpu)
     scene.turn()
