@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 # The tests start devagent as a process hundreds of times: half a second of compiling each time, if nothing keeps it.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: run test lint servers unit test-kernel test-package demo-host clean
+.PHONY: run test lint servers functional unit test-kernel test-package demo-host clean
 
 # A failure anywhere in a pipe is one.
 SHELL := /bin/bash
@@ -21,8 +21,7 @@ run: $(VENV)/.run
 
 # The guests take one CPU, all other tests another: side by side they take half the time.
 test: $(VENV)/.test lint servers
-	@$(MAKE) --no-print-directory -j2 BESIDE=1 unit test-kernel
-	@$(MAKE) --no-print-directory test-package
+	@$(MAKE) --no-print-directory -k -j2 BESIDE=1 functional test-kernel unit test-package
 
 lint: $(VENV)/.test
 	@echo "== ruff: style"
@@ -37,9 +36,13 @@ servers: $(VENV)/.test
 	@tools/nova-venv $(VENV)/nova
 	@tools/glance-venv $(VENV)/glance
 
-unit: $(if $(BESIDE),,servers)
-	@echo "== pytest"
-	@$(YIELDING) $(BIN)/python -m pytest $(LABELLED)
+functional: $(if $(BESIDE),,servers)
+	@echo "== pytest: beside real servers"
+	@$(YIELDING) $(BIN)/python -m pytest tests/functional $(LABELLED)
+
+unit: $(VENV)/.test
+	@echo "== pytest: everything by itself"
+	@$(YIELDING) $(BIN)/python -m pytest tests/hosts tests/unit $(LABELLED)
 
 # Virtual accelerators in a virtual machine; what it is made of is built once, which takes two minutes.
 test-kernel: $(VENV)/.test
@@ -49,7 +52,7 @@ test-kernel: $(VENV)/.test
 # sdist, wheel and the Debian package: made, installed in a Debian of its own, and purged.
 test-package: $(VENV)/.test
 	@echo "== pytest: packages"
-	@$(BIN)/python -m pytest tests/package
+	@$(YIELDING) $(BIN)/python -m pytest tests/package $(LABELLED)
 
 # The generated host that `devagent demo` shows where the machine has nothing to show.
 demo-host: $(VENV)/.test
