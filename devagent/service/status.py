@@ -73,7 +73,7 @@ def status(facts: Facts, pulses: Iterable[Pulse], own: Self) -> dict[str, Any]:
         "refused": [asdict(each) for each in (*(seen.refused if seen else ()), *facts.owed())],
         "unexplained": [{"address": address, "what": what} for address, what in facts.unexplained],
         "stuck": [
-            *({"address": address, "what": what, "since": when(since)} for address, what, since in own.hung),
+            *(_hung(address, what, since) for address, what, since in own.hung),
             *(_hanging(each) for each in (seen.view.found.stuck if seen else ())),
         ],
         "configuration": {
@@ -143,6 +143,10 @@ def _scan(seen: Seen | None) -> dict[str, Any]:
         "given": sum(device.decision.managed for device in seen.devices),
         "problems": [asdict(problem) for problem in seen.view.found.problems],
     }
+
+
+def _hung(address: str, what: str, since: float) -> dict[str, Any]:
+    return {"address": address, "what": what.removeprefix(f"{address}: "), "since": when(since)}
 
 
 def _hanging(stuck: Stuck) -> dict[str, Any]:

@@ -92,7 +92,7 @@ def test_what_is_fenced_refused_unexplained_and_stuck_is_listed() -> None:
         reported=replace(CURRENT, differs=(("devagent:cmp1:x", "in use"),)),
         unexplained=((ADDRESS, "is held by PID 4711"),),
     )
-    own = replace(OWN, hung=((ADDRESS, "set_vf_count hangs", NOW),))
+    own = replace(OWN, hung=((ADDRESS, f"{ADDRESS}: set_vf_count hangs", NOW),))
     document = valid(status(facts, OK, own), "status")
     assert document["fenced"][0]["address"] == ADDRESS
     assert document["fenced"][0]["override"] is False
@@ -100,6 +100,7 @@ def test_what_is_fenced_refused_unexplained_and_stuck_is_listed() -> None:
     assert document["unexplained"] == [{"address": ADDRESS, "what": "is held by PID 4711"}]
     assert document["differs"] == [{"provider": "devagent:cmp1:x", "what": "in use"}]
     assert [each["address"] for each in document["stuck"]] == [ADDRESS, ADDRESS, None]
+    assert document["stuck"][0]["what"] == "set_vf_count hangs"
 
 
 def test_the_health_of_each_device_has_its_history() -> None:
