@@ -107,10 +107,9 @@ def reports(args: argparse.Namespace) -> Iterator[Row]:
     command = f"bench.placement --devices {args.devices.pfs}x{args.devices.vfs} --cyborg"
     size = f"{args.devices.pfs} x {args.devices.vfs} VFs"
     for step, what in _STEPS.items():
-        cells = [spent(costs[step][one.name]) if one else UNMEASURED for one in (ours, nova, cyborg)]
-        if cyborg:
-            cells[2] += _SEES_NOTHING.get(step, "")
-        yield Row(f"{size}, {what}: requests / ms", *cells, command)
+        here, at_nova, at_cyborg = (spent(costs[step][one.name]) if one else UNMEASURED for one in (ours, nova, cyborg))
+        said = _SEES_NOTHING.get(step, "") if cyborg else ""
+        yield Row(f"{size}, {what}: requests / ms", here, at_nova, at_cyborg + said, command)
 
 
 def spent(costs: list[Cost]) -> str:

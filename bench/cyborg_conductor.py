@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: The devagent authors
 # SPDX-License-Identifier: Apache-2.0
-# mypy: disable-error-code="import-not-found"
+# mypy: disable-error-code="import-not-found,import-untyped"
 """One cyborg-conductor without RPC: Cyborg's own manager, database and Placement client, called line by line.
 
 Runs with the Python of an environment in which `cyborg` is installed, as nova_process.py does with Nova's, and is
