@@ -27,12 +27,10 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 from functional.nvml.library import NEWEST, Nvml, build
 from hosts.generate import generate
 
+from bench import cyborg_beside
+from bench.beside import REPOSITORY
 from bench.placement import placement
 from bench.scan import HOSTS, MEMORY, PCI, described, say, table
-
-REPOSITORY: Final = Path(__file__).parents[1]
-CYBORG: Final = Path(os.environ.get("DEVAGENT_CYBORG_PYTHON", REPOSITORY / ".venv/cyborg/bin/python"))
-"""The Python that can import `cyborg`: $DEVAGENT_CYBORG_PYTHON, else that of tools/cyborg-venv."""
 
 NAMES: Final = {"64": "64 functions", "gpu8": "gpu8 (8 GPUs)", "4096": "4,096 functions"}
 _MINUTE_MS: Final = 60_000
@@ -101,10 +99,10 @@ def _is_nvidia(function: Path) -> bool:
 
 def cyborg() -> Mapping[str, Any] | None:
     """Gives what Cyborg's agent holds after its imports, with its privileged daemon; None where it is not installed."""
-    if not CYBORG.exists():
-        say(f"no Cyborg: {CYBORG} is not there (tools/cyborg-venv .venv/cyborg makes it)")
+    if not cyborg_beside.PYTHON.exists():
+        say(cyborg_beside.MISSING)
         return None
-    command = [str(CYBORG), str(REPOSITORY / "bench/cyborg_process.py")]
+    command = [str(cyborg_beside.PYTHON), str(REPOSITORY / "bench/cyborg_process.py")]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     found: Mapping[str, Any] = json.loads(done.stdout.splitlines()[-1])
     return found

@@ -30,7 +30,8 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 
 from hosts.generate import generate
 
-from bench.agent import REPOSITORY, nvml, small
+from bench.agent import nvml, small
+from bench.beside import REPOSITORY
 from bench.event_host import VFS
 from bench.placement import placement
 from bench.scan import MEMORY, described, say, table

@@ -17,7 +17,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -38,6 +38,7 @@ from devagent.prepare.recovery import recover
 T = TypeVar("T")
 
 ROUNDS: Final = 200
+PREPARE, VERBS = "prepare", "the verbs alone"
 PREPARATIONS: Final = 1000
 CLIENTS: Final = 64
 VERB: Final = 0.005
@@ -62,20 +63,20 @@ def main() -> int:
     if args.load is not None:
         return 0 if prepare_load.measure(args.load) else 1
     with tempfile.TemporaryDirectory(dir=args.directory) as top:
-        overhead(Path(top))
+        print_overhead(overhead(Path(top)))
         throughput(Path(top))
         recovery(Path(top))
     return 0
 
 
-def overhead(top: Path) -> None:
-    """One VF, made ready and released: each phase, the repeated request, and the verbs alone."""
+def overhead(top: Path, rounds: int = ROUNDS) -> dict[str, float]:
+    """One VF, made ready and released: median ms of each phase, the repeated request, and the verbs alone."""
     whole, released, repeated, raw, commits, phases = [], [], [], [], [], dict[str, list[float]]()
     database = Database(top / "alone.db", ("CREATE TABLE alone (key TEXT PRIMARY KEY, value TEXT, sum INTEGER)",))
     with executor(top / "overhead.db", cards=1, vfs=1) as (kernel, machine, served, _):
         asked = request("A", "VF")
         plans = Plans(kernel, asked)
-        for _ in range(ROUNDS):
+        for _ in range(rounds):
             spent, answer = timed(lambda: served.prepare(asked, plans, 60.0))
             assert isinstance(answer, Preparation)
             whole.append(spent)
@@ -88,17 +89,23 @@ def overhead(top: Path) -> None:
             commits.append(timed(lambda: commit(database))[0])
             alone(machine, plans.release(answer).steps)
     database.close()
-    say(f"one VF of two steps, {ROUNDS} rounds, median ms")
-    for name, values in {
-        "prepare": whole,
+    every = {
+        PREPARE: whole,
         **{f"  {name}": values for name, values in phases.items()},
-        "the verbs alone": raw,
+        VERBS: raw,
         "one commit alone": commits,
         "prepare again, as it is": repeated,
         "release": released,
-    }.items():
-        say(f"| {name} | {1000 * statistics.median(values):.2f} |")
-    say(f"| overhead of prepare | {1000 * (statistics.median(whole) - statistics.median(raw)):.2f} |")
+    }
+    return {name: 1000 * statistics.median(values) for name, values in every.items()}
+
+
+def print_overhead(medians: Mapping[str, float]) -> None:
+    """Prints what `overhead` measured."""
+    say(f"one VF of two steps, {ROUNDS} rounds, median ms")
+    for name, median in medians.items():
+        say(f"| {name} | {median:.2f} |")
+    say(f"| overhead of prepare | {medians[PREPARE] - medians[VERBS]:.2f} |")
 
 
 def alone(machine: FakeMachine, steps: Sequence[Step]) -> None:

@@ -136,14 +136,12 @@ def scanning(root: Path, program: str | None) -> Iterator[Contestant]:
         yield Contestant(C_UEVENTS, (program, "uevents", rounds, str(root / PCI / "devices")))
         yield Contestant(C_SAME, (program, "list", rounds, str(root)), reads=asked)
     yield whole(PROCESS, *discovering(root))
-    if shutil.which("lspci"):
+    if has_lspci():
         yield whole(LSPCI, "lspci", "-vmmnnk", "-O", f"sysfs.path={root / PCI}")
     else:
         say("lspci is not installed (package pciutils): left out")
-    if subprocess.run(["unshare", "--mount", "true"], check=False, capture_output=True).returncode == 0:
-        # libudev reads /sys wherever it is told to look: so this process gets a /sys of its own.
-        script = 'mount --bind "$1/sys" /sys && shift && exec "$@"'
-        command = ("unshare", "--mount", "sh", "-c", script, "sh", str(root), *ours, PYUDEV, rounds, "/")
+    if may_unshare():
+        command = in_its_sys(root, *ours, PYUDEV, rounds, "/")
         yield Contestant(PYUDEV, command, more=(("SYSTEMD_DEVICE_VERIFY_SYSFS", "0"),))
     else:
         say("pyudev needs a mount namespace, which only root may make: left out")
@@ -159,6 +157,30 @@ def starting(root: Path) -> Iterator[Contestant]:
 def whole(name: str, *command: str) -> Contestant:
     """Gives a contestant that is measured from outside."""
     return Contestant(name, command, itself=False)
+
+
+def has_lspci() -> bool:
+    """Says whether pciutils are installed."""
+    return shutil.which("lspci") is not None
+
+
+def may_unshare() -> bool:
+    """Says whether this process may make mount namespaces, as root may."""
+    return subprocess.run(["unshare", "--mount", "true"], check=False, capture_output=True).returncode == 0
+
+
+def in_its_sys(root: Path, *command: str) -> tuple[str, ...]:
+    """Gives a command for which the described host's /sys is the machine's, as whoever reads /sys itself needs it."""
+    return (
+        "unshare",
+        "--mount",
+        "sh",
+        "-c",
+        'mount --bind "$1/sys" /sys && shift && exec "$@"',
+        "sh",
+        str(root),
+        *command,
+    )
 
 
 def discovering(root: Path) -> tuple[str, ...]:

@@ -13,7 +13,7 @@ from urllib.parse import unquote
 
 import pytest
 
-from bench import nova_beside, placement
+from bench import nova_beside, placement, reporters
 from bench.nova_beside import Answer, Nova
 from devagent.errors import RootProviderMissing
 from devagent.model.provider import ProviderTree
@@ -405,17 +405,17 @@ def test_a_compute_service_that_is_deleted_takes_our_providers_along_and_they_co
 
 
 def test_the_same_devices_cost_fewer_requests_than_by_novas_client(nova: Nova, tmp_path: Path) -> None:
-    devices = placement.Devices(8, 64)
-    ours, novas = placement.Devagent(devices, tmp_path), placement.ByNova(devices, nova)
+    devices = reporters.Devices(8, 64)
+    ours, novas = reporters.Devagent(devices, tmp_path), reporters.ByNova(devices, nova)
     costs = placement.run([ours, novas], devices, rounds=1)
     counts = {step: (by[ours.name][0].requests, by[novas.name][0].requests) for step, by in costs.items()}
     # 10 providers and 5 new traits: 2 each, 1 per trait, and 4 more; for Nova 8 providers with 4 new traits.
     assert counts == {
-        placement.FIRST: (29, 57),
-        placement.AGAIN: (1, 9),
-        placement.OLD: (1, 37),
-        placement.RESTART: (1, 37),
-        placement.CHANGE: (2, 11),
+        reporters.FIRST: (29, 57),
+        reporters.AGAIN: (1, 9),
+        reporters.OLD: (1, 37),
+        reporters.RESTART: (1, 37),
+        reporters.CHANGE: (2, 11),
     }
 
 
