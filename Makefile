@@ -35,6 +35,7 @@ servers: $(VENV)/.test
 	@tools/servers
 	@tools/nova-venv $(VENV)/nova
 	@tools/glance-venv $(VENV)/glance
+	@tools/cyborg-venv $(VENV)/cyborg
 
 functional: $(if $(BESIDE),,servers)
 	@echo "== pytest: beside real servers"
