@@ -145,7 +145,7 @@ def _scan(seen: Seen | None) -> dict[str, Any]:
     }
 
 
-def _hung(address: str, what: str, since: float) -> dict[str, Any]:
+def _hung(address: str | None, what: str, since: float) -> dict[str, Any]:
     return {"address": address, "what": what.removeprefix(f"{address}: "), "since": when(since)}
 
 
