@@ -89,7 +89,7 @@ class Channel:
                     raise TimeoutError(f"no such uevent within {timeout:g} s")
 
     def _receive(self) -> None:
-        with suppress(OSError), self._machine.agent.makefile("rb") as lines:
+        with self._machine.agent as agent, suppress(OSError), agent.makefile("rb") as lines:
             for line in lines:
                 self._take(json.loads(line))
         self._timeline.add("agent", "is gone")

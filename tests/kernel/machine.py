@@ -165,9 +165,9 @@ class Machine:
         """Ends QEMU, whatever the guest does."""
         self.process.kill()
         self.process.wait()
-        with suppress(OSError, AttributeError):  # it may have ended before there was a monitor
-            self._monitor.close()
-            self._control.close()
+        for name in ("_monitor", "_control"):
+            with suppress(OSError, AttributeError):  # it may have ended before there was a monitor
+                getattr(self, name).close()
 
     def _connect(self, path: Path) -> socket.socket:
         end = time.monotonic() + _CONNECT_S
