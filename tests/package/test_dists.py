@@ -45,7 +45,7 @@ def test_the_sdist_has_the_package_its_documents_and_samples_and_nothing_else(
     with tarfile.open(dists[0]) as archive:
         names = {member.name.partition("/")[2] for member in archive.getmembers() if member.isfile()}
         assert all(member.isfile() or member.isdir() for member in archive.getmembers()), "links do not belong here"
-    read = {path for path in checkout.files if path.startswith(("docs/", "etc/"))}
+    read = {path for path in checkout.files if path.startswith(("docs/", "etc/", "examples/"))}
     assert {name for name in names if not name.startswith("devagent.egg-info/")} == (
         shipped(checkout) | read | TOP | MADE
     )
@@ -83,10 +83,9 @@ def test_two_builds_of_one_commit_are_the_same_bytes(
 
 
 def said(folder: Path) -> str:
-    """Gives what `devagent --version` says of a package in a folder."""
-    return run(
-        sys.executable, "-m", "devagent", "--version", folder=folder, environment={"PYTHONPATH": str(folder)}
-    ).removeprefix("devagent ")
+    """Gives what `devagent --version` says of a package in a folder, whichever is installed."""
+    command = (sys.executable, "-S", "-m", "devagent", "--version")
+    return run(*command, folder=folder, environment={"PYTHONPATH": str(folder)}).removeprefix("devagent ")
 
 
 def test_an_untagged_commit_is_a_development_version_that_names_the_commit(
