@@ -21,7 +21,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-# What Cyborg's libraries say about each other while they load.
+# What Cyborg's libraries say about each other while they load: hence all that loads them stands below.
 warnings.simplefilter("ignore")
 
 import cyborg.cmd.conductor  # noqa: E402, F401 - it decides between threads and eventlet before anything else does

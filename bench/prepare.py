@@ -31,8 +31,9 @@ from bench import prepare_load
 from devagent.model.plan import Step
 from devagent.model.preparation import Preparation, State
 from devagent.prepare.database import Database
+from devagent.prepare.entry import Entry
 from devagent.prepare.executor import Executor
-from devagent.prepare.journal import Entry, Journal
+from devagent.prepare.journal import Journal
 from devagent.prepare.recovery import recover
 
 T = TypeVar("T")

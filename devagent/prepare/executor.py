@@ -20,7 +20,8 @@ from typing import Final
 from devagent.errors import JournalError, PreparedOtherwise
 from devagent.model.plan import Group, Plan
 from devagent.model.preparation import Holder, Holdings, Preparation, Refusal, RefusalKind, State
-from devagent.prepare.journal import Entry, Held, Journal
+from devagent.prepare.entry import Entry
+from devagent.prepare.journal import Held, Journal
 from devagent.prepare.locking import Busy, Locks
 from devagent.prepare.machine import Machine, StepStuck
 from devagent.prepare.proof import unproven

@@ -18,7 +18,8 @@ from typing import Final
 from devagent.errors import DevagentError, JournalError
 from devagent.model.plan import Plan
 from devagent.model.preparation import Preparation, Refusal, RefusalKind
-from devagent.prepare.journal import Entry, Journal
+from devagent.prepare.entry import Entry
+from devagent.prepare.journal import Journal
 from devagent.prepare.locking import Busy, Locks
 from devagent.prepare.machine import Machine, StepFailed, StepStuck
 from devagent.prepare.steps import Phases, Walk, after_reboot, lasting

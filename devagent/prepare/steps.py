@@ -13,7 +13,8 @@ from typing import Final
 from devagent.errors import JournalError
 from devagent.model.plan import Arguments, Plan, Step
 from devagent.model.preparation import Preparation, RefusalKind
-from devagent.prepare.journal import Entry, Journal
+from devagent.prepare.entry import Entry
+from devagent.prepare.journal import Journal
 from devagent.prepare.machine import Gone, Machine, StepFailed
 from devagent.prepare.verbs import VERBS, WIPING, inverse
 

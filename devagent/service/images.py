@@ -23,9 +23,9 @@ from devagent.images.index import Index
 from devagent.images.library import Image, Library, Sources, Told
 from devagent.images.refused import NoImage
 from devagent.model.policy import Policy
+from devagent.prepare.entry import Entry
 from devagent.prepare.executor import Request
 from devagent.prepare.images import NAME
-from devagent.prepare.journal import Entry
 from devagent.prepare.treatments import SHA256
 from devagent.prepare.view import Bitstream
 from devagent.service.settings import Settings

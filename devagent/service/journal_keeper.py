@@ -20,8 +20,9 @@ from devagent.errors import JournalError, NotPrepared
 from devagent.model.plan import Arguments
 from devagent.model.preparation import Overview, Preparation, Refusal, RefusalKind, State
 from devagent.prepare import recovery
+from devagent.prepare.entry import Entry
 from devagent.prepare.executor import Executor
-from devagent.prepare.journal import Entry, Journal, boottime
+from devagent.prepare.journal import Journal, boottime
 from devagent.service.facts import Refused
 from devagent.service.noting import NotingMachine
 from devagent.service.preparation import not_prepared

@@ -12,8 +12,8 @@ from devagent.errors import NotPrepared
 from devagent.model.handle import as_json
 from devagent.model.plan import Group
 from devagent.model.preparation import Holder, Preparation, Progress, Refusal, State
+from devagent.prepare.entry import Entry
 from devagent.prepare.executor import Request
-from devagent.prepare.journal import Entry
 from devagent.prepare.runs import REBOOTED
 from devagent.service.status import when
 

@@ -24,8 +24,8 @@ from typing import Any, Final
 
 from devagent.errors import LookFailed, NoSuchPreparation, PreparedOtherwise
 from devagent.model.preparation import Preparation, Progress, Refusal, RefusalKind, State
+from devagent.prepare.entry import Entry
 from devagent.prepare.executor import Request
-from devagent.prepare.journal import Entry
 from devagent.prepare.runs import RELEASED
 from devagent.service import preparation
 from devagent.service.journal_keeper import JournalKeeper

@@ -18,7 +18,7 @@ from typing import Final
 
 from devagent.errors import NotPrepared, PlacementError
 from devagent.model.preparation import State
-from devagent.prepare.journal import Entry
+from devagent.prepare.entry import Entry
 from devagent.service.allocations import Allocations, Standing
 from devagent.service.journal_keeper import JournalKeeper
 from devagent.service.settings import Settings

@@ -19,7 +19,7 @@ from devagent.errors import LookFailed, NotPrepared
 from devagent.model.handle import Handle, PciHandle
 from devagent.model.preparation import Preparation, State
 from devagent.model.user import User
-from devagent.prepare.journal import Entry
+from devagent.prepare.entry import Entry
 from devagent.service.facts import Facts, Seen
 from devagent.service.images import Images
 from devagent.service.preparations import Preparations

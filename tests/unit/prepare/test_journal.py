@@ -23,7 +23,9 @@ from devagent.model.handle import Handle, MdevHandle, PciHandle
 from devagent.model.plan import Group, Plan, Step
 from devagent.model.preparation import Holder, Preparation, Refusal, RefusalKind, State
 from devagent.prepare.database import Database
-from devagent.prepare.journal import MIGRATIONS, Entry, Held, Journal
+from devagent.prepare.entry import Entry
+from devagent.prepare.journal import Held, Journal
+from devagent.prepare.journal_tables import MIGRATIONS
 
 BOOT = "boot 1"
 VF = PciHandle("provider", "CUSTOM_VF", "0000:10:01.0")

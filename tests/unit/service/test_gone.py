@@ -228,13 +228,18 @@ def told(slots: Slots, name: str, **more: str) -> None:
     slots.agent.host.machine = Machine(tuple(found), drivers=drivers)
 
 
-def test_a_device_of_the_same_model_that_nobody_has_looked_at_yet_is_not_taken_for_the_one_before(slots: Slots) -> None:
+def begin_with(slots: Slots, name: str) -> None:
+    """Begins anew: nobody has anything, and the first slot has a device that tells who it is."""
     slots.agent.own.delete(ALICE, PATIENCE_S)
     slots.wiped.clear()
     slots.have("A")
-    told(slots, "S1")
-    slots.given["S1"] = provider(HERE, slots.agent.host.machine.devices)
+    told(slots, name)
+    slots.given[name] = provider(HERE, slots.agent.host.machine.devices)
     slots.agent.see()
+
+
+def test_a_device_of_the_same_model_that_nobody_has_looked_at_yet_is_not_taken_for_the_one_before(slots: Slots) -> None:
+    begin_with(slots, "S1")
     told(slots, "S2")
     with pytest.raises(NotPrepared, match="another device is in its place since the last look") as refused:
         slots.put(ALICE, "S1")
@@ -250,12 +255,7 @@ def test_a_device_of_the_same_model_that_nobody_has_looked_at_yet_is_not_taken_f
 
 
 def test_what_does_not_say_any_more_who_it_is_is_not_wiped_for_now(slots: Slots) -> None:
-    slots.agent.own.delete(ALICE, PATIENCE_S)
-    slots.wiped.clear()
-    slots.have("A")
-    told(slots, "S1")
-    slots.given["S1"] = provider(HERE, slots.agent.host.machine.devices)
-    slots.agent.see()
+    begin_with(slots, "S1")
     slots.put(ALICE, "S1")
     slots.agent.host.machine.drivers[HERE] = "nvidia"
     told(slots, "")
