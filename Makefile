@@ -10,8 +10,9 @@ unexport PYTHONDONTWRITEBYTECODE
 # A failure anywhere in a pipe is one.
 SHELL := /bin/bash
 .SHELLFLAGS := -o pipefail -c
-# Side by side, each line says whose it is.
-LABELLED = $(if $(BESIDE),2>&1 | sed -u 's/^/$@: /')
+# Side by side, each line says whose it is, and what failed is said once more at the end.
+LOGS = $(VENV)/logs
+LABELLED = $(if $(BESIDE),2>&1 | tee $(LOGS)/$@.log | sed -u 's/^/$@: /')
 # In the guests the kernel's own deadlines run: they get a CPU whenever they want one.
 YIELDING = $(if $(BESIDE),nice)
 
@@ -21,7 +22,9 @@ run: $(VENV)/.run
 
 # The guests take one CPU, all other tests another: side by side they take half the time.
 test: $(VENV)/.test lint servers
-	@$(MAKE) --no-print-directory -k -j2 BESIDE=1 functional test-kernel unit test-package
+	@rm -rf $(LOGS) && mkdir $(LOGS)
+	@$(MAKE) --no-print-directory -k -j2 BESIDE=1 functional test-kernel unit test-package || \
+		{ tools/what-failed $(LOGS)/*.log; exit 1; }
 
 lint: $(VENV)/.test
 	@echo "== ruff: style"
