@@ -12,8 +12,8 @@ import pytest
 from hosts.generate import generate
 
 from devagent.model.snapshot import Problem
+from devagent.sources.captures.recorder import Kind, Recorder
 from devagent.sources.host import LINK, Directory
-from devagent.sources.recorder import Kind, Recorder
 from devagent.sources.users import host_use
 
 from ..worlds import Link, World, described, port, write

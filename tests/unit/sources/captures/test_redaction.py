@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 
-from devagent.sources.archive import Entry, Folder, Link
-from devagent.sources.pseudonyms import Pseudonyms
-from devagent.sources.redaction import redacted
+from devagent.sources.captures.archive import Entry, Folder, Link
+from devagent.sources.captures.pseudonyms import Pseudonyms
+from devagent.sources.captures.redaction import redacted
 
 KEY = b"k" * 32
 GPU = "GPU-8f3a1c2e-4b5d-4e6f-8a9b-0c1d2e3f4a5b"

@@ -15,12 +15,12 @@ from collections.abc import Iterator, Mapping
 from itertools import pairwise
 from typing import Final
 
-from devagent.sources import product_data, redaction_cuts, redaction_json
 from devagent.sources.apart import FAILURES
-from devagent.sources.archive import Folder, Link
-from devagent.sources.capture import NAME
+from devagent.sources.captures import product_data, redaction_cuts, redaction_json
+from devagent.sources.captures.archive import Folder, Link
+from devagent.sources.captures.pseudonyms import Pseudonyms
 from devagent.sources.processes import guest
-from devagent.sources.pseudonyms import Pseudonyms
+from devagent.sources.roots import NAME
 
 # Files that hold one secret and nothing else, in sysfs, /etc and DMI.
 _SECRET: Final = re.compile(

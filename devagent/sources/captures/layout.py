@@ -14,10 +14,10 @@ from contextlib import suppress
 from typing import Any, Final
 
 from devagent.errors import Unreadable
-from devagent.sources.archive import MAX_LINKS, Folder, Link
+from devagent.sources.captures.archive import MAX_LINKS, Folder, Link
+from devagent.sources.captures.recorder import Failure, Kind, Notes, Question
+from devagent.sources.captures.replay import UNREADABLE, at
 from devagent.sources.host import Tree
-from devagent.sources.recorder import Failure, Kind, Notes, Question
-from devagent.sources.replay import UNREADABLE, at
 
 # This process's own number is nothing that a capture should depend on.
 _NO_LINKS: Final = frozenset({"proc/self", "proc/thread-self"})

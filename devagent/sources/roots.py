@@ -45,7 +45,7 @@ def kept_name(tree: Tree) -> str | None:
 
 def name_of(root: Path) -> str:
     """Gives a name for a host that does not say its own: the archive's or directory's, without suffix."""
-    from devagent.sources.archive import SUFFIXES
+    from devagent.sources.captures.archive import SUFFIXES
 
     name = root.resolve().name
     suffix = next((suffix for suffix in SUFFIXES if name.endswith(suffix)), "")
@@ -53,7 +53,7 @@ def name_of(root: Path) -> str:
 
 
 def _replayed(tree: Tree, root: Path) -> Tree:
-    from devagent.sources.replay import replayed
+    from devagent.sources.captures.replay import replayed
 
     try:
         return replayed(tree)
@@ -66,7 +66,7 @@ def _top(root: Path) -> Tree:
         if root.is_dir():
             return Directory(root)
         if root.is_file():
-            from devagent.sources.archive import read_archive
+            from devagent.sources.captures.archive import read_archive
 
             return read_archive(root)
     except Unreadable as error:

@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 
 from devagent.errors import RootError
-from devagent.sources import archive
-from devagent.sources.archive import read_archive
+from devagent.sources.captures import archive
+from devagent.sources.captures.archive import read_archive
 
 PAX, LONG_NAME, LONG_LINK = tarfile.XHDTYPE, tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK
 END = bytes(2 * tarfile.BLOCKSIZE)

@@ -14,12 +14,12 @@ from typing import Any
 import pytest
 
 from devagent.errors import ConfigurationError, DevagentError, RootError, Unreadable
-from devagent.sources import capture
+from devagent.sources import roots
+from devagent.sources.captures.packing import check_name, pack
+from devagent.sources.captures.recorder import Recorder
 from devagent.sources.host import Directory, Tree
-from devagent.sources.packing import check_name, pack
-from devagent.sources.recorder import Recorder
 
-from ..worlds import PCI, Link, World, write
+from ...worlds import PCI, Link, World, write
 
 HOME = "sys/devices/pci0000:3a/0000:3b:00.0"
 WORLD: World = {
@@ -95,7 +95,7 @@ def test_each_answer_is_the_same_again(tmp_path: Path, name: str) -> None:
     path, answers = packed(tmp_path, QUESTIONS[name])
     with Directory(tmp_path / "host") as tree:
         assert answers == [answer(tree, QUESTIONS[name])]
-    with capture.open_root(path) as tree:
+    with roots.open_root(path) as tree:
         assert [answer(tree, QUESTIONS[name])] == answers
 
 
@@ -107,7 +107,7 @@ def test_all_answers_together_are_the_same_again(tmp_path: Path, form: str) -> N
         with tarfile.open(path) as archive:
             archive.extractall(tmp_path / "unpacked", filter="data")
         path = tmp_path / "unpacked"
-    with capture.open_root(path) as tree:
+    with roots.open_root(path) as tree:
         assert [answer(tree, ask) for ask in QUESTIONS.values()] == answers
 
 
@@ -115,7 +115,7 @@ def test_a_capture_of_a_capture_is_the_same(tmp_path: Path) -> None:
     write(tmp_path / "host", WORLD)
     path, answers = packed(tmp_path, *QUESTIONS.values())
     again = tmp_path / "again.tar"
-    with capture.open_root(path) as tree:
+    with roots.open_root(path) as tree:
         recorder = Recorder(tree)
         recorder.has(PCI)
         assert [answer(recorder, ask) for ask in QUESTIONS.values()] == answers
@@ -127,7 +127,7 @@ def test_nothing_is_packed_that_nobody_asked_for(tmp_path: Path) -> None:
     write(tmp_path / "host", WORLD)
     path, _ = packed(tmp_path, QUESTIONS["excerpt"], QUESTIONS["some names"])
     assert b"geheim" not in path.read_bytes()
-    with capture.open_root(path) as tree:
+    with roots.open_root(path) as tree:
         assert tree.names(HOME) == ["vendor"]
         assert tree.file("etc/secret.conf") == "a = 1\nb = 2"
 
@@ -149,7 +149,7 @@ def test_a_device_that_vanishes_is_in_the_capture_still(tmp_path: Path) -> None:
         asked = answer(recorder, QUESTIONS["text"]), answer(recorder, QUESTIONS["names"])
         (tmp_path / "host" / PCI / "0000:3b:00.0").unlink()
         pack(recorder, tmp_path / "c.tar", "h")
-    with capture.open_root(tmp_path / "c.tar") as tree:
+    with roots.open_root(tmp_path / "c.tar") as tree:
         assert (answer(tree, QUESTIONS["text"]), answer(tree, QUESTIONS["names"])) == asked
 
 
@@ -164,7 +164,7 @@ def test_what_is_there_and_reads_as_absent_does_so_again(tmp_path: Path) -> None
         assert (recorder.names(HOME, "v*"), recorder.text(f"{HOME}/vendor")) == (["vendor"], None)
         recorder.has(PCI)
         pack(recorder, tmp_path / "c.tar", "h")
-    with capture.open_root(tmp_path / "c.tar") as tree:
+    with roots.open_root(tmp_path / "c.tar") as tree:
         assert (tree.names(HOME, "v*"), tree.text(f"{HOME}/vendor")) == (["vendor"], None)
 
 
@@ -245,14 +245,14 @@ def test_a_full_disk_leaves_what_was_there(tmp_path: Path, monkeypatch: pytest.M
 @pytest.mark.parametrize("text", ["", "[]", "{", '{"other": {}}', '{"file": []}', '{"file": {"a": 1}}', "[" * 100_000])
 def test_a_damaged_list_of_what_was_unreadable_is_told(tmp_path: Path, text: str) -> None:
     write(tmp_path, {f"{PCI}/": "", "devagent/unreadable.json": text})
-    with pytest.raises(RootError, match=r"devagent/unreadable\.json: is damaged"), capture.open_root(tmp_path):
+    with pytest.raises(RootError, match=r"devagent/unreadable\.json: is damaged"), roots.open_root(tmp_path):
         pass
 
 
 def test_a_host_without_a_name_keeps_the_one_it_had(tmp_path: Path) -> None:
     write(tmp_path / "host", WORLD)
     path, _ = packed(tmp_path)
-    with capture.open_root(path) as tree:
-        assert capture.kept_name(tree) == "h"
-    with capture.open_root(tmp_path / "host") as tree:
-        assert capture.kept_name(tree) is None
+    with roots.open_root(path) as tree:
+        assert roots.kept_name(tree) == "h"
+    with roots.open_root(tmp_path / "host") as tree:
+        assert roots.kept_name(tree) is None

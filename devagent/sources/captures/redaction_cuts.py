@@ -12,8 +12,8 @@ from collections.abc import Callable
 from itertools import pairwise
 from typing import Final
 
+from devagent.sources.captures.pseudonyms import Pseudonyms
 from devagent.sources.processes import guest, named
-from devagent.sources.pseudonyms import Pseudonyms
 
 # Folders that many hosts mount something on; the names below them are their owners'.
 _USUAL: Final = frozenset(

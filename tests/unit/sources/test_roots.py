@@ -15,7 +15,7 @@ import pytest
 from hosts.generate import generate, generate_archive
 
 from devagent.errors import RootError
-from devagent.sources import capture
+from devagent.sources import roots
 
 from ..worlds import PCI, described, look, modalias, port, write
 
@@ -49,7 +49,7 @@ def member(name: str, kind: bytes, target: str = "") -> tarfile.TarInfo:
 
 
 def refused(root: Path) -> str:
-    with pytest.raises(RootError) as caught, capture.open_root(root):
+    with pytest.raises(RootError) as caught, roots.open_root(root):
         pass
     return str(caught.value)
 
@@ -119,7 +119,7 @@ def test_nothing_escapes_from_an_archive(tmp_path: Path) -> None:
         member("dev/fifo", tarfile.FIFOTYPE),
     )
     before = sorted(tmp_path.rglob("*"))
-    with capture.open_root(escaping) as tree:
+    with roots.open_root(escaping) as tree:
         assert tree.names("dev") == []
         assert ".." not in tree.names()
         assert tree.names("sys") == ["bus"]
@@ -137,7 +137,7 @@ def test_an_absolute_link_stays_in_the_archive(tmp_path: Path) -> None:
         ("etc/hostname", "inside\n"),
         member("sys/linked", tarfile.SYMTYPE, "/etc"),
     )
-    with capture.open_root(root) as tree:
+    with roots.open_root(root) as tree:
         assert tree.file("sys/linked/hostname") == "inside"
 
 
@@ -150,7 +150,7 @@ def test_members_that_contradict_each_other_do_no_harm(tmp_path: Path) -> None:
         member("etc/hostname", tarfile.SYMTYPE, "elsewhere"),
         member("etc/hostname", tarfile.DIRTYPE),
     )
-    with capture.open_root(root) as tree:
+    with roots.open_root(root) as tree:
         assert tree.file("etc/hostname") == "first"
 
 
@@ -182,7 +182,7 @@ def test_a_file_that_is_no_archive_is_refused(tmp_path: Path, data: bytes) -> No
 
 
 def test_an_archive_larger_than_any_capture_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("devagent.sources.archive._MEMBERS", 3)
+    monkeypatch.setattr("devagent.sources.captures.archive._MEMBERS", 3)
     more = packed(tmp_path / "host.tar", *((f"sys/{number}", "x") for number in range(4)))
     assert refused(more) == f"{more}: too large for a capture (3 files, 1 GiB at most)"
 
@@ -214,4 +214,4 @@ def test_a_root_that_is_not_there_is_refused(tmp_path: Path) -> None:
     [("gpu8.tar.xz", "gpu8"), ("gpu8.tgz", "gpu8"), ("gpu8", "gpu8"), ("my.host.tar", "my.host"), ("a.zip", "a.zip")],
 )
 def test_a_capture_names_its_host(tmp_path: Path, name: str, host: str) -> None:
-    assert capture.name_of(tmp_path / name) == host
+    assert roots.name_of(tmp_path / name) == host

@@ -26,11 +26,11 @@ from pathlib import Path
 from typing import IO, Any, Final
 
 from devagent.errors import ConfigurationError, DevagentError
-from devagent.sources.archive import Folder, Link
-from devagent.sources.capture import NAME
-from devagent.sources.layout import lay_out
-from devagent.sources.recorder import Recorder
-from devagent.sources.redaction import redacted
+from devagent.sources.captures.archive import Folder, Link
+from devagent.sources.captures.layout import lay_out
+from devagent.sources.captures.recorder import Recorder
+from devagent.sources.captures.redaction import redacted
+from devagent.sources.roots import NAME
 
 # The files are many, small and alike: more effort makes the archive hardly smaller.
 _OPENERS: Final[dict[str, Callable[[IO[bytes]], Any]]] = {

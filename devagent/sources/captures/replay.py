@@ -14,8 +14,8 @@ from collections.abc import Mapping
 from typing import Final
 
 from devagent.errors import Unreadable
+from devagent.sources.captures.recorder import Kind, plain
 from devagent.sources.host import Tree
-from devagent.sources.recorder import Kind, plain
 
 UNREADABLE: Final = "devagent/unreadable.json"
 _KINDS: Final = frozenset(kind.value for kind in (Kind.FILE, Kind.LINK, Kind.NAMES, Kind.FOLDER))

@@ -9,7 +9,7 @@ import struct
 from collections.abc import Iterator
 from typing import Final
 
-from devagent.sources.pseudonyms import Pseudonyms
+from devagent.sources.captures.pseudonyms import Pseudonyms
 
 _READ_ONLY, _READ_WRITE, _END = 0x90, 0x91, 0x78
 # The serial number, and what vendors and owners have put in for themselves.
