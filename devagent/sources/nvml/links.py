@@ -10,7 +10,7 @@ from collections import Counter
 from typing import Any, Final
 
 from devagent.model.gpu import Fabric, GpuLink
-from devagent.sources.nvml_calls import Calls
+from devagent.sources.nvml.calls import Calls
 
 _BUS_ID: Final = re.compile(r"([0-9A-Fa-f]{4,8}):([0-9A-Fa-f]{2}):([0-9A-Fa-f]{2})\.([0-7])")
 # Vendor and device of the NVSwitches that stand on the PCI bus, for a library that does not tell the peer's type.

@@ -7,7 +7,7 @@ from __future__ import annotations
 from typing import Final
 
 from devagent.model.gpu import VgpuFacts, VgpuType
-from devagent.sources.nvml_calls import Calls
+from devagent.sources.nvml.calls import Calls
 
 _HOST_MODES: Final = {0: "non-sriov", 1: "sriov"}
 

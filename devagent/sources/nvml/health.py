@@ -7,7 +7,7 @@ from __future__ import annotations
 from typing import Final
 
 from devagent.model.gpu import MemoryErrors
-from devagent.sources.nvml_calls import Calls
+from devagent.sources.nvml.calls import Calls
 
 _ACTIONS: Final = (
     "none",

@@ -9,7 +9,7 @@ from typing import Any
 
 from devagent.model.gpu import MigFacts, MigInstance, MigProfile
 from devagent.nvml import profile_name
-from devagent.sources.nvml_calls import Calls
+from devagent.sources.nvml.calls import Calls
 
 
 def facts(calls: Calls) -> MigFacts | None:

@@ -19,10 +19,10 @@ from devagent.model.gpu import GpuFacts, NvmlGpu
 from devagent.model.pci import Function
 from devagent.nvml import CURES, LIBRARY, bus_id, session
 from devagent.nvml_gate import NvmlGate
-from devagent.sources import nvml_health, nvml_links, nvml_mig, nvml_vgpu
 from devagent.sources.apart import Ask, Look
 from devagent.sources.host import Tree
-from devagent.sources.nvml_calls import NO_PERMISSION, NOT_THERE, Calls
+from devagent.sources.nvml import health, links, mig, vgpu
+from devagent.sources.nvml.calls import NO_PERMISSION, NOT_THERE, Calls
 from devagent.sources.typed import decode
 
 SOURCE: Final = "nvml"
@@ -120,13 +120,13 @@ def _gpu(answer: NvmlGpu, calls: Calls) -> NvmlGpu:
         uuid=calls("nvmlDeviceGetUUID") or None,
         serial=_serial(calls("nvmlDeviceGetSerial")),
         memory_mib=memory.total >> 20 if memory is not None else None,
-        mig=nvml_mig.facts(calls),
-        vgpu=nvml_vgpu.facts(calls),
-        links=nvml_links.links(calls),
-        fabric=nvml_links.fabric(calls),
-        errors=nvml_health.memory_errors(calls),
+        mig=mig.facts(calls),
+        vgpu=vgpu.facts(calls),
+        links=links.links(calls),
+        fabric=links.fabric(calls),
+        errors=health.memory_errors(calls),
         # Last: every call before it may have been told that the GPU must be reset.
-        recovery_action=nvml_health.recovery_action(calls),
+        recovery_action=health.recovery_action(calls),
     )
     return replace(answer, facts=facts, name=name or None, lost=calls.lost, failures=tuple(calls.failures.items()))
 
