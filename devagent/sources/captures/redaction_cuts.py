@@ -42,7 +42,7 @@ _HALVES: Final = frozenset({"00000000", "00000080", "80000000"})
 
 
 def _route(text: str, pseudonyms: Pseudonyms) -> str:
-    """Leaves of /proc/net/route the default routes, halves of one too, with other gateways; see sources/nics.py."""
+    """Leaves of /proc/net/route the default routes, halves of one too, with other gateways; see host_use/nics.py."""
     lines = text.splitlines(keepends=True)
     defaults = [line for line in lines if len(line.split()) > 7 and _HALVES.issuperset(line.split()[1:8:6])]
     return "".join(
@@ -60,7 +60,7 @@ def _ipv6_route(text: str, pseudonyms: Pseudonyms) -> str:
 
 
 def _mountinfo(text: str, pseudonyms: Pseudonyms) -> str:
-    """Leaves of each mount the number, where it is, the file system and the disk; see sources/mounts.py.
+    """Leaves of each mount the number, where it is, the file system and the disk; see host_use/mounts.py.
 
     36 35 259:1 / /mnt rw,noatime - ext4 /dev/nvme0n1p1 rw
     """

@@ -14,9 +14,9 @@ from hosts.generate import generate
 from devagent.model.snapshot import Problem
 from devagent.sources.captures.recorder import Kind, Recorder
 from devagent.sources.host import LINK, Directory
-from devagent.sources.users import host_use
+from devagent.sources.host_use.users import host_use
 
-from ..worlds import Link, World, described, port, write
+from ...worlds import Link, World, described, port, write
 
 HEADER = "Iface\tDestination\tGateway\tFlags\tRefCnt\tUse\tMetric\tMask\tMTU\tWindow\tIRTT\n"
 NIC = "0000:3b:00.0"

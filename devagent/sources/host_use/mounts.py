@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from typing import Final
 
 from devagent.errors import Unreadable
-from devagent.sources import disks
 from devagent.sources.host import Lenient, Tree
+from devagent.sources.host_use import disks
 
 _MOUNTS: Final = "proc/self/mountinfo"
 _SWAPS: Final = "proc/swaps"

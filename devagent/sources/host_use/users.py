@@ -9,8 +9,8 @@ from typing import Final
 
 from devagent.errors import Unreadable
 from devagent.model.snapshot import Problem
-from devagent.sources import disks, mounts, nics
 from devagent.sources.host import Tree
+from devagent.sources.host_use import disks, mounts, nics
 
 Uses = Iterator[tuple[str, str]]
 """The addresses of functions, each with what it is used for; Unreadable may end it."""
