@@ -20,19 +20,18 @@ from devagent.images.library import Told
 from devagent.images.refused import NoImage
 from devagent.inventory.build import device_uuid
 from devagent.model.device import Device
-from devagent.model.handle import PciHandle
 from devagent.model.plan import Plan
 from devagent.model.preparation import Holdings, Preparation, Refusal, RefusalKind
 from devagent.prepare import planner
 from devagent.prepare.beside import beside
 from devagent.prepare.executor import Executor, Request
-from devagent.prepare.functions import parts
 from devagent.prepare.runs import RELEASED
 from devagent.prepare.steps import Phases
 from devagent.prepare.treatment import Treatment, Way, wiped
-from devagent.prepare.treatments import SHA256, treatments, vetoes
+from devagent.prepare.treatments import treatments, vetoes
 from devagent.prepare.view import Bitstream, View, functions, view
 from devagent.prepare.whereabouts import Whereabouts, whereabouts
+from devagent.service import objections
 from devagent.service.allocations import Allocations
 from devagent.service.facts import Facts
 from devagent.service.images import Images
@@ -189,10 +188,7 @@ class Preparer:
             devices = self._look(preparation)
         except LookFailed as error:
             return Refusal(RefusalKind.RETRY, str(error))
-        for place, use in _taken_by_host(preparation, devices):
-            reason = f"{place} is used by the host since: {use}: end that, or release the consumer"
-            return Refusal(RefusalKind.PERMANENT, reason, place)
-        return None
+        return objections.taken_by_host(preparation, devices)
 
     def _try(
         self, request: Request, images: Mapping[str, Bitstream], until: float, phases: Phases
@@ -211,7 +207,8 @@ class Preparer:
         with phases("images"):
             seen = self._view(root, sighting, request, images, until)
         wanted = _parts(request, seen)
-        refusal = _unread(known, seen) or _unwipeable(request, seen) or self._asked_to_wipe(request, seen)
+        held = self._facts.prepared() or frozenset()
+        refusal = objections.first(request, seen, known, held, self._unwipeable)
 
         def plan(holdings: Holdings) -> Plan | Refusal:
             stale = self._machine.changed(sighting.began) & wanted
@@ -228,21 +225,6 @@ class Preparer:
         answer = self._executor.prepare(request, plan, until - time.monotonic(), phases=phases)
         return answer, next((s for each, s in refused if answer is each and each.kind is RefusalKind.RETRY), None)
 
-    def _asked_to_wipe(self, request: Request, seen: View) -> Refusal | None:
-        """Refuses what is known to resist the wipe that the policy wants; what somebody has is left in peace."""
-        held = self._facts.prepared() or frozenset()
-        for group in request.groups:
-            treatment, device = seen.treatments.get(group.provider), seen.devices.get(group.provider)
-            if treatment is None or treatment.scrub is None or treatment.blank is not None or device is None:
-                continue
-            found = [part.address for part in parts(device, treatment.way) if part.address not in held]
-            # One VF speaks for all.
-            for address in [group.address] if group.address in found else found[:1]:
-                refusal = self._unwipeable(address, treatment.scrub.value)
-                if refusal is not None:
-                    return refusal
-        return None
-
     def _known(self, root: str, request: Request) -> dict[str, str]:
         """Gives where the devices of the request are, by provider: those that the agent gives, as far as it knows."""
         wanted = {group.provider for group in request.groups}
@@ -258,17 +240,6 @@ class Preparer:
         return replace(seen, bitstreams={**images, **self._images.at_hand(_blanks(request, seen), until)})
 
 
-def _taken_by_host(preparation: Preparation, devices: Iterable[Device]) -> Iterator[tuple[str, str]]:
-    """Gives the functions of a consumer that the host has put to use: mounted what is on them, given them addresses."""
-    uses = {device.address: device.in_use_by for device in devices}
-    for device in devices:
-        uses |= {vf.address: dict(device.vf_use).get(vf.index) for vf in device.vfs}
-    for handle in preparation.plan.handles:
-        use = uses.get(handle.function) if isinstance(handle, PciHandle) else None
-        if use:
-            yield handle.function, use
-
-
 def _blanks(request: Request, seen: View) -> Iterator[str]:
     """Gives the digests of the images that wipe what a request asks for."""
     for group in request.groups:
@@ -281,27 +252,3 @@ def _parts(request: Request, seen: View) -> set[str]:
     """Gives the functions of the devices that a request is about."""
     devices = (seen.devices[group.provider] for group in request.groups if group.provider in seen.devices)
     return {part.address for device in devices for part in functions(device)}
-
-
-def _unread(known: Mapping[str, str], seen: View) -> Refusal | None:
-    """Refuses for now what the agent gives and this look does not show so: a device that was slow is not gone."""
-    for provider, address in known.items():
-        if provider not in seen.devices:
-            card = seen.cards.get(address)
-            why = card.decision.reason if card is not None and card.decision.unknown else "could not be read just now"
-            reason = f"{address}: {why}: see `devagent status`"
-            return Refusal(RefusalKind.RETRY, reason, address)
-    return None
-
-
-def _unwipeable(request: Request, seen: View) -> Refusal | None:
-    """Refuses what could not be taken back as the policy wants it: its consumer would hold it for ever."""
-    for group in request.groups:
-        treatment, device = seen.treatments.get(group.provider), seen.devices.get(group.provider)
-        if treatment is None or treatment.blank is None or device is None:
-            continue
-        if SHA256 + treatment.blank not in seen.bitstreams:
-            image = f"the image {SHA256}{treatment.blank}, with which the policy wipes it, is not here"
-            reason = f"{image} (see `devagent status`): it could not be wiped afterwards"
-            return Refusal(RefusalKind.PERMANENT, f"{device.address}: {reason}", device.address)
-    return None
