@@ -27,9 +27,9 @@ from devagent.model.preparation import Preparation, Progress, Refusal, RefusalKi
 from devagent.prepare.entry import Entry
 from devagent.prepare.executor import Request
 from devagent.prepare.runs import RELEASED
-from devagent.service import preparation
-from devagent.service.journal_keeper import JournalKeeper
 from devagent.service.metrics import Metrics
+from devagent.service.preparing import preparation
+from devagent.service.preparing.journal_keeper import JournalKeeper
 from devagent.service.settings import Settings
 
 LOG = logging.getLogger(__name__)

@@ -15,10 +15,10 @@ from devagent.model.plan import Arguments, Step
 from devagent.model.preparation import Holder, RefusalKind
 from devagent.nvml_gate import NvmlGate
 from devagent.prepare.machine import StepFailed
-from devagent.service import gated
-from devagent.service.gated import GatedMachine
+from devagent.service.preparing import gated
+from devagent.service.preparing.gated import GatedMachine
 
-from ..worlds import Link, write
+from ...worlds import Link, write
 
 GPU, FREE, NIC = "0000:3b:00.0", "0000:5e:00.0", "0000:af:00.0"
 LONG = 30.0

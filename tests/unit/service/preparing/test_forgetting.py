@@ -20,10 +20,10 @@ from devagent.model.preparation import RefusalKind
 from devagent.model.user import User
 from devagent.prepare.machine import StepFailed
 from devagent.service.facts import Seen
-from devagent.service.forgetting import Forgetting
 from devagent.service.health_book import HealthBook
+from devagent.service.preparing.forgetting import Forgetting
 
-from ..prepare.scenes import ALICE, BOB, provider
+from ...prepare.scenes import ALICE, BOB, provider
 from .test_preparations import NIC, Agent, started
 
 
@@ -148,7 +148,7 @@ def test_what_failed_and_left_nothing_behind_is_forgotten_and_its_devices_are_we
 def test_a_wipe_that_is_under_way_is_not_forgotten(
     agent: Agent, book: HealthBook, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("devagent.service.preparations._FORGET_S", 0.01)
+    monkeypatch.setattr("devagent.service.preparing.preparations._FORGET_S", 0.01)
     agent.prepared(ALICE)
     told: list[str] = []
 

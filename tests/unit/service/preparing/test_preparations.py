@@ -35,21 +35,21 @@ from devagent.prepare.executor import Executor
 from devagent.prepare.journal import Journal
 from devagent.prepare.machine import StepFailed
 from devagent.prepare.runs import Strangers, nobody
-from devagent.service.allocations import Standing
 from devagent.service.facts import Facts, Reported, Seen
-from devagent.service.images import Images
-from devagent.service.journal_keeper import FILE, JournalKeeper
 from devagent.service.metrics import Metrics
-from devagent.service.noting import NotingMachine
-from devagent.service.preparations import Preparations
-from devagent.service.preparer import Preparer
-from devagent.service.returning import Returning
-from devagent.service.sight import Sight
-from devagent.service.upkeep import Upkeep
-from devagent.service.vanished import Vanished
+from devagent.service.preparing.allocations import Standing
+from devagent.service.preparing.images import Images
+from devagent.service.preparing.journal_keeper import FILE, JournalKeeper
+from devagent.service.preparing.noting import NotingMachine
+from devagent.service.preparing.preparations import Preparations
+from devagent.service.preparing.preparer import Preparer
+from devagent.service.preparing.returning import Returning
+from devagent.service.preparing.sight import Sight
+from devagent.service.preparing.upkeep import Upkeep
+from devagent.service.preparing.vanished import Vanished
 from devagent.view import Look
 
-from ..prepare.scenes import ALICE, BOB, ROOT, Machine, on_bus, provider
+from ...prepare.scenes import ALICE, BOB, ROOT, Machine, on_bus, provider
 
 PATIENCE_S = 30.0
 NIC = "0000:3b:00.0"

@@ -31,13 +31,13 @@ from devagent.prepare.treatment import Treatment, Way, wiped
 from devagent.prepare.treatments import treatments, vetoes
 from devagent.prepare.view import Bitstream, View, functions, view
 from devagent.prepare.whereabouts import Whereabouts, whereabouts
-from devagent.service import objections
-from devagent.service.allocations import Allocations
 from devagent.service.facts import Facts
-from devagent.service.images import Images
-from devagent.service.noting import NotingMachine
+from devagent.service.preparing import objections
+from devagent.service.preparing.allocations import Allocations
+from devagent.service.preparing.images import Images
+from devagent.service.preparing.noting import NotingMachine
+from devagent.service.preparing.sight import Sight, Sighting
 from devagent.service.settings import Settings
-from devagent.service.sight import Sight, Sighting
 
 _NOWHERE: Final = "00000000-0000-0000-0000-000000000000"
 """Below no compute node: what was given is known by its handles, also while Placement was never reached."""

@@ -14,12 +14,12 @@ import pytest
 from devagent.model.plan import Step
 from devagent.prepare.machine import StepStuck
 from devagent.privileged import Privileged, process, start
-from devagent.service.hanging import Hanging
-from devagent.service.machine import PrivilegedMachine
-from devagent.service.noting import NotingMachine
+from devagent.service.preparing.hanging import Hanging
+from devagent.service.preparing.machine import PrivilegedMachine
+from devagent.service.preparing.noting import NotingMachine
 
-from ..privileged.pfs import PF, pf
-from ..worlds import write
+from ...privileged.pfs import PF, pf
+from ...worlds import write
 
 NUMVFS = f"sys/bus/pci/devices/{PF}/sriov_numvfs"
 WANTED = Step("set_vf_count", PF, {"count": 4})

@@ -22,11 +22,11 @@ from devagent.images.library import Sources
 from devagent.model.claim import Mode
 from devagent.model.plan import Arguments, Step
 from devagent.model.policy import Policy, Prepare
-from devagent.service import images, preparer
+from devagent.service.preparing import images, preparer
 
-from ..images.glances import FakeGlance, Handler, serving
-from ..prepare.scenes import ALICE, BOB, Machine, described_host, provider
-from ..worlds import rule
+from ...images.glances import FakeGlance, Handler, serving
+from ...prepare.scenes import ALICE, BOB, Machine, described_host, provider
+from ...worlds import rule
 from .test_preparations import PATIENCE_S, Agent, Host
 
 N3000 = "0000:18:00.0"

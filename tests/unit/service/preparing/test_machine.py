@@ -18,10 +18,10 @@ from devagent.prepare.machine import Gone, Machine, StepFailed, StepStuck
 from devagent.prepare.verbs import VERBS
 from devagent.privileged import process, start, verbs
 from devagent.privileged.refused import VerbRefused
-from devagent.service.machine import PrivilegedMachine
+from devagent.service.preparing.machine import PrivilegedMachine
 
-from ..privileged.pfs import PF, Kernel, pf
-from ..worlds import Link, write
+from ...privileged.pfs import PF, Kernel, pf
+from ...worlds import Link, write
 
 VF = "0000:3b:00.1"
 FOLDER = f"sys/bus/pci/devices/{VF}"

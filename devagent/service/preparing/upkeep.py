@@ -21,10 +21,10 @@ from devagent.model.preparation import Preparation, State
 from devagent.model.user import User
 from devagent.prepare.entry import Entry
 from devagent.service.facts import Facts, Seen
-from devagent.service.images import Images
-from devagent.service.preparations import Preparations
-from devagent.service.returning import Returning
-from devagent.service.vanished import Vanished
+from devagent.service.preparing.images import Images
+from devagent.service.preparing.preparations import Preparations
+from devagent.service.preparing.returning import Returning
+from devagent.service.preparing.vanished import Vanished
 
 LOG = logging.getLogger(__name__)
 

@@ -20,7 +20,7 @@ from typing import Final
 
 from devagent.errors import PlacementError
 from devagent.model.preparation import Preparation
-from devagent.service.allocations import Allocations, Standing
+from devagent.service.preparing.allocations import Allocations, Standing
 from devagent.service.settings import Settings
 
 LOG = logging.getLogger(__name__)

@@ -14,9 +14,9 @@ from devagent.model.plan import Step
 from devagent.model.preparation import RefusalKind
 from devagent.model.user import User
 from devagent.prepare.machine import StepFailed
-from devagent.service.allocations import Standing
+from devagent.service.preparing.allocations import Standing
 
-from ..prepare.scenes import ALICE, BOB, provider
+from ...prepare.scenes import ALICE, BOB, provider
 from .test_preparations import NIC, VF, Agent, started
 
 QEMU = User(4711, "qemu-system-x86", "/dev/vfio/12")

@@ -19,8 +19,8 @@ from typing import Final
 from devagent.errors import NotPrepared, PlacementError
 from devagent.model.preparation import State
 from devagent.prepare.entry import Entry
-from devagent.service.allocations import Allocations, Standing
-from devagent.service.journal_keeper import JournalKeeper
+from devagent.service.preparing.allocations import Allocations, Standing
+from devagent.service.preparing.journal_keeper import JournalKeeper
 from devagent.service.settings import Settings
 
 Amounts = Mapping[str, Mapping[str, int]]

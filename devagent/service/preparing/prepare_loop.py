@@ -10,9 +10,9 @@ from collections.abc import Mapping
 from typing import ClassVar, Final
 
 from devagent.service.beats import Beats
-from devagent.service.hanging import Hanging
 from devagent.service.loop import Loop
-from devagent.service.upkeep import Upkeep
+from devagent.service.preparing.hanging import Hanging
+from devagent.service.preparing.upkeep import Upkeep
 
 LOG = logging.getLogger(__name__)
 

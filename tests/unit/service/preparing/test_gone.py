@@ -21,7 +21,7 @@ from devagent.model.user import User
 from devagent.prepare.machine import StepFailed
 from devagent.service.facts import Reported
 
-from ..prepare.scenes import ALICE, BOB, ROOT, Machine, on_bus, provider
+from ...prepare.scenes import ALICE, BOB, ROOT, Machine, on_bus, provider
 from .test_preparations import PATIENCE_S, Agent, started
 
 HERE, THERE = "0000:3b:00.0", "0000:3b:01.0"

@@ -24,9 +24,9 @@ from devagent.prepare.entry import Entry
 from devagent.prepare.executor import Executor
 from devagent.prepare.journal import Journal, boottime
 from devagent.service.facts import Refused
-from devagent.service.noting import NotingMachine
-from devagent.service.preparation import not_prepared
-from devagent.service.preparer import Preparer
+from devagent.service.preparing.noting import NotingMachine
+from devagent.service.preparing.preparation import not_prepared
+from devagent.service.preparing.preparer import Preparer
 
 LOG = logging.getLogger(__name__)
 
