@@ -24,7 +24,7 @@ from devagent.service.health_book import HealthBook
 from devagent.service.preparing.forgetting import Forgetting
 
 from ...prepare.scenes import ALICE, BOB, provider
-from .test_preparations import NIC, Agent, started
+from .one_host import NIC, Agent, started
 
 
 @pytest.fixture

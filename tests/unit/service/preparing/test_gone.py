@@ -22,7 +22,7 @@ from devagent.prepare.machine import StepFailed
 from devagent.service.facts import Reported
 
 from ...prepare.scenes import ALICE, BOB, ROOT, Machine, on_bus, provider
-from .test_preparations import PATIENCE_S, Agent, started
+from .one_host import PATIENCE_S, Agent, started
 
 HERE, THERE = "0000:3b:00.0", "0000:3b:01.0"
 GPU: dict[str, Any] = {"id": "10de:1eb8", "class": "030200", "driver": "nvidia"}

@@ -27,7 +27,7 @@ from devagent.service.preparing import images, preparer
 from ...images.glances import FakeGlance, Handler, serving
 from ...prepare.scenes import ALICE, BOB, Machine, described_host, provider
 from ...worlds import rule
-from .test_preparations import PATIENCE_S, Agent, Host
+from .one_host import PATIENCE_S, Agent, Host
 
 N3000 = "0000:18:00.0"
 INTERFACE = "f3c9941350814aadbced07eb84a6d0bb"

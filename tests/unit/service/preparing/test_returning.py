@@ -4,9 +4,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from pathlib import Path
-
 import pytest
 
 from devagent.errors import NotPrepared, PlacementUnreachable
@@ -17,14 +14,9 @@ from devagent.prepare.machine import StepFailed
 from devagent.service.preparing.allocations import Standing
 
 from ...prepare.scenes import ALICE, BOB, provider
-from .test_preparations import NIC, VF, Agent, started
+from .one_host import NIC, VF, Agent
 
 QEMU = User(4711, "qemu-system-x86", "/dev/vfio/12")
-
-
-@pytest.fixture
-def agent(tmp_path: Path) -> Iterator[Agent]:
-    yield from started(tmp_path, vfs=4)
 
 
 def reserved(agent: Agent) -> int:
