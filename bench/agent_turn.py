@@ -30,7 +30,8 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 
 from functional import weighed
 from functional.cloud import Cloud
-from functional.running_agent import FAST, RunningAgent, folder, running, write_configuration
+from functional.running_agent import FAST, RunningAgent, running, write_configuration
+from functional.running_daemon import folder
 
 SETTLED_S: Final = 5.0
 TIMES: Final = 10

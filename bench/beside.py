@@ -61,7 +61,7 @@ class Peer:
 def running(python: Path, program: str, *arguments: str) -> Iterator[Peer]:
     """Starts a program of this folder with a peer's Python, which takes some seconds, and ends it with the `with`."""
     # -P: this folder has modules of names that the peers' libraries use too.
-    command = [str(python), "-P", str(Path(__file__).with_name(program)), *arguments]
+    command = [str(python), "-P", str(Path(__file__).with_name("answering.py")), program, *arguments]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
         try:
             yield Peer(process)

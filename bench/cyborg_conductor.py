@@ -3,36 +3,27 @@
 # mypy: disable-error-code="import-not-found,import-untyped"
 """One cyborg-conductor without RPC: Cyborg's own manager, database and Placement client, called line by line.
 
-Runs with the Python of an environment in which `cyborg` is installed, as nova_process.py does with Nova's, and is
-called as that is. What its agent would hand over by RPC is made by the code of its driver `intel_nic_driver`:
-a device per PF, a deployable per VF, and of each deployable a provider of its own.
+Runs with the Python of an environment in which `cyborg` is installed, and answers by answering.py. What its agent would
+hand over by RPC is made by the code of its driver `intel_nic_driver`: a device per PF, a deployable per VF, and of each
+deployable a provider of its own.
 """
 
 from __future__ import annotations
 
-import json
-import os
-import sys
-import tempfile
-import time
-import warnings
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-# What Cyborg's libraries say about each other while they load: hence all that loads them stands below.
-warnings.simplefilter("ignore")
-
-import cyborg.cmd.conductor  # noqa: E402, F401 - it decides between threads and eventlet before anything else does
-from cyborg import context, objects  # noqa: E402
-from cyborg.accelerator.drivers.nic.intel import sysinfo  # noqa: E402
-from cyborg.common import config  # noqa: E402
-from cyborg.conductor import manager  # noqa: E402
-from cyborg.conf import CONF  # noqa: E402
-from cyborg.db import migration  # noqa: E402
-from cyborg.db.sqlalchemy import models  # noqa: E402
-from oslo_db.sqlalchemy import enginefacade  # noqa: E402
+import cyborg.cmd.conductor  # noqa: F401 - it decides between threads and eventlet before anything else does
+from cyborg import context, objects
+from cyborg.accelerator.drivers.nic.intel import sysinfo
+from cyborg.common import config
+from cyborg.conductor import manager
+from cyborg.conf import CONF
+from cyborg.db import migration
+from cyborg.db.sqlalchemy import models
+from oslo_db.sqlalchemy import enginefacade
 
 CYBORG_CONF = """
 [DEFAULT]
@@ -55,6 +46,7 @@ class Conductor:
     def __init__(self) -> None:
         self.context = context.RequestContext(is_admin=True)
         self.requests: list[tuple[str, str]] = []
+        self.logged: list[str] = []
 
     def forget(self) -> None:
         """Empties the database."""
@@ -90,34 +82,11 @@ def _function(host: str, address: str, trait: str) -> dict[str, Any]:
     return {**X710, "name": f"{host}_{address}", "device": address, "traits": [trait], "physical_network": None}
 
 
-def main() -> None:
-    """Answers line by line until there are no more."""
-    out = os.fdopen(os.dup(1), "w", buffering=1)
-    os.dup2(2, 1)  # what a library prints must not stand among the answers
-    with tempfile.TemporaryDirectory() as folder:
-        file = Path(folder) / "cyborg.conf"
-        file.write_text(CYBORG_CONF.format(folder=folder))
-        config.parse_args(["cyborg-conductor"], default_config_files=[str(file)])
-        objects.register_all()
-        migration.create_schema()
-        conductor = Conductor()
-        out.write("ready\n")
-        for line in sys.stdin:
-            out.write(json.dumps(_answer(conductor, json.loads(line))) + "\n")
-
-
-def _answer(conductor: Conductor, asked: Mapping[str, Any]) -> dict[str, Any]:
-    conductor.requests.clear()
-    gives, raised, text = None, None, ""
-    begun = time.perf_counter()
-    try:
-        gives = getattr(conductor, asked["call"])(**asked["with"])
-    except Exception as error:  # the other side judges it
-        raised, text = type(error).__name__, str(error)
-    seconds = time.perf_counter() - begun
-    requests = list(conductor.requests)
-    return {"gives": gives, "raised": raised, "text": text, "seconds": seconds, "requests": requests, "logged": []}
-
-
-if __name__ == "__main__":
-    main()
+def peer(folder: Path) -> Conductor:
+    """Gives one that is not connected, its configuration and database in `folder`."""
+    file = folder / "cyborg.conf"
+    file.write_text(CYBORG_CONF.format(folder=folder))
+    config.parse_args(["cyborg-conductor"], default_config_files=[str(file)])
+    objects.register_all()
+    migration.create_schema()
+    return Conductor()

@@ -32,7 +32,8 @@ from devagent.sources.udev import QUIET
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 
 from functional.cloud import Cloud
-from functional.running_agent import folder, running, write_configuration
+from functional.running_agent import running, write_configuration
+from functional.running_daemon import folder
 
 from bench.agent_turn import SETTLED_S, Measured
 from bench.event_host import Host, Kind

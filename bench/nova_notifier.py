@@ -3,35 +3,28 @@
 # mypy: disable-error-code="import-not-found"
 """What Nova tells of its instances: its own notification classes and notifier, on a real broker, called line by line.
 
-Runs with the Python of an environment in which `nova` is installed, as nova_process.py does, and is called as that is.
+Runs with the Python of an environment in which `nova` is installed, and answers by answering.py.
 """
 
 from __future__ import annotations
 
-import json
 import os
-import sys
-import tempfile
 import time
 import uuid
-import warnings
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-# What Nova's libraries say about each other while they load.
-warnings.simplefilter("ignore")
 # Eventlet's patches are for services with many threads; here is one. Nova reads this when it is imported: hence below.
 os.environ.setdefault("OS_NOVA_DISABLE_EVENTLET_PATCHING", "true")
 
-import nova.conf  # noqa: E402
-from nova import config, context, exception, objects, rpc  # noqa: E402
-from nova.compute import utils  # noqa: E402
-from nova.db.main import api as database  # noqa: E402
-from nova.db.main import models  # noqa: E402
-from nova.network import model as network  # noqa: E402
-from nova.notifications.objects import instance as notification  # noqa: E402
-from nova.objects import fields  # noqa: E402
+import nova.conf
+from nova import config, context, exception, objects, rpc
+from nova.compute import utils
+from nova.db.main import api as database
+from nova.db.main import models
+from nova.network import model as network
+from nova.notifications.objects import instance as notification
+from nova.objects import fields
 
 CONF = nova.conf.CONF
 NOVA_CONF = """
@@ -62,6 +55,8 @@ class Notifier:
 
     def __init__(self) -> None:
         self.context = context.RequestContext(user_id="nova", project_id=PROJECT, is_admin=True)
+        self.requests: list[tuple[str, str]] = []
+        self.logged: list[str] = []
         self.instances: dict[str, Any] = {}
 
     def emit(self, kind: str, instance: str, publisher: str, host: str | None = None) -> None:
@@ -147,33 +142,11 @@ def _failure() -> Any:
         return error
 
 
-def main() -> None:
-    """Answers line by line until there are no more; the arguments are the broker's URL and [oslo_messaging_rabbit]."""
-    out = os.fdopen(os.dup(1), "w", buffering=1)
-    os.dup2(2, 1)  # what a library prints must not stand among the answers
-    with tempfile.TemporaryDirectory() as folder:
-        file = Path(folder) / "nova.conf"
-        rabbit = "\n".join(sys.argv[2:])
-        file.write_text(NOVA_CONF.format(folder=folder, url=sys.argv[1], rabbit=rabbit))
-        config.parse_args(["nova-compute"], default_config_files=[str(file)])
-        objects.register_all()
-        models.BASE.metadata.create_all(database.get_engine())
-        notifier = Notifier()
-        out.write("ready\n")
-        for line in sys.stdin:
-            out.write(json.dumps(_answer(notifier, json.loads(line))) + "\n")
-
-
-def _answer(notifier: Notifier, asked: Mapping[str, Any]) -> dict[str, Any]:
-    gives, raised, text = None, None, ""
-    begun = time.perf_counter()
-    try:
-        gives = getattr(notifier, asked["call"])(**asked["with"])
-    except Exception as error:  # the other side judges it
-        raised, text = type(error).__name__, str(error)
-    seconds = time.perf_counter() - begun
-    return {"gives": gives, "raised": raised, "text": text, "seconds": seconds, "requests": [], "logged": []}
-
-
-if __name__ == "__main__":
-    main()
+def peer(folder: Path, url: str, *rabbit: str) -> Notifier:
+    """Gives one that tells the broker at `url`; `rabbit` are lines of [oslo_messaging_rabbit]."""
+    file = folder / "nova.conf"
+    file.write_text(NOVA_CONF.format(folder=folder, url=url, rabbit="\n".join(rabbit)))
+    config.parse_args(["nova-compute"], default_config_files=[str(file)])
+    objects.register_all()
+    models.BASE.metadata.create_all(database.get_engine())
+    return Notifier()

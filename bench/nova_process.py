@@ -3,13 +3,8 @@
 # mypy: disable-error-code="import-not-found"
 """One nova-compute without hypervisor and RPC: Nova's resource tracker and report client, called line by line.
 
-Runs with the Python of an environment in which `nova` is installed; nothing of devagent is imported here.
-A line in names a method of `Compute`, a line out is an `Answer` of `nova_beside`:
-
-    {"call": "periodic", "with": {}}
-    {"gives": null, "raised": null, "text": "", "seconds": 0.07, "requests": [["GET", "/traits"]], "logged": []}
-
-The database is Nova's own schema on SQLite; the hypervisor is Nova's own fake one.
+Runs with the Python of an environment in which `nova` is installed, and answers by answering.py; what can be called are
+the public methods of `Compute`. The database is Nova's own schema on SQLite; the hypervisor is Nova's own fake one.
 """
 
 from __future__ import annotations
@@ -17,28 +12,22 @@ from __future__ import annotations
 import json
 import logging
 import os
-import sys
-import tempfile
-import time
-import warnings
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-# What Nova's libraries say about each other while they load.
-warnings.simplefilter("ignore")
 # Eventlet's patches are for services with many threads; here is one. Nova reads this when it is imported: hence below.
 os.environ.setdefault("OS_NOVA_DISABLE_EVENTLET_PATCHING", "true")
 
-import nova.conf  # noqa: E402
-from nova import config, context, exception, objects  # noqa: E402
-from nova.compute import resource_tracker  # noqa: E402
-from nova.db.main import api as database  # noqa: E402
-from nova.db.main import models  # noqa: E402
-from nova.scheduler import utils  # noqa: E402
-from nova.scheduler.client import report  # noqa: E402
-from nova.virt import fake  # noqa: E402
+import nova.conf
+from nova import config, context, exception, objects
+from nova.compute import resource_tracker
+from nova.db.main import api as database
+from nova.db.main import models
+from nova.scheduler import utils
+from nova.scheduler.client import report
+from nova.virt import fake
 
 CONF = nova.conf.CONF
 NOVA_CONF = """
@@ -79,6 +68,9 @@ class Compute:
     def __init__(self) -> None:
         self.context = context.RequestContext(user_id="nova", project_id=PROJECT, is_admin=True)
         self.requests: list[tuple[str, str]] = []
+        errors = Errors()
+        logging.getLogger("nova").addHandler(errors)
+        self.logged = errors.said
         self.instances: dict[str, Any] = {}
 
     def start(
@@ -225,38 +217,12 @@ def _driver(name: str, uuid: str, devices: list[dict[str, Any]]) -> Any:
     return driver
 
 
-def main() -> None:
-    """Answers line by line until there are no more."""
-    errors = Errors()
-    logging.getLogger("nova").addHandler(errors)
+def peer(folder: Path) -> Compute:
+    """Gives one that is not started, its configuration and database in `folder`."""
     logging.getLogger().setLevel(logging.ERROR)
-    out = os.fdopen(os.dup(1), "w", buffering=1)
-    os.dup2(2, 1)  # what a library prints must not stand among the answers
-    with tempfile.TemporaryDirectory() as folder:
-        file = Path(folder) / "nova.conf"
-        file.write_text(NOVA_CONF.format(folder=folder))
-        config.parse_args(["nova-compute"], default_config_files=[str(file)])
-        objects.register_all()
-        models.BASE.metadata.create_all(database.get_engine())
-        compute = Compute()
-        out.write("ready\n")
-        for line in sys.stdin:
-            out.write(json.dumps(_answer(compute, errors, json.loads(line))) + "\n")
-
-
-def _answer(compute: Compute, errors: Errors, asked: Mapping[str, Any]) -> dict[str, Any]:
-    compute.requests.clear()
-    errors.said.clear()
-    gives, raised, text = None, None, ""
-    begun = time.perf_counter()
-    try:
-        gives = getattr(compute, asked["call"])(**asked["with"])
-    except Exception as error:  # the other side judges it
-        raised, text = type(error).__name__, str(error)
-    seconds = time.perf_counter() - begun
-    requests, logged = list(compute.requests), list(errors.said)
-    return {"gives": gives, "raised": raised, "text": text, "seconds": seconds, "requests": requests, "logged": logged}
-
-
-if __name__ == "__main__":
-    main()
+    file = folder / "nova.conf"
+    file.write_text(NOVA_CONF.format(folder=folder))
+    config.parse_args(["nova-compute"], default_config_files=[str(file)])
+    objects.register_all()
+    models.BASE.metadata.create_all(database.get_engine())
+    return Compute()

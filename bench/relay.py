@@ -14,7 +14,7 @@ import sys
 import tempfile
 import time
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 
@@ -51,27 +51,35 @@ def row(queues: str, number: int) -> bool:
         with running_listener.running(configuration) as relay:  # makes the queue
             relay.listening().stop()
         told = nova.call("flood", number=number, hosts=HOSTS).gives
-        with running_listener.running(configuration, watchdog_s=0.3) as relay:
-            relay.until(lambda: relay.count("received") > 0)
-            first, begun = relay.count("received"), time.perf_counter()
-            relay.until(lambda: relay.count("received") >= number)
-            spent = time.perf_counter() - begun
-            relay.until(lambda: len(agents.consumers) >= number // KINDS)
-            cpu, memory = _cpu(relay.process.pid), _memory(relay.process.pid)
-            code = relay.stop()
-    cells = [
-        queues,
-        str(number),
-        f"{number / told * 60:.0f}",
-        f"{(number - first) / spent * 60:.0f}",
-        str(agents.calls),
-    ]
-    say(f"| {' | '.join([*cells, f'{cpu / number * 1000:.2f}', f'{memory:.0f}'])} |")
+        passed = _passed_on(configuration, agents, number)
+    a_minute = f"{number / told * 60:.0f} | {passed.a_minute:.0f}"
+    say(f"| {queues} | {number} | {a_minute} | {agents.calls} | {passed.cpu / number * 1000:.2f} | {passed.mib:.0f} |")
     different = len({*agents.consumers})
-    if (len(agents.consumers), different, code) != (number // KINDS, number // KINDS, 0):
-        say(f"wrong: {len(agents.consumers)} deletes came, {different} of them different; it ended with {code}")
+    if (len(agents.consumers), different, passed.code) != (number // KINDS, number // KINDS, 0):
+        say(f"wrong: {len(agents.consumers)} deletes came, {different} of them different; it ended with {passed.code}")
         return False
     return True
+
+
+class _Passed(NamedTuple):
+    """What a relay did: notifications a minute, seconds of CPU, memory, and its exit code."""
+
+    a_minute: float
+    cpu: float
+    mib: float
+    code: int
+
+
+def _passed_on(configuration: Path, agents: Endpoint, number: int) -> _Passed:
+    """Runs a relay until all deletes among `number` notifications have come to the agents."""
+    with running_listener.running(configuration, watchdog_s=0.3) as relay:
+        relay.until(lambda: relay.count("received") > 0)
+        first, begun = relay.count("received"), time.perf_counter()
+        relay.until(lambda: relay.count("received") >= number)
+        spent = time.perf_counter() - begun
+        relay.until(lambda: len(agents.consumers) >= number // KINDS)
+        cpu, mib = _cpu(relay.process.pid), _memory(relay.process.pid)
+        return _Passed((number - first) / spent * 60, cpu, mib, relay.stop())
 
 
 def _cpu(pid: int) -> float:

@@ -21,7 +21,7 @@ from typing import Any
 from devagent import registry
 from devagent.discovery import discover
 from devagent.inventory.default_policy import DEFAULT
-from devagent.sources import capture, pci
+from devagent.sources import pci, roots
 from devagent.sources.host import Directory, Tree
 
 
@@ -35,7 +35,7 @@ def main(kind: str, rounds: int, root: Path) -> None:
         repeat(rounds, pyudev())
     else:
         drivers = registry.load()
-        with capture.open_root(root) as host:
+        with roots.open_root(root) as host:
             repeat(
                 rounds, lambda: len(pci.scan(host, drivers.reads, [])[0]) if kind == "scan" else found(host, drivers)
             )

@@ -16,7 +16,7 @@ from hosts.generate import generate
 from devagent.discovery import Discovery, discover
 from devagent.inventory.default_policy import DEFAULT
 from devagent.registry import load
-from devagent.sources import capture
+from devagent.sources import roots
 
 DESCRIPTIONS = Path(__file__).parent / "hosts"
 MEMORY = Path("/dev/shm")
@@ -44,7 +44,7 @@ def discovery(host_tree: Callable[[str], Path]) -> Callable[[str], Discovery]:
 
     @cache
     def found(name: str) -> Discovery:
-        with capture.open_root(host_tree(name)) as tree:
+        with roots.open_root(host_tree(name)) as tree:
             return discover(tree, load(), DEFAULT)
 
     return found

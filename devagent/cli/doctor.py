@@ -19,7 +19,7 @@ from devagent.inventory.checkup import examine
 from devagent.inventory.device_checks import Patient
 from devagent.model.finding import Finding, Grade
 from devagent.model.policy import Policy
-from devagent.sources import capture, known
+from devagent.sources import known, roots
 from devagent.sources.host import Tree
 from devagent.sources.vitals import vitals
 
@@ -32,7 +32,7 @@ def run(args: argparse.Namespace) -> int:
     """Prints what each check found; exit code 1 if one failed, else 4 if one could not be made."""
     findings, conf, policy = setup.configured(args)
     state_path = conf.state_path if conf else known.STATE_PATH
-    with capture.open_root(Path(args.root)) as tree:
+    with roots.open_root(Path(args.root)) as tree:
         found = discover(tree, registry.load(), policy, state_path=state_path)
         findings += _host(tree, found, policy)
         findings += setup.state(tree, state_path)

@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from devagent.document import SCHEMA_VERSION, document
 from devagent.errors import ConfigurationError
-from devagent.sources.archive import SUFFIXES
+from devagent.sources.captures.archive import SUFFIXES
 from devagent.view import Look
 
 _DEEPEST: Final = 50

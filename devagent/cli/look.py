@@ -14,14 +14,14 @@ from devagent import registry
 from devagent.discovery import discover
 from devagent.inventory.build import Nest
 from devagent.inventory.default_policy import DEFAULT
-from devagent.sources import capture
+from devagent.sources import roots
 from devagent.sources.known import STATE_PATH
 from devagent.view import Look
 
 if TYPE_CHECKING:
     from devagent.model.policy import Policy
+    from devagent.sources.captures.recorder import Recorder
     from devagent.sources.host import Tree
-    from devagent.sources.recorder import Recorder
 
 # Named here and not taken from devagent.conf, whose import costs more than the whole scan.
 CONFIGURATION = (Path("/etc/devagent/devagent.conf"), Path("/etc/devagent/devagent.conf.d"))
@@ -42,14 +42,14 @@ def look(
     Raises RootError; DevagentError if the archive cannot be written.
     """
     state_path = conf.state_path if conf else STATE_PATH
-    with capture.open_root(root) as tree:
+    with roots.open_root(root) as tree:
         recorded = _recorder(tree, pack_into)
         found = discover(recorded or tree, registry.load(), policy, every=every, state_path=state_path)
         configured = conf.host if conf else None
-        own = capture.kept_name(tree) or found.host.hostname or capture.name_of(root)
+        own = roots.kept_name(tree) or found.host.hostname or roots.name_of(root)
         hostname = configured or own or "localhost"
         if recorded is not None and pack_into is not None:
-            from devagent.sources.packing import pack
+            from devagent.sources.captures.packing import pack
 
             pack(recorded, pack_into, hostname, redact=redact)
     return Look(found, hostname, Nest(conf.inventory.nest) if conf else Nest.NUMA)
@@ -58,8 +58,8 @@ def look(
 def _recorder(tree: Tree, pack_into: Path | None) -> Recorder | None:
     if pack_into is None:
         return None
-    from devagent.sources.packing import check_name
-    from devagent.sources.recorder import Recorder
+    from devagent.sources.captures.packing import check_name
+    from devagent.sources.captures.recorder import Recorder
 
     check_name(pack_into)
     return Recorder(tree)

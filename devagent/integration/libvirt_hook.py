@@ -76,9 +76,10 @@ def run(
 
     `configuration` are the files of devagent.conf where these are others than the daemon's.
     """
-    _, *operation = (*arguments, "", "", "")[:3]
-    work = {("prepare", "begin"): _prepare, ("migrate", "begin"): _prepare, ("release", "end"): _release}
-    if tuple(operation) not in work:
+    name, operation, stage = (*arguments, "", "", "")[:3]
+    works = {("prepare", "begin"): _prepare, ("migrate", "begin"): _prepare, ("release", "end"): _release}
+    work = works.get((operation, stage))
+    if work is None:
         return 0
     # Nobody's XML is expanded or parsed for nothing: most domains have no device of the host.
     text = xml.read(MAX_SIZE + 1)
@@ -88,18 +89,11 @@ def run(
     try:
         domain = read(text)
     except DomainError as error:
-        return _failed(_printable("".join(arguments[:1])), error, operation[0])
+        return _failed(_printable(name), error, operation)
     if not (domain.functions or domain.mdevs):
         return 0
     settings = hook_settings.read(configuration)
-    call = _Call(domain, connect(settings.socket), root)
-    try:
-        work[operation[0], operation[1]](call)
-    except AgentUnreachable as error:
-        return _down(call.name, error, operation[0], settings)
-    except DevagentError as error:
-        return _failed(call.name, error, operation[0])
-    return 0
+    return _worked(work, _Call(domain, connect(settings.socket), root), operation, settings)
 
 
 class _Call:
@@ -143,6 +137,16 @@ class _Call:
     def _known(self, address: str) -> Document | None:
         device = _unless_unknown(lambda: self._agent.get(f"/v1/devices/{address}"))
         return device if device and (device["decision"]["managed"] or device["decision"]["owner"]) else None
+
+
+def _worked(work: Callable[[_Call], None], call: _Call, operation: str, settings: hook_settings.Settings) -> int:
+    try:
+        work(call)
+    except AgentUnreachable as error:
+        return _down(call.name, error, operation, settings)
+    except DevagentError as error:
+        return _failed(call.name, error, operation)
+    return 0
 
 
 def _prepare(call: _Call) -> None:

@@ -16,12 +16,13 @@ from devagent.errors import DevagentError
 from devagent.placement import client
 from devagent.placement.state import StateFile
 from devagent.privileged.client import Privileged
-from devagent.service import images, logs, systemd
+from devagent.service import logs, systemd
 from devagent.service.beats import Beats
 from devagent.service.facts import Facts
 from devagent.service.fixed import kept
 from devagent.service.log_loop import Opened
 from devagent.service.parts import Parts, build
+from devagent.service.preparing import images
 from devagent.service.settings import Settings
 from devagent.service.signals import Signals
 

@@ -18,11 +18,11 @@ from devagent.model.provider import Provider, ProviderTree
 from devagent.service import health, status
 from devagent.service.beats import Beats
 from devagent.service.facts import Facts
-from devagent.service.forgetting import Forgetting
 from devagent.service.health_book import HealthBook
 from devagent.service.look_loop import LookLoop
 from devagent.service.metrics import Metrics
-from devagent.service.preparations import Preparations
+from devagent.service.preparing.forgetting import Forgetting
+from devagent.service.preparing.preparations import Preparations
 from devagent.service.status import Self
 from devagent.view import Look
 

@@ -5,11 +5,10 @@
 from __future__ import annotations
 
 import logging
-import random
 import threading
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import ClassVar, Final
 
 from devagent.discovery import Discovery
@@ -19,7 +18,6 @@ from devagent.inventory.happenings import Occurrence
 from devagent.model.device import Device
 from devagent.model.happened import Happened
 from devagent.model.health import Health, State
-from devagent.model.occurrence import DriverLoaded
 from devagent.service import news
 from devagent.service.beats import Beats
 from devagent.service.configurer import Configurer
@@ -29,31 +27,15 @@ from devagent.service.looker import Looker
 from devagent.service.loop import Loop
 from devagent.service.metrics import Metrics
 from devagent.service.settings import Settings
+from devagent.service.wishes import Wanted, Wishes, where
 from devagent.view import Look
 
 LOG = logging.getLogger(__name__)
 
-_TICK: Final = 5.0
 _CONFIGURE_S: Final = 60.0
 """How long the first report waits for what is being configured; later ones go without it."""
 _RETRY: Final = 5.0
 _MARGIN_S: Final = 120.0
-
-
-@dataclass(slots=True)
-class _Wanted:
-    """What is to be looked at: `everything`, or the devices at these addresses; `done` are told afterwards."""
-
-    everything: bool = True
-    addresses: set[str] = field(default_factory=set)
-    occurrences: list[Occurrence] = field(default_factory=list)
-    log_position: int | None = None
-    check: bool = False
-    done: list[threading.Event] = field(default_factory=list)
-
-    @property
-    def anything(self) -> bool:
-        return bool(self.everything or self.addresses or self.occurrences or self.check)
 
 
 class LookLoop(Loop):
@@ -75,9 +57,7 @@ class LookLoop(Loop):
         super().__init__(beats)
         self._facts, self._looker, self._configurer, self._book = facts, looker, configurer, book
         self._settings, self._metrics, self._tell = settings, metrics, seen
-        self._condition = threading.Condition()
-        self._wanted = _Wanted()
-        self._next_full = self._next_check = 0.0
+        self._wishes = Wishes(self.stopping, settings)
         self._publishing = threading.Lock()
         self._found: Discovery | None = None
         # A look that hangs is given up after look_timeout; only then is the loop itself in trouble.
@@ -100,28 +80,16 @@ class LookLoop(Loop):
 
         `log_position` is how far the kernel's log tells of the `occurrences`: it is kept once they have been judged.
         """
-        with self._condition:
-            self._wanted.addresses.update(addresses)
-            self._wanted.addresses.update(address for each in occurrences if (address := _where(each)))
-            self._wanted.occurrences.extend(occurrences)
-            self._wanted.log_position = log_position if log_position is not None else self._wanted.log_position
-            self._wanted.everything |= everything
-            self._condition.notify_all()
+        self._wishes.want(addresses, occurrences, log_position, everything=everything)
 
     def rescan(self, wait: float) -> bool:
         """Asks for a look at everything that begins after now; tells whether it ended within `wait` seconds."""
-        done = threading.Event()
         self._configurer.forgive()
-        with self._condition:
-            self._wanted.everything = True
-            self._wanted.done.append(done)
-            self._condition.notify_all()
-        return done.wait(wait)
+        return self._wishes.rescan().wait(wait)
 
     def wake(self) -> None:
         """Ends the wait of a turn."""
-        with self._condition:
-            self._condition.notify_all()
+        self._wishes.wake()
 
     def reset(self) -> None:
         """Looks at everything anew, with the policy and the time limit as they are now."""
@@ -132,7 +100,7 @@ class LookLoop(Loop):
 
     def turn(self) -> None:
         """Waits for a reason to look, some seconds at most, and looks."""
-        wanted = self._await()
+        wanted = self._wishes.take()
         self.beat(self._facts.look_error)
         if wanted is None or self.stopping.is_set():
             return
@@ -147,7 +115,7 @@ class LookLoop(Loop):
             self._failed(error, wanted, time.monotonic() - began)
             return
         except Exception:
-            self._want_again(wanted)
+            self._wishes.again(wanted)
             raise
         took = time.monotonic() - began
         self._metrics.looked("full" if only is None else "partial", took, ok=True)
@@ -155,13 +123,13 @@ class LookLoop(Loop):
         for done in wanted.done:
             done.set()
 
-    def _judge_at_once(self, wanted: _Wanted) -> None:
+    def _judge_at_once(self, wanted: Wanted) -> None:
         """Judges by the last look what happened to devices that it knows: one that is broken may hang the next look."""
         with self._publishing:
             found, seen = self._found, self._facts.seen
             if not wanted.occurrences or found is None or seen is None:
                 return
-            if not {_where(each) for each in wanted.occurrences} <= {device.address for device in found.devices}:
+            if not {where(each) for each in wanted.occurrences} <= {device.address for device in found.devices}:
                 return
             self._book.follow(
                 found, wanted.occurrences, time.time(), checked=frozenset(), log_position=wanted.log_position
@@ -169,27 +137,7 @@ class LookLoop(Loop):
             wanted.occurrences, wanted.log_position = [], None
             self._publish(found, seen.at, seen.took, seen.full)
 
-    def _await(self) -> _Wanted | None:
-        with self._condition:
-            now = time.monotonic()
-            due = min(self._next_full, self._next_check) - now
-            self._condition.wait_for(lambda: self._wanted.anything or self.stopping.is_set(), min(max(due, 0), _TICK))
-            now = time.monotonic()
-            full = now >= self._next_full
-            self._wanted.everything |= full
-            self._wanted.check |= full or now >= self._next_check
-            if not self._wanted.anything:
-                return None
-            wanted, self._wanted = self._wanted, _Wanted(everything=False)
-            settings = self._settings()
-            if wanted.everything:
-                # Not to the second: ten thousand hosts that were switched on together would look together for ever.
-                self._next_full = now + settings.scan_interval * random.uniform(0.9, 1.1)  # noqa: S311 - spreads load
-            if wanted.check:
-                self._next_check = now + settings.health_interval
-            return wanted
-
-    def _monitored(self, wanted: _Wanted) -> set[str]:
+    def _monitored(self, wanted: Wanted) -> set[str]:
         """Gives the devices whose health something tells, when it is time to ask."""
         seen = self._facts.seen
         if not wanted.check or seen is None:
@@ -217,7 +165,7 @@ class LookLoop(Loop):
                 seen = self._facts.seen
                 self._publish(self._found, seen.at, seen.took, seen.full)
 
-    def _take(self, found: Discovery, at: float, took: float, only: frozenset[str] | None, wanted: _Wanted) -> None:
+    def _take(self, found: Discovery, at: float, took: float, only: frozenset[str] | None, wanted: Wanted) -> None:
         # What an event made us look at may be worse, but not better for having been looked at more often.
         checked: frozenset[str] | None = frozenset() if not wanted.check else only
         with self._publishing:
@@ -245,7 +193,7 @@ class LookLoop(Loop):
         if before is None or before.view != after.view:
             self._tell()
 
-    def _failed(self, error: LookFailed, wanted: _Wanted, took: float) -> None:
+    def _failed(self, error: LookFailed, wanted: Wanted, took: float) -> None:
         """Keeps what is known: unknown is not gone; looks at everything again soon."""
         self._metrics.looked("full" if wanted.everything else "partial", took, ok=False)
         if self._facts.look_error != str(error):
@@ -253,21 +201,7 @@ class LookLoop(Loop):
         self._facts.look_error = str(error)
         self._beats.beat(self.name, str(error), failed=True)
         self.stopping.wait(_RETRY)
-        self._want_again(wanted)
-
-    def _want_again(self, wanted: _Wanted) -> None:
-        """Asks anew, and for everything, after a look that came to nothing: what happened before it still counts."""
-        with self._condition:
-            self._wanted.everything = True
-            self._wanted.occurrences[:0] = wanted.occurrences
-            if self._wanted.log_position is None:
-                self._wanted.log_position = wanted.log_position
-            self._wanted.done.extend(wanted.done)
-
-
-def _where(occurrence: Occurrence) -> str | None:
-    """Gives the device that something happened to; None if it happened to all of a driver's."""
-    return None if isinstance(occurrence, DriverLoaded) else occurrence.address
+        self._wishes.again(wanted)
 
 
 def _withheld(device: Device, configuring: Iterable[str], stuck: dict[str, str]) -> Device:

@@ -86,10 +86,10 @@ class _Eyes:
         if self._lookout is None or self._state_path != state_path:
             from devagent import registry  # noqa: PLC0415
             from devagent.discovery import Lookout  # noqa: PLC0415
-            from devagent.sources import capture  # noqa: PLC0415
+            from devagent.sources import roots  # noqa: PLC0415
 
             self._stack.close()
-            tree = self._stack.enter_context(capture.open_root(self._root))
+            tree = self._stack.enter_context(roots.open_root(self._root))
             self._lookout = Lookout(tree, registry.load(), state_path=state_path)
             self._state_path = state_path
         return self._lookout

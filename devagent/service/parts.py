@@ -7,8 +7,8 @@ from __future__ import annotations
 import logging
 import os
 import socket
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -24,35 +24,35 @@ from devagent.placement import client
 from devagent.placement.state import StateFile
 from devagent.prepare.executor import Executor
 from devagent.privileged.client import Privileged
-from devagent.service.allocations import Allocations
 from devagent.service.api_loop import ApiLoop, Drain, RemoteApiLoop
 from devagent.service.backend import ServiceBackend
 from devagent.service.configurer import Configurer
 from devagent.service.facts import Facts
-from devagent.service.gated import GatedMachine
-from devagent.service.hanging import Hanging
 from devagent.service.health_book import HealthBook
-from devagent.service.images import Images
-from devagent.service.journal_keeper import JournalKeeper
 from devagent.service.log_loop import LogLoop, Opened
 from devagent.service.look_loop import LookLoop
 from devagent.service.looker import Looker
 from devagent.service.loop import Loop
-from devagent.service.machine import PrivilegedMachine
 from devagent.service.metrics import Metrics
-from devagent.service.noting import NotingMachine
-from devagent.service.preparations import Preparations
-from devagent.service.prepare_loop import PrepareLoop
-from devagent.service.preparer import Preparer
+from devagent.service.preparing.allocations import Allocations
+from devagent.service.preparing.gated import GatedMachine
+from devagent.service.preparing.hanging import Hanging
+from devagent.service.preparing.images import Images
+from devagent.service.preparing.journal_keeper import JournalKeeper
+from devagent.service.preparing.machine import PrivilegedMachine
+from devagent.service.preparing.noting import NotingMachine
+from devagent.service.preparing.preparations import Preparations
+from devagent.service.preparing.prepare_loop import PrepareLoop
+from devagent.service.preparing.preparer import Preparer
+from devagent.service.preparing.returning import Returning
+from devagent.service.preparing.sight import Sight
+from devagent.service.preparing.upkeep import Upkeep
+from devagent.service.preparing.vanished import Vanished
 from devagent.service.reconcile_loop import ReconcileLoop
 from devagent.service.report_loop import ReportLoop
-from devagent.service.returning import Returning
 from devagent.service.settings import Settings
-from devagent.service.sight import Sight
 from devagent.service.status import Self
 from devagent.service.udev_loop import UdevLoop
-from devagent.service.upkeep import Upkeep
-from devagent.service.vanished import Vanished
 from devagent.sources import udev
 from devagent.sources.udev import Changes
 
@@ -88,69 +88,113 @@ def build(agent: Agent, state: StateFile, privileged: Privileged, *, root: Path,
 
     Raises ConfigurationError.
     """
-    facts, beats = agent.facts, agent.beats
-
-    def in_force() -> Settings:
-        return agent.settings
-
-    metrics, book, settings = Metrics(), HealthBook(in_force), agent.settings
-    gate = _gate(settings.state_path)
-    looker = Looker(privileged, state_path=str(settings.state_path))
+    building = _Building(agent, privileged, root, _gate(agent.settings.state_path), HealthBook(lambda: agent.settings))
+    facts, beats, metrics, in_force = agent.facts, agent.beats, building.metrics, building.in_force
     report = ReportLoop(beats, facts, state, lambda new: client.from_conf(new.conf), in_force, metrics)
-    configurer = Configurer(privileged, lambda address: look.want({address}), metrics, gate)
-    look = LookLoop(beats, facts, looker, configurer, book, in_force, metrics, report.kick)
-
-    eyes = Looker(privileged, state_path=str(settings.state_path))
-
-    def own() -> Self:
-        hung = (*configurer.hung, *hanging.hung)
-        return _own(agent, privileged, {"look": looker.pid, "look-prepare": eyes.pid}, hung)
-
-    images = Images(in_force, lambda: keeper.entries())
-    allocations = Allocations(lambda new: client.from_conf(new.conf), in_force)
-    hanging = Hanging(privileged, look.want)
-    facts.hanging = lambda: hanging.stuck
-    hands = PrivilegedMachine(privileged, root, lambda verb, target: keeper.begun(verb, target))
-    machine = NotingMachine(GatedMachine(hands, gate, root), hanging.note)
-
-    def preparer(executor: Executor) -> Preparer:
-        sight = Sight(eyes, facts, in_force)
-        return Preparer(executor, machine, sight, allocations, images, facts, in_force, hands.unwipeable)
-
-    keeper = JournalKeeper(settings.state_path, _boot_id(root), machine, preparer)
-    facts.prepared, facts.owed = keeper.held, keeper.owed
-    preparations = Preparations(keeper, in_force, metrics, _never(root))
-    returning = Returning(keeper, allocations, in_force, look.judge)
-    facts.returning = returning.amounts
-    upkeep = Upkeep(preparations, Vanished(allocations, in_force), images, returning, facts)
-    prepare = PrepareLoop(beats, upkeep, hanging)
-    backend = ServiceBackend(facts, beats, look, book, metrics, preparations, own, prepare.hint)
-    drain = Drain(lambda: in_force().drain_timeout)
-
-    def server(door: Door) -> Server:
-        # An application for each, so that who waits from afar takes no patience from this host's own.
-        application = Application(backend, waiting=max(1, settings.threads // 2), counted=metrics.called)
-        return Server(application, door, threads=settings.threads)
-
-    remote_api = []
-    if settings.remote is not None:
-        remote_api.append(RemoteApiLoop(beats, server(remote.door(settings, in_force)), drain))
-    return Parts(
-        (
-            # What listens begins before what looks, so that nothing falls between the two.
-            UdevLoop(beats, lambda: _changes(in_force(), machine=root == Path("/")), look.hear),
-            *([LogLoop(beats, facts, book, look, metrics, kernel_log)] if kernel_log is not None else ()),
-            look,
-            report,
-            ReconcileLoop(beats, lambda: _scene(facts, in_force().policy), report.holding, facts.reconciled, in_force),
-            prepare,
-            *remote_api,
-            ApiLoop(beats, server(UnixDoor(settings.socket, settings.socket_group)), drain),
-        ),
-        (looker, eyes),
-        metrics,
-        preparations,
+    looks = building.looks(report)
+    prepares = building.prepares(looks.loop)
+    log = [LogLoop(beats, facts, building.book, looks.loop, metrics, kernel_log)] if kernel_log is not None else []
+    loops = (
+        # What listens begins before what looks, so that nothing falls between the two.
+        UdevLoop(beats, lambda: _changes(in_force(), machine=root == Path("/")), looks.loop.hear),
+        *log,
+        looks.loop,
+        report,
+        ReconcileLoop(beats, lambda: _scene(facts, in_force().policy), report.holding, facts.reconciled, in_force),
+        prepares.loop,
+        *building.apis(looks, prepares),
     )
+    return Parts(loops, (looks.looker, prepares.looker), metrics, prepares.preparations)
+
+
+@dataclass(frozen=True, slots=True)
+class _Looks:
+    """What looks at the host, and makes there what the policy asks for."""
+
+    looker: Looker
+    configurer: Configurer
+    loop: LookLoop
+
+
+@dataclass(frozen=True, slots=True)
+class _Prepares:
+    """What prepares, with a look process of its own."""
+
+    looker: Looker
+    hanging: Hanging
+    preparations: Preparations
+    loop: PrepareLoop
+
+
+@dataclass(frozen=True, slots=True)
+class _Building:
+    """What the parts are built of."""
+
+    agent: Agent
+    privileged: Privileged
+    root: Path
+    gate: NvmlGate
+    book: HealthBook
+    metrics: Metrics = field(default_factory=Metrics)
+
+    def in_force(self) -> Settings:
+        """Gives the settings as they are now."""
+        return self.agent.settings
+
+    def looks(self, report: ReportLoop) -> _Looks:
+        """Builds what looks, and tells `report` what it saw."""
+        agent, metrics = self.agent, self.metrics
+        looker = self._looker()
+        configurer = Configurer(self.privileged, lambda address: loop.want({address}), metrics, self.gate)
+        loop = LookLoop(agent.beats, agent.facts, looker, configurer, self.book, self.in_force, metrics, report.kick)
+        return _Looks(looker, configurer, loop)
+
+    def prepares(self, look: LookLoop) -> _Prepares:
+        """Builds what prepares, and has `look` look at what it changed."""
+        facts, in_force, eyes = self.agent.facts, self.in_force, self._looker()
+        images = Images(in_force, lambda: keeper.entries())
+        allocations = Allocations(lambda new: client.from_conf(new.conf), in_force)
+        hanging = Hanging(self.privileged, look.want)
+        hands = PrivilegedMachine(self.privileged, self.root, lambda verb, target: keeper.begun(verb, target))
+        machine = NotingMachine(GatedMachine(hands, self.gate, self.root), hanging.note)
+
+        def preparer(executor: Executor) -> Preparer:
+            sight = Sight(eyes, facts, in_force)
+            return Preparer(executor, machine, sight, allocations, images, facts, in_force, hands.unwipeable)
+
+        keeper = JournalKeeper(in_force().state_path, _boot_id(self.root), machine, preparer)
+        preparations = Preparations(keeper, in_force, self.metrics, _never(self.root))
+        returning = Returning(keeper, allocations, in_force, look.judge)
+        facts.hanging, facts.returning = lambda: hanging.stuck, returning.amounts
+        facts.prepared, facts.owed = keeper.held, keeper.owed
+        upkeep = Upkeep(preparations, Vanished(allocations, in_force), images, returning, facts)
+        return _Prepares(eyes, hanging, preparations, PrepareLoop(self.agent.beats, upkeep, hanging))
+
+    def apis(self, looks: _Looks, prepares: _Prepares) -> Iterator[ApiLoop]:
+        """Builds what answers: other hosts where that is configured, then this one."""
+        agent, settings = self.agent, self.in_force()
+
+        def own() -> Self:
+            processes = {"look": looks.looker.pid, "look-prepare": prepares.looker.pid}
+            return _own(agent, self.privileged, processes, (*looks.configurer.hung, *prepares.hanging.hung))
+
+        backend = ServiceBackend(
+            agent.facts, agent.beats, looks.loop, self.book, self.metrics, prepares.preparations, own,
+            prepares.loop.hint,
+        )  # fmt: skip
+        drain = Drain(lambda: self.in_force().drain_timeout)
+
+        def server(door: Door) -> Server:
+            # An application for each, so that who waits from afar takes no patience from this host's own.
+            application = Application(backend, waiting=max(1, settings.threads // 2), counted=self.metrics.called)
+            return Server(application, door, threads=settings.threads)
+
+        if settings.remote is not None:
+            yield RemoteApiLoop(agent.beats, server(remote.door(settings, self.in_force)), drain)
+        yield ApiLoop(agent.beats, server(UnixDoor(settings.socket, settings.socket_group)), drain)
+
+    def _looker(self) -> Looker:
+        return Looker(self.privileged, state_path=str(self.in_force().state_path))
 
 
 def _never(root: Path) -> Refusal | None:

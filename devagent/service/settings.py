@@ -63,16 +63,7 @@ def read(files: Sequence[str] = (), dirs: Sequence[str] = (), policy: str | None
     Raises ConfigurationError or PolicyError; nothing of what was in force is touched then.
     """
     conf = configuration.load(files, dirs, strict=True)
-    for option, path in (
-        ("[DEFAULT] state_path", conf.state_path),
-        ("[images] directory", conf.images.directory),
-        ("[api] unix_socket", conf.api.unix_socket),
-    ):
-        if not Path(path).is_absolute():
-            raise ConfigurationError(f"configuration: {option}: {path!r} is no absolute path")
-    if len(os.fsencode(conf.api.unix_socket)) > LONGEST_PATH:
-        path = conf.api.unix_socket
-        raise ConfigurationError(f"configuration: [api] unix_socket: {path!r} has more than {LONGEST_PATH} bytes")
+    _check_paths(conf)
     return Settings(
         conf=conf,
         files=tuple(map(str, configuration.files(files, dirs))),
@@ -105,6 +96,20 @@ def read(files: Sequence[str] = (), dirs: Sequence[str] = (), policy: str | None
         threads=conf.api.threads,
         drain_timeout=conf.api.drain_timeout,
     )
+
+
+def _check_paths(conf: Any) -> None:
+    """Raises ConfigurationError for a path that is relative, or that no socket can have."""
+    for option, path in (
+        ("[DEFAULT] state_path", conf.state_path),
+        ("[images] directory", conf.images.directory),
+        ("[api] unix_socket", conf.api.unix_socket),
+    ):
+        if not Path(path).is_absolute():
+            raise ConfigurationError(f"configuration: {option}: {path!r} is no absolute path")
+    if len(os.fsencode(conf.api.unix_socket)) > LONGEST_PATH:
+        path = conf.api.unix_socket
+        raise ConfigurationError(f"configuration: [api] unix_socket: {path!r} has more than {LONGEST_PATH} bytes")
 
 
 def _policy(conf: Any, named: str | None) -> Policy:

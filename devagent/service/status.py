@@ -17,7 +17,7 @@ from devagent.model.device import Device
 from devagent.model.health import Condition
 from devagent.model.pci import is_address
 from devagent.service.beats import Pulse
-from devagent.service.facts import Facts, Seen
+from devagent.service.facts import Facts, Reported, Seen
 from devagent.sources.abandoned import Stuck
 
 SCHEMA_VERSION: Final = 1
@@ -50,24 +50,9 @@ def status(facts: Facts, pulses: Iterable[Pulse], own: Self) -> dict[str, Any]:
         "started": when(own.started),
         "state": _state(facts, reasons, own),
         "reasons": reasons,
-        "loops": [
-            {
-                "name": pulse.name,
-                "state": "late" if pulse.late else "failed" if pulse.failed else "ok",
-                "beat": when(pulse.at),
-                "detail": pulse.detail,
-            }
-            for pulse in pulses
-        ],
+        "loops": [_loop(pulse) for pulse in pulses],
         "scan": _scan(seen),
-        "report": {
-            "at": when(reported.at),
-            "state": reported.state,
-            "changes": reported.changes,
-            "requests": reported.requests,
-            "error": reported.error,
-            "retry_at": when(reported.retry_at),
-        },
+        "report": _report(reported),
         "differs": [{"provider": name, "what": what} for name, what in reported.differs],
         "fenced": [_fenced(each, seen) for each in seen.devices if each.health.state.is_fenced] if seen else [],
         "refused": [asdict(each) for each in (*(seen.refused if seen else ()), *facts.owed())],
@@ -83,7 +68,7 @@ def status(facts: Facts, pulses: Iterable[Pulse], own: Self) -> dict[str, Any]:
             "error": own.error,
         },
         "processes": [
-            {"name": name, "pid": pid, "rss_kib": _rss(pid)} for name, pid in own.processes.items() if _rss(pid)
+            {"name": name, "pid": pid, "rss_kib": kib} for name, pid in own.processes.items() if (kib := _rss(pid))
         ],
     }
 
@@ -132,6 +117,15 @@ def _reasons(facts: Facts, pulses: tuple[Pulse, ...], own: Self) -> Iterable[str
     )
 
 
+def _loop(pulse: Pulse) -> dict[str, Any]:
+    return {
+        "name": pulse.name,
+        "state": "late" if pulse.late else "failed" if pulse.failed else "ok",
+        "beat": when(pulse.at),
+        "detail": pulse.detail,
+    }
+
+
 def _scan(seen: Seen | None) -> dict[str, Any]:
     if seen is None:
         return {"at": None, "kind": None, "took_ms": None, "devices": 0, "given": 0, "problems": []}
@@ -142,6 +136,17 @@ def _scan(seen: Seen | None) -> dict[str, Any]:
         "devices": len(seen.devices),
         "given": sum(device.decision.managed for device in seen.devices),
         "problems": [asdict(problem) for problem in seen.view.found.problems],
+    }
+
+
+def _report(reported: Reported) -> dict[str, Any]:
+    return {
+        "at": when(reported.at),
+        "state": reported.state,
+        "changes": reported.changes,
+        "requests": reported.requests,
+        "error": reported.error,
+        "retry_at": when(reported.retry_at),
     }
 
 

@@ -39,11 +39,11 @@ from devagent.sources import (
     slow,
     system,
     told,
-    users,
 )
 from devagent.sources.again import Again, read_again
 from devagent.sources.apart import Look, look_apart
 from devagent.sources.host import Tree
+from devagent.sources.host_use import users
 from devagent.sources.stamps import Parted, parted
 
 Asks = Callable[[Function], frozenset[str]]

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from devagent.cli import main
+from devagent.cli.arguments import parser
 
 
 @dataclass(frozen=True)
@@ -24,7 +24,7 @@ class Command:
 
 def commands() -> list[Command]:
     """Gives all of them, `devagent` itself first."""
-    return list(_below(main._parser(), ()))
+    return list(_below(parser(), ()))
 
 
 def _below(parser: argparse.ArgumentParser, words: tuple[str, ...]) -> Iterator[Command]:

@@ -23,7 +23,8 @@ from devagent.inventory.build import build
 from . import weighed
 from .cloud import Cloud
 from .descriptions import BOOT_ID, GPU, ROOT_PORT, nic
-from .running_agent import RunningAgent, folder, running, write_configuration
+from .running_agent import RunningAgent, running, write_configuration
+from .running_daemon import folder
 from .weighed import Held
 
 # The third PF shall have VFs and cannot: so each look has the privileged process try, and fail.

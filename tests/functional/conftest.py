@@ -26,6 +26,7 @@ from . import broker
 from .broker import Broker
 from .cloud import Cloud
 from .descriptions import small
+from .running_daemon import folder
 
 HOSTS = Path(__file__).parents[1] / "hosts"
 REPOSITORY = HOSTS.parents[1]
@@ -102,6 +103,19 @@ def cloud(empty_cloud: Cloud) -> Cloud:
 def describe(memory: Path) -> Describe:
     """Writes a host from its description, each in a folder of its own."""
     return lambda description: generate(description, Path(tempfile.mkdtemp(dir=memory)))
+
+
+@pytest.fixture
+def host(describe: Describe, cloud: Cloud) -> Path:
+    """Writes a host that a test may change: a GPU, and a NIC with four VFs."""
+    return describe(small(compute_id=cloud.root))
+
+
+@pytest.fixture
+def place() -> Iterator[Path]:
+    """Gives the folder that a daemon has for itself."""
+    with folder() as path:
+        yield path
 
 
 @pytest.fixture

@@ -25,7 +25,8 @@ from . import weighed
 from .acting_kernel import DEVICES
 from .cloud import Cloud
 from .descriptions import BOOT_ID, ROOT_PORT
-from .running_agent import RunningAgent, folder, running, write_configuration
+from .running_agent import RunningAgent, running, write_configuration
+from .running_daemon import folder
 from .weighed import Held
 
 VF = "SRIOV_NET_VF"

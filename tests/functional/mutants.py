@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from devagent.errors import Unreadable
-from devagent.sources.archive import Archive, Entry, Folder, Link
+from devagent.sources.captures.archive import Archive, Entry, Folder, Link
 
 Change = Callable[[Entry | None], Entry | None]
 

@@ -23,26 +23,14 @@ from .conftest import Describe
 from .descriptions import small
 from .gate import Gate
 from .keystone import Keystone
-from .running_agent import PATIENCE_S, RunningAgent, folder, running, write_configuration
+from .running_agent import RunningAgent, running, write_configuration
+from .running_daemon import PATIENCE_S
 
 GPU = "0000:3b:00.0"
 NIC = "0000:3c:00.0"
 IGNORE_ALL = "schema_version: 1\nrules:\n  - {name: nothing, match: {}, mode: ignore}\n"
 
 Start = Callable[..., RunningAgent]
-
-
-@pytest.fixture
-def place() -> Iterator[Path]:
-    """Gives the folder that an agent has for itself."""
-    with folder() as path:
-        yield path
-
-
-@pytest.fixture
-def host(describe: Describe, cloud: Cloud) -> Path:
-    """Writes a host that a test may change: a GPU, and a NIC with four VFs."""
-    return describe(small(compute_id=cloud.root))
 
 
 @pytest.fixture

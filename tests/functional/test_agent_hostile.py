@@ -18,26 +18,11 @@ from typing import Any
 import pytest
 
 from .cloud import Cloud
-from .conftest import Describe
-from .descriptions import small
-from .running_agent import RunningAgent, folder, running, write_configuration
+from .running_agent import RunningAgent, running, write_configuration
 
 GPU = "0000:3b:00.0"
 NIC = "0000:3c:00.0"
 FENCED = {"state": "unhealthy", "reason": "smells burnt"}
-
-
-@pytest.fixture
-def place() -> Iterator[Path]:
-    """Gives the folder that an agent has for itself."""
-    with folder() as path:
-        yield path
-
-
-@pytest.fixture
-def host(describe: Describe, cloud: Cloud) -> Path:
-    """Writes a host that a test may change: a GPU, and a NIC with four VFs."""
-    return describe(small(compute_id=cloud.root))
 
 
 @contextmanager

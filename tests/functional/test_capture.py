@@ -24,10 +24,10 @@ from devagent.cli.render import matrix
 from devagent.discovery import discover
 from devagent.inventory.build import Nest
 from devagent.inventory.default_policy import DEFAULT
-from devagent.sources import capture, known
-from devagent.sources.archive import Archive
-from devagent.sources.packing import pack
-from devagent.sources.recorder import Recorder
+from devagent.sources import known, roots
+from devagent.sources.captures.archive import Archive
+from devagent.sources.captures.packing import pack
+from devagent.sources.captures.recorder import Recorder
 from devagent.view import Look
 
 from .conftest import HOSTS, NAMES, REPOSITORY
@@ -43,10 +43,10 @@ SECRET = re.compile(
 
 def looked(root: Path, into: Path | None = None, *, redact: bool = False) -> str:
     """Gives the JSON, and captures what was read for it."""
-    with capture.open_root(root) as tree:
+    with roots.open_root(root) as tree:
         recorder = Recorder(tree)
         found = discover(recorder, registry.load(), DEFAULT, every=True)
-        name = capture.kept_name(tree) or found.host.hostname or capture.name_of(root)
+        name = roots.kept_name(tree) or found.host.hostname or roots.name_of(root)
         if into is not None:
             pack(recorder, into, name, redact=redact)
     return rendered.render(Look(found, name, Nest.NUMA))
@@ -151,13 +151,13 @@ def test_a_redacted_host_of_equal_serial_numbers_has_its_devices_where_they_were
     for number, gpu in enumerate(gpus):
         (gpu / "serial_number").write_text("b8-ce-f6-ff-ff-12-34-56\n")
         (gpu / "vpd").write_bytes(b"\x90\x0d\x00PN\x03ABCSN\x04AB1" + b"%d" % number + b"\x78")
-    with capture.open_root(root) as tree:
+    with roots.open_root(root) as tree:
         known.save(str(root / "var/lib/devagent"), discover(tree, registry.load(), DEFAULT, every=True).known)
     assert "@pci0000:" in (root / "var/lib/devagent/identities.json").read_text()
     matrices = []
     first, again = twice(root, tmp_path, redact=True)
     for path in (root, tmp_path / "other-name.tar.xz"):
-        with capture.open_root(path) as tree:
+        with roots.open_root(path) as tree:
             matrices.append(matrix.render(Look(discover(tree, registry.load(), DEFAULT), "host", Nest.NUMA)))
     document, redacted = json.loads(first), json.loads(again)
     assert shape(document) == shape(redacted)
@@ -189,6 +189,6 @@ def test_four_thousand_functions_are_packed_in_seconds(host_tree: Callable[[str]
 
 def test_what_is_captured_is_an_archive_like_any_other(hosts: dict[str, Path], tmp_path: Path) -> None:
     looked(hosts["vm"], tmp_path / "vm.tar.gz")
-    with capture.open_root(tmp_path / "vm.tar.gz") as tree:
+    with roots.open_root(tmp_path / "vm.tar.gz") as tree:
         assert isinstance(tree, Archive)
         assert tree.file("proc/sys/kernel/hostname") == "vm.example.org"

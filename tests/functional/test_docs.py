@@ -20,7 +20,7 @@ from urllib.parse import unquote, urlsplit
 import pytest
 
 from devagent import conf
-from devagent.cli.main import _parser
+from devagent.cli.arguments import parser
 
 from .conftest import REPOSITORY
 
@@ -113,7 +113,7 @@ def arguments(line: str) -> list[str]:
 def test_every_command_is_one_that_devagent_takes(path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for line in commands(path):
         try:
-            _parser().parse_args(arguments(line))
+            parser().parse_args(arguments(line))
         except SystemExit:
             pytest.fail(f"{line}: {capsys.readouterr().err}")
 

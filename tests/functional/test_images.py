@@ -24,7 +24,7 @@ from devagent.errors import AgentRefused
 from .cloud import Cloud
 from .conftest import HOSTS, Describe
 from .descriptions import small
-from .running_agent import RunningAgent, folder, running, write_configuration
+from .running_agent import RunningAgent, running, write_configuration
 from .test_prepare import command
 
 N3000 = "0000:18:00.0"
@@ -32,13 +32,6 @@ INTERFACE = bytes.fromhex("f3c9941350814aadbced07eb84a6d0bb")
 LOOPBACK, BLANK = (b"\x80\x86\x1f\x1d" + INTERFACE[::-1] + content * 50_000 for content in (b"loop", b"wipe"))
 
 Start = Callable[..., RunningAgent]
-
-
-@pytest.fixture
-def place() -> Iterator[Path]:
-    """Gives the folder that an agent has for itself."""
-    with folder() as path:
-        yield path
 
 
 @pytest.fixture

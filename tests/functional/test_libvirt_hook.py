@@ -29,7 +29,8 @@ from .conftest import REPOSITORY
 from .descriptions import small
 from .libvirt import Libvirt
 from .load import GIVEN, OWN, TESTS, driver
-from .running_agent import RunningAgent, folder, running, write_configuration
+from .running_agent import RunningAgent, running, write_configuration
+from .running_daemon import folder
 
 NIC = "0000:3c:00.0"
 SCRIPT = REPOSITORY / "etc/libvirt/hooks/qemu.d/devagent"

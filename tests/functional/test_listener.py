@@ -7,7 +7,6 @@ from __future__ import annotations
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -16,17 +15,10 @@ from unit.api.authority import Authority
 from . import broker, running_listener
 from .broker import Broker
 from .conftest import Devagent
-from .running_agent import folder
 from .running_listener import RunningListener, write_configuration
 
 needs_broker = pytest.mark.skipif(not broker.SERVER.exists(), reason=broker.MISSING)
 NOBODY = "rabbit://nova:hush@127.0.0.1:1/"
-
-
-@pytest.fixture
-def place() -> Iterator[Path]:
-    with folder() as path:
-        yield path
 
 
 def fed(listener: RunningListener) -> None:

@@ -16,7 +16,7 @@ from bench import nova_beside
 
 from . import broker, notified, running_listener
 from .notified import World
-from .running_agent import folder
+from .running_daemon import folder
 from .running_listener import RunningListener
 
 pytestmark = [

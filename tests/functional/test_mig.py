@@ -16,7 +16,7 @@ from devagent.prepare.machine import Gone, StepFailed
 from devagent.prepare.verbs import inverse
 from devagent.privileged import Privileged, start
 from devagent.privileged.refused import VerbRefused
-from devagent.service.machine import PrivilegedMachine
+from devagent.service.preparing.machine import PrivilegedMachine
 
 from .nvml.library import Nvml
 

@@ -26,8 +26,8 @@ from devagent.prepare.runs import Patience
 from devagent.prepare.treatment import Treatment, Way
 from devagent.prepare.view import View, view
 from devagent.privileged import Privileged
-from devagent.service.gated import GatedMachine
-from devagent.service.machine import PrivilegedMachine
+from devagent.service.preparing.gated import GatedMachine
+from devagent.service.preparing.machine import PrivilegedMachine
 
 from .nvml.library import Nvml
 from .test_mig import GPU, ONE, nvml, privileged, root

@@ -38,11 +38,11 @@ from devagent.model.policy import Match, Policy, Rule
 from devagent.sources import scan
 from devagent.sources.apart import Look as Asked
 from devagent.sources.apart import Outcome
-from devagent.sources.archive import Entry, Folder, Link
+from devagent.sources.captures.archive import Entry, Folder, Link
+from devagent.sources.captures.layout import lay_out
+from devagent.sources.captures.recorder import Recorder
 from devagent.sources.host import Tree
-from devagent.sources.layout import lay_out
 from devagent.sources.pci import DEVICES
-from devagent.sources.recorder import Recorder
 from devagent.view import Look
 
 from .conftest import Devagent

@@ -17,7 +17,7 @@ from devagent.notifications.events import EVENTS, Meaning
 from . import broker, notified, running_listener
 from .conftest import REPOSITORY
 from .notified import Host, World
-from .running_agent import folder
+from .running_daemon import folder
 from .running_listener import RunningListener
 
 pytestmark = [

@@ -28,9 +28,9 @@ from devagent.model.gpu import (
 from devagent.model.health import State
 from devagent.model.identity import Identity
 from devagent.nvml_gate import NvmlGate
-from devagent.sources import nvml as source
 from devagent.sources.apart import Outcome, look_apart
 from devagent.sources.host import Directory
+from devagent.sources.nvml import gpus as source
 
 from .nvml.library import Nvml
 

@@ -26,7 +26,7 @@ from devagent.errors import AgentRefused
 from .cloud import Cloud
 from .conftest import Describe
 from .descriptions import small
-from .running_agent import RunningAgent, folder, running, write_configuration
+from .running_agent import RunningAgent, running, write_configuration
 from .test_capture import looked
 
 NIC = "0000:3c:00.0"
@@ -39,13 +39,6 @@ rules:
 PLAIN = WIPED.replace(", prepare: {scrub: gpu-reset}", "")
 
 Start = Callable[..., RunningAgent]
-
-
-@pytest.fixture
-def place() -> Iterator[Path]:
-    """Gives the folder that an agent has for itself."""
-    with folder() as path:
-        yield path
 
 
 @pytest.fixture

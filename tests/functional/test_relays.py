@@ -25,19 +25,12 @@ from .conftest import Describe
 from .descriptions import small
 from .endpoint import Endpoint
 from .keystone import PASSWORD, Keystone
-from .running_agent import folder
 from .running_listener import RunningListener
 
 pytestmark = pytest.mark.skipif(not broker.SERVER.exists(), reason=broker.MISSING)
 
 DELETED = "instance.delete.end"
 DEPTH = 100_000
-
-
-@pytest.fixture
-def place() -> Iterator[Path]:
-    with folder() as path:
-        yield path
 
 
 @pytest.fixture

@@ -28,7 +28,8 @@ from .cloud import Cloud
 from .conftest import Describe
 from .descriptions import small
 from .keystone import PASSWORD, Keystone
-from .running_agent import PATIENCE_S, RunningAgent, folder, running, write_configuration
+from .running_agent import RunningAgent, running, write_configuration
+from .running_daemon import PATIENCE_S
 
 Start = Callable[..., RunningAgent]
 GPU = "0000:3b:00.0"
@@ -46,12 +47,6 @@ class Given:
 
     def invalidate(self) -> bool:
         return False
-
-
-@pytest.fixture
-def place() -> Iterator[Path]:
-    with folder() as path:
-        yield path
 
 
 @pytest.fixture

@@ -22,7 +22,7 @@ from devagent.model.plan import Step
 from devagent.prepare.machine import StepFailed, StepStuck
 from devagent.prepare.verbs import VERBS, inverse
 from devagent.privileged import Privileged, capabilities, start
-from devagent.service.machine import PrivilegedMachine
+from devagent.service.preparing.machine import PrivilegedMachine
 
 PCI = Path("/sys/bus/pci/devices")
 SECONDS = 60.0

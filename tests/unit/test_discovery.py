@@ -18,9 +18,9 @@ from devagent.model.claim import Kind
 from devagent.model.pci import Link
 from devagent.model.policy import Policy
 from devagent.registry import load
-from devagent.sources import capture, known
-from devagent.sources.packing import pack
-from devagent.sources.recorder import Recorder
+from devagent.sources import known, roots
+from devagent.sources.captures.packing import pack
+from devagent.sources.captures.recorder import Recorder
 
 from .worlds import described, look, port, rule
 
@@ -99,7 +99,7 @@ def test_the_errors_that_the_kernel_counted_come_along_also_in_a_capture(host: P
     gpu = (host / "sys/bus/pci/devices/0000:3b:00.0").resolve()
     for kind in ("fatal", "nonfatal"):
         (gpu / f"aer_dev_{kind}").write_text(AER.format(kind.upper()))
-    with capture.open_root(host) as tree:
+    with roots.open_root(host) as tree:
         recorder = Recorder(tree)
         (device,) = discover(recorder, load(), DEFAULT).devices
         pack(recorder, tmp_path / "capture.tar", "h", redact=True)

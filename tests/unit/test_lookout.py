@@ -26,8 +26,9 @@ from devagent.model.pci import Function
 from devagent.model.policy import Policy
 from devagent.model.user import User
 from devagent.registry import Registry, load
-from devagent.sources import known, users
+from devagent.sources import known
 from devagent.sources.host import Directory, Tree
+from devagent.sources.host_use import users
 
 from .changing import ChangingHost
 from .worlds import PCI, Link, described, modalias, port, rule, write

@@ -21,7 +21,7 @@ from devagent.model.pci import Function, Sriov, VirtualFunction
 from devagent.model.policy import Match, Policy, Rule
 from devagent.model.snapshot import HostFacts, Problem, Snapshot
 from devagent.registry import Registry, load
-from devagent.sources import capture, pci
+from devagent.sources import pci, roots
 from devagent.sources.host import Directory
 
 PCI = "sys/bus/pci/devices"
@@ -96,7 +96,7 @@ def port(*behind: dict[str, Any], **more: Any) -> dict[str, Any]:
 
 def look(top: Path, policy: Policy = DEFAULT, *, every: bool = False, registry: Registry | None = None) -> Discovery:
     """Discovers the host below `top`."""
-    with capture.open_root(top) as tree:
+    with roots.open_root(top) as tree:
         return discover(tree, registry or load(), policy, every=every)
 
 

@@ -26,7 +26,7 @@ from devagent.model.occurrence import Xid
 from devagent.model.pci import Sriov, VirtualFunction
 from devagent.model.policy import Policy
 from devagent.model.snapshot import HostFacts
-from devagent.service import look_loop
+from devagent.service import look_loop, wishes
 from devagent.service.beats import Beats
 from devagent.service.facts import Facts, Refused
 from devagent.service.health_book import HealthBook
@@ -107,7 +107,7 @@ class Scene:
 
 @pytest.fixture
 def scene(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Scene:
-    monkeypatch.setattr(look_loop, "_TICK", 0.0)
+    monkeypatch.setattr(wishes, "_TICK", 0.0)
     monkeypatch.setattr(look_loop, "_RETRY", 0.0)
     return Scene(tmp_path, WELL)
 
@@ -197,7 +197,7 @@ def test_an_event_makes_a_device_worse_at_once_but_never_well_any_sooner(scene: 
     scene.loop.want(everything=True)
     assert scene.turn().gpu.health.state is State.UNHEALTHY
     for expected in (State.UNHEALTHY, State.HEALTHY):  # clean_checks = 2
-        scene.loop._next_check = 0.0
+        scene.loop._wishes._next_check = 0.0
         assert scene.turn().gpu.health.state is expected
 
 

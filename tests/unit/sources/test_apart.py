@@ -20,8 +20,8 @@ from devagent.errors import Unreadable
 from devagent.sources import abandoned
 from devagent.sources.abandoned import stuck
 from devagent.sources.apart import FAILURES, Ask, Look, Outcome, look_apart
+from devagent.sources.captures.recorder import Recorder
 from devagent.sources.host import Directory, Tree
-from devagent.sources.recorder import Recorder
 
 from ..worlds import write
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from devagent.errors import Unreadable
-from devagent.sources.archive import read_archive
+from devagent.sources.captures.archive import read_archive
 from devagent.sources.host import FILE_LIMIT, Directory, Tree
 
 from ..worlds import Link, World, write
