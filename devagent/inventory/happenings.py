@@ -32,7 +32,7 @@ def by_address(occurrences: Iterable[Occurrence]) -> dict[str, list[tuple[int, O
 
 def of_device(device: Device, happened: Mapping[str, list[tuple[int, Occurrence]]]) -> list[Occurrence]:
     """Gives in their order those that are about a device or its VFs, out of what `by_address` gave."""
-    addresses = ("", device.address, *(vf.address for vf in device.vfs)) if happened else ()
+    addresses = ("", *device.addresses) if happened else ()
     own = [each for address in addresses for each in happened.get(address, ())]
     return [each for _, each in sorted(own, key=lambda one: one[0])]
 

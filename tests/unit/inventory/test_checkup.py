@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from devagent.inventory.checkup import examine
-from devagent.inventory.device_checks import Patient
+from devagent.inventory.patient import Patient
 from devagent.model.claim import Kind, Mode
 from devagent.model.device import Device
 from devagent.model.finding import Finding, Grade
