@@ -72,7 +72,7 @@ def matches(match: Match, function: Function, claim: Claim, settled: Identity | 
         and (not match.class_code or function.class_code.startswith(match.class_code))
         and (not match.address or _any_fits((function.address,), match.address))
         and (not match.slot or _any_fits((function.slot,), match.slot))
-        and (not match.serial or _any_fits(tuple(_serials(function, claim, settled)), match.serial))
+        and (not match.serial or _any_fits(tuple(serials(function, claim, settled)), match.serial))
         and (not match.driver or _any_fits((function.driver or "",), match.driver))
         and (not match.interface or _any_fits(interfaces, match.interface))
         and (not match.numa_node or function.numa_node in match.numa_node)
@@ -95,7 +95,7 @@ def unclaimed(function: Function) -> Claim:
     )
 
 
-def _serials(function: Function, claim: Claim, settled: Identity | None) -> Iterator[str]:
+def serials(function: Function, claim: Claim, settled: Identity | None) -> Iterator[str]:
     """Gives every number that the device was given for good, a serial number also without its part number.
 
     A device on a VFIO driver tells the fewest, but a rule must not lose it there: an earlier look may know more.
