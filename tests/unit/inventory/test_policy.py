@@ -112,6 +112,17 @@ def test_a_serial_number_makes_the_details_of_an_unknown_device_wanted() -> None
     assert not wants(Policy((rule(serial=("x",), slot=("0000:ff:00",)),), "test"), function(ids="abcd:0001"))
 
 
+def test_details_are_wanted_of_what_any_rule_may_give_wherever_it_sits() -> None:
+    unknown, ids = function(ids="abcd:0001", numa_node=None), {"vendor": ("abcd",)}
+    assert wants(Policy((rule(vendor=("8086",)), rule(numa_node=(1,), **ids)), "test"), unknown)
+    assert not wants(Policy((rule(None, **ids), rule(vendor=("8086",))), "test"), unknown)
+
+
+def test_a_device_on_which_no_look_has_settled_is_what_it_tells_now() -> None:
+    said = claim(function(), identities=(Identity("nvml", "GPU-1"),))
+    assert decide(snapshot(function()), rule(), claims=[said])["0000:3b:00.0"].identity == Identity("nvml", "GPU-1")
+
+
 @pytest.mark.parametrize(
     ("name", "trait"),
     [
