@@ -107,7 +107,7 @@ def resume(kept: Kept, boot_id: str | None) -> Kept:
 def _rebooted(old: Condition) -> Condition:
     freed = troubles.released(old.troubles, End.RESET, End.RECOVERY)
     anew = tuple(replace(each, clean=0) for each in freed)
-    return replace(old, troubles=anew, clean=0, counters={}, action=None, driver=None)
+    return replace(old, troubles=anew, counters={}, action=None)
 
 
 def _remembered(missing: Mapping[str, Condition], now: float) -> dict[str, Condition]:
@@ -130,12 +130,12 @@ def _followed(
     old = before or Condition(since=now)
     seen = troubles.observe(device, old)
     held = old.troubles
-    if before is not None and _was_reset(device, old, seen):
+    if _was_reset(device, old, seen):
         held = troubles.released(held, End.RESET, End.RECOVERY)
     known = troubles.found(held, seen, old, counts=counts, clean_checks=rules.clean_checks)
     told = evidence.news(held, known, now)
     # Last, so that no look ends what was told at the same time.
-    acts = (seen.action if seen.action is not None else old.action) is not None
+    acts = seen.action is not None or old.action is not None
     for occurrence in happened:
         known, left = happenings.happened(device, known, occurrence, now, rules.xids, acts=acts)
         told += left

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from typing import Final
 
 from devagent.inventory import evidence
-from devagent.model.health import Book, Condition, End, Evidence, Health, Override, State
+from devagent.model.health import Book, Condition, Evidence, Health, Override, State
 
 OVERRIDES: Final = (State.HEALTHY, State.SUSPECT, State.UNHEALTHY)
 """What an operator may say; that a device is lost, nobody can say away."""
@@ -40,7 +40,7 @@ def override(book: Book, name: str, said: Override, now: float) -> Book:
 def clear(book: Book, name: str, by: str, now: float) -> Book:
     """Forgets override, flaps and all that is wrong but what the last look itself saw. Raises KeyError."""
     old = evidence.noted(book[name], Evidence(now, f"cleared by {by}", "override"))
-    left = tuple(each for each in old.troubles if each.present and each.end is End.CHECKS)
+    left = tuple(each for each in old.troubles if each.present)
     worst = max((each.health.state for each in left), key=lambda state: state.rank, default=None)
     health = Health(worst or State.UNMONITORED, tuple(reason for each in left for reason in each.health.reasons))
     cleared = replace(old, health=health, troubles=left, flaps=(), override=None, recovered=False)

@@ -13,7 +13,7 @@ from devagent.inventory.operators import clear, verdict
 from devagent.model.claim import Mode
 from devagent.model.device import Decision, Share
 from devagent.model.happened import PcieError
-from devagent.model.health import End, Health, Kept, State
+from devagent.model.health import Condition, End, Health, Kept, State
 from devagent.model.occurrence import AerError, DriverLoaded, Xid
 
 from ..worlds import claim, managed, pf
@@ -44,6 +44,14 @@ def test_since_tells_when_the_state_began() -> None:
     patient.looks(SICK)
     began = patient.now
     patient.looks(SICK, WELL)
+    assert patient.condition.since == began
+
+
+def test_what_nothing_monitors_is_so_since_the_first_look() -> None:
+    patient = Patient()
+    patient.looks(None)
+    began = patient.now
+    patient.looks(None)
     assert patient.condition.since == began
 
 
@@ -252,6 +260,7 @@ def test_where_the_driver_names_a_recovery_action_xids_are_only_evidence() -> No
     patient = Patient()
     assert patient.look(gpu(action="none"), STOPPED) == "healthy"
     assert patient.condition.evidence[0].text.startswith("XID 46: the GPU stopped processing")
+    assert patient.look(gpu(), STOPPED) == "healthy", "it named one before, and is only silent now"
 
 
 @pytest.mark.parametrize(("number", "state"), [(62, "unhealthy"), (79, "lost"), (119, "unhealthy"), (120, "unhealthy")])
@@ -322,6 +331,27 @@ def test_a_reboot_cures_nothing_that_a_monitor_found_and_no_flapping() -> None:
         assert patient.looks(*[None] * 5)[-1] == "unhealthy"
 
 
+def test_clean_checks_before_a_reboot_count_for_nothing_after_it() -> None:
+    patient = Patient()
+    patient.looks(SICK, WELL, WELL)
+    rebooted(patient)
+    assert patient.looks(WELL, WELL, WELL) == ["unhealthy"] * 2 + ["healthy"]
+
+
+def test_a_reboot_is_what_the_driver_asked_for() -> None:
+    patient = Patient()
+    patient.looks(SICK, action="gpu reset")
+    rebooted(patient)
+    assert patient.looks(WELL, WELL, WELL) == ["unhealthy"] * 2 + ["healthy"]
+
+
+def test_the_first_boot_of_which_anything_is_known_is_none_after_another() -> None:
+    patient = Patient()
+    patient.look(gpu(), OUT_OF_PROCESSOR)
+    assert resume(Kept(patient.book), "one") == Kept(patient.book, "one")
+    assert resume(Kept(patient.book, "one"), "two").boot_id == "two"
+
+
 def test_a_restart_is_no_reboot() -> None:
     patient = Patient()
     patient.look(gpu(), OUT_OF_PROCESSOR)
@@ -350,6 +380,14 @@ def test_a_device_that_is_missing_is_remembered_for_thirty_days() -> None:
     assert patient.book == {}
 
 
+def test_of_too_many_that_are_gone_the_latest_are_remembered_and_what_is_there_counts_for_none() -> None:
+    """A host whose NVMe drives come and go must not fill its state with what it once had."""
+    gone = {f"gone {number}": Condition(since=0.0, gone=float(number)) for number in reversed(range(256))}
+    book = follow([gpu()], gone, (), 1000.0, Rules())
+    assert book.keys() == {*gone, NAME}
+    assert follow([], book, (), 2000.0, Rules()).keys() == book.keys() - {"gone 0"}
+
+
 def test_what_is_missing_in_an_incomplete_look_may_only_be_unread() -> None:
     patient = Patient()
     patient.look(gpu(), OUT_OF_PROCESSOR)
@@ -367,16 +405,23 @@ UNREAD = Decision(False, "unknown: nvml could not be read; what was reported of 
 
 def test_a_sick_device_that_cannot_be_read_is_closed_as_it_was_given() -> None:
     """NVML tells nothing of a GPU off the bus, and hangs on one whose system processor does."""
-    patient = Patient()
-    patient.look(gpu())
+    patient, given = Patient(), replace(gpu().decision, traits=frozenset({"CUSTOM_GOLD"}))
+    patient.look(replace(gpu(), decision=given))
     unread = replace(gpu(DEAD), decision=UNREAD)
     patient.look(unread)
     decision = settled([unread], patient.book, patient.now)[0].decision
     assert (decision.managed, decision.resource_class, decision.total, decision.mode) == (True, "PGPU", 1, "whole")
-    assert decision.reason.endswith("; it is closed as it was given before")
+    assert decision == replace(given, reason=f"{UNREAD.reason}; it is closed as it was given before")
     patient.looks(WELL, WELL, WELL)
     well = replace(gpu(), decision=UNREAD)
     assert settled([well], patient.book, patient.now)[0].decision == UNREAD
+
+
+def test_a_sick_device_that_can_be_read_is_decided_about_as_any_other() -> None:
+    patient = Patient()
+    patient.look(gpu())
+    patient.look(gpu(SICK))
+    assert settled([gpu(SICK)], patient.book, patient.now)[0].decision == gpu(SICK).decision
 
 
 def test_a_sick_device_of_several_classes_that_cannot_be_read_is_closed_in_each() -> None:
