@@ -146,6 +146,17 @@ def test_after_a_clear_the_next_time_is_the_first() -> None:
     assert patient.looks(WELL, SICK, WELL) == ["healthy", "unhealthy", "healthy"]
 
 
+def test_one_that_stays_unhealthy_does_not_go_to_and_fro() -> None:
+    patient = Patient(Rules(clean_checks=1))
+    assert patient.looks(SICK, WELL, SICK, SICK, SICK, SICK, WELL)[-1] == "healthy"
+
+
+def test_a_limit_of_no_times_is_none() -> None:
+    patient = Patient(Rules(clean_checks=1, flap_limit=0))
+    assert patient.looks(*[SICK, WELL] * 9)[-1] == "healthy"
+    assert len(patient.condition.flaps) == 1, "nor does the state grow"
+
+
 def test_flaps_that_are_far_apart_do_not_add_up() -> None:
     patient = Patient(Rules(clean_checks=1, flap_window=200))
     for _ in range(10):
@@ -296,6 +307,13 @@ def test_another_driver_in_between_resets_a_gpu() -> None:
     assert patient.looks(WELL, WELL, WELL) == ["unhealthy"] * 2 + ["healthy"]
 
 
+def test_a_driver_that_cannot_be_read_is_no_other_driver() -> None:
+    patient = Patient()
+    patient.look(gpu(), STOPPED)
+    patient.look(gpu(driver=None, unread=frozenset({"driver"})))
+    assert patient.looks(*[WELL] * 9) == ["unhealthy"] * 9
+
+
 def test_a_recovery_action_that_was_obeyed_was_a_reset() -> None:
     patient = Patient()
     patient.look(gpu(SICK, "gpu reset"), OUT_OF_PROCESSOR)
@@ -336,6 +354,14 @@ def test_clean_checks_before_a_reboot_count_for_nothing_after_it() -> None:
     patient.looks(SICK, WELL, WELL)
     rebooted(patient)
     assert patient.looks(WELL, WELL, WELL) == ["unhealthy"] * 2 + ["healthy"]
+
+
+def test_what_happens_after_a_reboot_before_the_driver_can_be_read_was_reset_by_nothing() -> None:
+    patient = Patient()
+    patient.looks(WELL)
+    rebooted(patient)
+    patient.look(gpu(driver=None, unread=frozenset({"driver"})), STOPPED)
+    assert patient.looks(*[WELL] * 9) == ["unhealthy"] * 9
 
 
 def test_a_reboot_is_what_the_driver_asked_for() -> None:
