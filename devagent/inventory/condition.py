@@ -65,12 +65,7 @@ def follow(
         for name, device in present.items()
     }
     missing = {name: condition for name, condition in book.items() if name not in present}
-    if complete:
-        missing = {
-            name: condition if condition.gone is not None else replace(condition, gone=now)
-            for name, condition in missing.items()
-        }
-    return {**_remembered(missing, now), **followed}
+    return {**_remembered(_gone(missing, now) if complete else missing, now), **followed}
 
 
 def settled(devices: Iterable[Device], book: Book, now: float) -> tuple[Device, ...]:
@@ -108,6 +103,11 @@ def _rebooted(old: Condition) -> Condition:
     freed = troubles.released(old.troubles, End.RESET, End.RECOVERY)
     anew = tuple(replace(each, clean=0) for each in freed)
     return replace(old, troubles=anew, counters={}, action=None)
+
+
+def _gone(missing: Mapping[str, Condition], now: float) -> dict[str, Condition]:
+    """Says of those that are missing since when they are."""
+    return {name: each if each.gone is not None else replace(each, gone=now) for name, each in missing.items()}
 
 
 def _remembered(missing: Mapping[str, Condition], now: float) -> dict[str, Condition]:
@@ -157,9 +157,7 @@ def _concluded(
     monitor = driver if seen.said[troubles.DRIVER] is not None else old.monitor
     health = troubles.total(known, seen, device, monitor)
     was, is_ = old.health.state.is_fenced, health.state.is_fenced
-    flaps = tuple(min(each, now) for each in old.flaps if now - each < rules.flap_window)
-    if is_ and not was and old.recovered:
-        flaps = (*flaps, now)[-max(1, rules.flap_limit) :]
+    flaps = _flaps(old, now, rules, again=is_ and not was and old.recovered)
     if 0 < rules.flap_limit <= len(flaps) and all(each.source != troubles.FLAPPING for each in known):
         known = troubles.struck(known, _flapping(len(flaps), rules))
         health = troubles.total(known, seen, device, monitor)
@@ -180,6 +178,12 @@ def _concluded(
         gone=None,
         given=_given(device.decision, old.given),
     )
+
+
+def _flaps(old: Condition, now: float, rules: Rules, *, again: bool) -> tuple[float, ...]:
+    """Gives when the device became unhealthy again of late, no more often than it takes to be flapping."""
+    flaps = tuple(min(each, now) for each in old.flaps if now - each < rules.flap_window)
+    return (*flaps, now)[-max(1, rules.flap_limit) :] if again else flaps
 
 
 def _given(decision: Decision, before: Given | None) -> Given | None:
