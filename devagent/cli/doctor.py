@@ -16,7 +16,7 @@ from devagent.cli import setup, setup_files
 from devagent.cli.render.printable import printable
 from devagent.discovery import Discovery, discover
 from devagent.inventory.checkup import examine
-from devagent.inventory.device_checks import Patient
+from devagent.inventory.patient import Patient
 from devagent.model.finding import Finding, Grade
 from devagent.model.policy import Policy
 from devagent.sources import known, roots

@@ -101,7 +101,7 @@ class _Builder:
     def add(self, device: Device) -> None:
         uid = device_uuid(self.root, device)
         self._put(uid, device.address, self._parent(device), device)
-        self.devices[uid] = (device.address, *(vf.address for vf in device.vfs))
+        self.devices[uid] = device.addresses
 
     def _parent(self, device: Device) -> str:
         parent = self.root

@@ -7,12 +7,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Final
 
-from devagent.inventory import device_checks
-from devagent.inventory.device_checks import Patient
+from devagent.inventory import device_checks, hand_checks, vf_checks
+from devagent.inventory.patient import NOT_CAPTURED, Patient, could_not
 from devagent.model.finding import Finding, Grade
 from devagent.model.vitals import Module, Vitals
-
-NOT_CAPTURED: Final = "not checked: a captured host that does not tell"
 
 Check = Callable[[Patient], Iterator[Finding]]
 
@@ -31,13 +29,6 @@ _MODULE_CURE: Final = (
 def examine(patient: Patient) -> tuple[Finding, ...]:
     """Gives the findings of all checks, in their order; a check that finds nothing amiss says so in one line."""
     return tuple(finding for check in _CHECKS for finding in check(patient))
-
-
-def could_not(check: str, why: str) -> Finding:
-    """Gives the finding of a check that could not look."""
-    if why == NOT_CAPTURED:
-        return Finding(check, Grade.SKIPPED, why)
-    return Finding(check, Grade.UNKNOWN, why, "run devagent doctor as root; what is unreadable then is damaged")
 
 
 def _iommu(patient: Patient) -> Iterator[Finding]:
@@ -129,12 +120,12 @@ _CHECKS: Final[tuple[Check, ...]] = (
     _vfio,
     _nvidia,
     device_checks.drivers,
-    device_checks.vf_count,
-    device_checks.vf_drivers,
+    vf_checks.vf_count,
+    vf_checks.vf_drivers,
     device_checks.groups,
-    device_checks.driver_override,
-    device_checks.driverctl,
-    device_checks.mdevctl,
+    hand_checks.driver_override,
+    hand_checks.driverctl,
+    hand_checks.mdevctl,
     device_checks.nova,
     device_checks.health,
 )

@@ -1,24 +1,19 @@
 # SPDX-FileCopyrightText: The devagent authors
 # SPDX-License-Identifier: Apache-2.0
-"""Follows the health of all devices from look to look, with what happened in between and what operators said."""
+"""Follows the health of all devices from look to look, with what happened in between, and over reboots."""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
 from typing import Final
 
-from devagent.inventory import evidence, happenings, troubles
+from devagent.inventory import evidence, happenings, operators, troubles
 from devagent.inventory.happenings import Occurrence
 from devagent.inventory.troubles import Observed
 from devagent.model.claim import Mode
 from devagent.model.device import Decision, Device, Share
-from devagent.model.health import Book as Book
-from devagent.model.health import Condition, End, Evidence, Given, Health, Kept, Override, State, Trouble
-
-OVERRIDES: Final = (State.HEALTHY, State.SUSPECT, State.UNHEALTHY)
-"""What an operator may say; that a device is lost, nobody can say away."""
+from devagent.model.health import Book, Condition, End, Given, Health, Kept, State, Trouble
 
 _GONE_FOR: Final = 30 * 86400.0
 _MOST_GONE: Final = 256
@@ -70,12 +65,7 @@ def follow(
         for name, device in present.items()
     }
     missing = {name: condition for name, condition in book.items() if name not in present}
-    if complete:
-        missing = {
-            name: condition if condition.gone is not None else replace(condition, gone=now)
-            for name, condition in missing.items()
-        }
-    return {**_remembered(missing, now), **followed}
+    return {**_remembered(_gone(missing, now) if complete else missing, now), **followed}
 
 
 def settled(devices: Iterable[Device], book: Book, now: float) -> tuple[Device, ...]:
@@ -88,7 +78,7 @@ def settled(devices: Iterable[Device], book: Book, now: float) -> tuple[Device, 
 
 
 def _settled(device: Device, condition: Condition, now: float) -> Device:
-    health, given, decision = verdict(condition, now), condition.given, device.decision
+    health, given, decision = operators.verdict(condition, now), condition.given, device.decision
     if decision.unknown and health.state.is_fenced and given is not None:
         reason = f"{decision.reason}; it is closed as it was given before"
         decision = Decision(
@@ -96,47 +86,6 @@ def _settled(device: Device, condition: Condition, now: float) -> Device:
             shares=tuple(Share(*each) for each in given.shares),
         )  # fmt: skip
     return replace(device, health=health, decision=decision)
-
-
-def verdict(condition: Condition, now: float) -> Health:
-    """Gives the health that counts: an override that holds wins, but it is shown, and hides no lost device."""
-    monitors, said = condition.health, condition.override
-    if said is None or not said.holds(now):
-        return monitors
-    reasons = [f"set to {said.state} by {said.by}{_until(said)}: {said.reason}"]
-    if monitors.reasons:
-        reasons.append(f"monitors say {monitors.state}: {'; '.join(monitors.reasons)}")
-    return Health(State.LOST if monitors.state is State.LOST else said.state, tuple(reasons))
-
-
-def override(book: Book, name: str, said: Override, now: float) -> Book:
-    """Notes an operator's word.
-
-    Raises KeyError for an unknown device, ValueError for a state that nobody can set or a time that is none.
-    """
-    if said.state not in OVERRIDES:
-        raise ValueError(f"{said.state} cannot be set: {', '.join(OVERRIDES)} can")
-    text = f"set to {said.state} by {said.by}{_until(said)}: {said.reason}"
-    return {**book, name: replace(evidence.noted(book[name], Evidence(now, text, "override")), override=said)}
-
-
-def clear(book: Book, name: str, by: str, now: float) -> Book:
-    """Forgets override, flaps and all that is wrong but what the last look itself saw. Raises KeyError."""
-    old = evidence.noted(book[name], Evidence(now, f"cleared by {by}", "override"))
-    left = tuple(each for each in old.troubles if each.present and each.end is End.CHECKS)
-    worst = max((each.health.state for each in left), key=lambda state: state.rank, default=None)
-    health = Health(worst or State.UNMONITORED, tuple(reason for each in left for reason in each.health.reasons))
-    cleared = replace(old, health=health, troubles=left, flaps=(), override=None, recovered=False)
-    return {**book, name: replace(cleared, clean=0, since=now if health.state is not old.health.state else old.since)}
-
-
-def _until(said: Override) -> str:
-    if said.until is None:
-        return ""
-    try:
-        return f" until {datetime.fromtimestamp(said.until, UTC):%Y-%m-%d %H:%M} UTC"
-    except (OverflowError, OSError, ValueError):
-        raise ValueError(f"{said.until} is no time that a calendar has") from None
 
 
 def resume(kept: Kept, boot_id: str | None) -> Kept:
@@ -153,7 +102,12 @@ def resume(kept: Kept, boot_id: str | None) -> Kept:
 def _rebooted(old: Condition) -> Condition:
     freed = troubles.released(old.troubles, End.RESET, End.RECOVERY)
     anew = tuple(replace(each, clean=0) for each in freed)
-    return replace(old, troubles=anew, clean=0, counters={}, action=None, driver=None)
+    return replace(old, troubles=anew, counters={}, action=None)
+
+
+def _gone(missing: Mapping[str, Condition], now: float) -> dict[str, Condition]:
+    """Says of those that are missing since when they are."""
+    return {name: each if each.gone is not None else replace(each, gone=now) for name, each in missing.items()}
 
 
 def _remembered(missing: Mapping[str, Condition], now: float) -> dict[str, Condition]:
@@ -176,12 +130,12 @@ def _followed(
     old = before or Condition(since=now)
     seen = troubles.observe(device, old)
     held = old.troubles
-    if before is not None and _was_reset(device, old, seen):
+    if _was_reset(device, old, seen):
         held = troubles.released(held, End.RESET, End.RECOVERY)
     known = troubles.found(held, seen, old, counts=counts, clean_checks=rules.clean_checks)
     told = evidence.news(held, known, now)
     # Last, so that no look ends what was told at the same time.
-    acts = (seen.action if seen.action is not None else old.action) is not None
+    acts = seen.action is not None or old.action is not None
     for occurrence in happened:
         known, left = happenings.happened(device, known, occurrence, now, rules.xids, acts=acts)
         told += left
@@ -203,9 +157,7 @@ def _concluded(
     monitor = driver if seen.said[troubles.DRIVER] is not None else old.monitor
     health = troubles.total(known, seen, device, monitor)
     was, is_ = old.health.state.is_fenced, health.state.is_fenced
-    flaps = tuple(min(each, now) for each in old.flaps if now - each < rules.flap_window)
-    if is_ and not was and old.recovered:
-        flaps = (*flaps, now)[-max(1, rules.flap_limit) :]
+    flaps = _flaps(old, now, rules, again=is_ and not was and old.recovered)
     if 0 < rules.flap_limit <= len(flaps) and all(each.source != troubles.FLAPPING for each in known):
         known = troubles.struck(known, _flapping(len(flaps), rules))
         health = troubles.total(known, seen, device, monitor)
@@ -226,6 +178,12 @@ def _concluded(
         gone=None,
         given=_given(device.decision, old.given),
     )
+
+
+def _flaps(old: Condition, now: float, rules: Rules, *, again: bool) -> tuple[float, ...]:
+    """Gives when the device became unhealthy again of late, no more often than it takes to be flapping."""
+    flaps = tuple(min(each, now) for each in old.flaps if now - each < rules.flap_window)
+    return (*flaps, now)[-max(1, rules.flap_limit) :] if again else flaps
 
 
 def _given(decision: Decision, before: Given | None) -> Given | None:

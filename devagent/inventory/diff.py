@@ -60,7 +60,7 @@ def diff(desired: ProviderTree, actual: Mapping[str, Provider]) -> tuple[Change,
     every build on this host for up to five minutes.
     """
     wanted_uuids = desired.by_uuid()
-    others = [provider for provider in actual.values() if provider.is_ours and provider.uuid not in wanted_uuids]
+    others = (provider for provider in actual.values() if provider.uuid not in wanted_uuids)
     former = {provider.lasting_name: provider for provider in others if _stands_in_the_way(provider)}
     replaced = set()
     changes = []

@@ -4,14 +4,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any, Final
 
-from devagent.inventory.policy import matches
-from devagent.model.claim import Claim
+from devagent.inventory.policy import matches, serials
 from devagent.model.device import Device
-from devagent.model.pci import Function
 from devagent.model.policy import Match, Policy, Rule
 
 
@@ -84,41 +82,36 @@ def as_dict(explanation: Explanation) -> dict[str, Any]:
 def _tried(device: Device, policy: Policy) -> tuple[Tried, ...]:
     tried = []
     for rule in policy.rules:
-        tried.append(Tried(rule.name, str(rule.mode or "ignore"), _mismatches(rule, device.function, device.claim)))
-        if matches(rule.match, device.function, device.claim):
+        tried.append(Tried(rule.name, str(rule.mode or "ignore"), _mismatches(rule, device)))
+        if not tried[-1].mismatches:
             break
     return tuple(tried)
 
 
-def _mismatches(rule: Rule, function: Function, claim: Claim) -> tuple[Mismatch, ...]:
+def _mismatches(rule: Rule, device: Device) -> tuple[Mismatch, ...]:
     """Asks `matches` itself about each selector alone, so that it cannot be told differently here."""
     missed = []
     for field in fields(Match):
         wanted = getattr(rule.match, field.name)
-        if not matches(Match(**{field.name: wanted}), function, claim):
-            actual = ACTUAL[field.name](function, claim)
-            missed.append(Mismatch(_KEYS.get(field.name, field.name), _words(wanted), _words(actual)))
+        if not matches(Match(**{field.name: wanted}), device.function, device.claim, device.identity):
+            missed.append(
+                Mismatch(_KEYS.get(field.name, field.name), _words(wanted), _words(ACTUAL[field.name](device)))
+            )
     return tuple(missed)
 
 
-def _serials(function: Function, claim: Claim) -> Iterator[str]:
-    yield from (identity.value for identity in claim.identities)
-    numbers = (function.attributes.get(f"serials/{source}") for source in ("dsn", "vpd"))
-    yield from filter(None, (claim.gpu.serial if claim.gpu else None, *numbers))
-
-
-ACTUAL: Final[Mapping[str, Callable[[Function, Claim], object]]] = {
-    "kind": lambda _, claim: claim.kind,
-    "vendor": lambda function, _: function.vendor_id,
-    "device": lambda function, _: function.device_id,
-    "class_code": lambda function, _: function.class_code,
-    "address": lambda function, _: function.address,
-    "slot": lambda function, _: function.slot,
-    "serial": lambda function, claim: tuple(_serials(function, claim)),
-    "driver": lambda function, _: function.driver,
-    "interface": lambda _, claim: claim.net.names if claim.net else (),
-    "numa_node": lambda function, _: function.numa_node,
-    "vfs": lambda function, _: bool(function.sriov and function.sriov.vfs),
+ACTUAL: Final[Mapping[str, Callable[[Device], object]]] = {
+    "kind": lambda device: device.claim.kind,
+    "vendor": lambda device: device.function.vendor_id,
+    "device": lambda device: device.function.device_id,
+    "class_code": lambda device: device.function.class_code,
+    "address": lambda device: device.address,
+    "slot": lambda device: device.function.slot,
+    "serial": lambda device: tuple(dict.fromkeys(serials(device.function, device.claim, device.identity))),
+    "driver": lambda device: device.function.driver,
+    "interface": lambda device: device.claim.net.names if device.claim.net else (),
+    "numa_node": lambda device: device.function.numa_node,
+    "vfs": lambda device: bool(device.vfs),
 }
 """What a device has, for each selector that a Match knows."""
 

@@ -32,7 +32,7 @@ def by_address(occurrences: Iterable[Occurrence]) -> dict[str, list[tuple[int, O
 
 def of_device(device: Device, happened: Mapping[str, list[tuple[int, Occurrence]]]) -> list[Occurrence]:
     """Gives in their order those that are about a device or its VFs, out of what `by_address` gave."""
-    addresses = ("", device.address, *(vf.address for vf in device.vfs)) if happened else ()
+    addresses = ("", *device.addresses) if happened else ()
     own = [each for address in addresses for each in happened.get(address, ())]
     return [each for _, each in sorted(own, key=lambda one: one[0])]
 
@@ -91,8 +91,6 @@ def _aer(device: Device, known: tuple[Trouble, ...], error: AerError) -> Outcome
 def _recovery(device: Device, known: tuple[Trouble, ...], error: PcieError, now: float) -> Outcome:
     """Follows the kernel's error recovery; one VF that is not recovered is no reason to close all the others."""
     vf = next((each.index for each in device.vfs if each.address == error.address), None)
-    if error.address != device.address and vf is None:
-        return known, ()
     source = _RECOVERY if vf is None else f"{_RECOVERY} of VF {vf}"
     whose = "it" if vf is None else f"its VF {vf} ({error.address})"
     if error.state == "successful_recovery":

@@ -72,7 +72,7 @@ def matches(match: Match, function: Function, claim: Claim, settled: Identity | 
         and (not match.class_code or function.class_code.startswith(match.class_code))
         and (not match.address or _any_fits((function.address,), match.address))
         and (not match.slot or _any_fits((function.slot,), match.slot))
-        and (not match.serial or _any_fits(tuple(_serials(function, claim, settled)), match.serial))
+        and (not match.serial or _any_fits(tuple(serials(function, claim, settled)), match.serial))
         and (not match.driver or _any_fits((function.driver or "",), match.driver))
         and (not match.interface or _any_fits(interfaces, match.interface))
         and (not match.numa_node or function.numa_node in match.numa_node)
@@ -95,7 +95,7 @@ def unclaimed(function: Function) -> Claim:
     )
 
 
-def _serials(function: Function, claim: Claim, settled: Identity | None) -> Iterator[str]:
+def serials(function: Function, claim: Claim, settled: Identity | None) -> Iterator[str]:
     """Gives every number that the device was given for good, a serial number also without its part number.
 
     A device on a VFIO driver tells the fewest, but a rule must not lose it there: an earlier look may know more.
@@ -144,31 +144,30 @@ _NEVER_MOUNTED = frozenset({Kind.GPU, Kind.QAT, Kind.ACCELERATOR})
 def _decide(function: Function, claim: Claim, rule: Rule | None, around: Surroundings) -> Decision:
     if claim.failure is not None:
         return Decision(False, f"unknown: {claim.failure}", unknown=True)
-    if _CRUCIAL & function.unread:
-        what = ", ".join(sorted(_CRUCIAL & function.unread))
-        return Decision(False, f"unknown: {what} could not be read; what was reported of it stays", unknown=True)
+    if unread := _CRUCIAL & function.unread:
+        return _unknown(", ".join(sorted(unread)))
     if rule is None:
         return Decision(False, _unmatched(function, claim))
     if rule.mode is None:
         return Decision(False, f"rule {rule.name} ignores it", rule.name)
     if rule.mode.is_made and (missing := vgpus.unread(function)):
-        reason = f"unknown: {', '.join(missing)} could not be read; what was reported of it stays"
-        return Decision(False, reason, rule.name, unknown=True)
-    resource_class = rule.resource_class or claim.offers.get(rule.mode)
-    if rule.mode not in claim.offers or resource_class is None:
-        veto = guards.veto_new_vfs(function, around) if rule.mode.is_made and rule.vf_count is not None else None
-        if veto is not None:
-            return Decision(False, veto, rule.name, rule.mode)
-        return Decision(False, _not_offered(claim, rule.mode), rule.name)
+        return _unknown(", ".join(missing), rule)
+    if rule.mode not in claim.offers:
+        return _refused(function, claim, rule, rule.mode, around)
     if not around.snapshot.host_use_known and claim.kind not in _NEVER_MOUNTED:
-        reason = "unknown: what the host itself uses could not be read; what was reported of it stays"
-        return Decision(False, reason, rule.name, unknown=True)
+        return _unknown("what the host itself uses", rule)
     if rule.mode.is_made:
         return divided.by_types(function, claim, rule, around)
+    resource_class = rule.resource_class or claim.offers[rule.mode]
     by_mode = _whole if rule.mode is Mode.WHOLE else divided.by_vfs
     if rule.owner is not None:
         return for_nova.decide(function, rule, around, lambda around: by_mode(function, rule, resource_class, around))
     return by_mode(function, rule, resource_class, around)
+
+
+def _unknown(what: str, rule: Rule | None = None) -> Decision:
+    reason = f"unknown: {what} could not be read; what was reported of it stays"
+    return Decision(False, reason, rule.name if rule is not None else None, unknown=True)
 
 
 def _unmatched(function: Function, claim: Claim) -> str:
@@ -177,6 +176,14 @@ def _unmatched(function: Function, claim: Claim) -> str:
     if sriov is None or sriov.vfs or not sriov.total_vfs or Mode.VF not in claim.offers:
         return "no rule matches"
     return "no rule matches (vf_count makes VFs)"
+
+
+def _refused(function: Function, claim: Claim, rule: Rule, mode: Mode, around: Surroundings) -> Decision:
+    if mode.is_made and rule.vf_count is not None:
+        veto = guards.veto_new_vfs(function, around)
+        if veto is not None:
+            return Decision(False, veto, rule.name, mode)
+    return Decision(False, _not_offered(claim, mode), rule.name)
 
 
 def _not_offered(claim: Claim, mode: Mode) -> str:

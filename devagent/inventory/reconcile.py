@@ -86,12 +86,7 @@ class Verdict:
 
 def watched(scene: Scene) -> dict[str, Provider]:
     """Gives our providers in Placement that stand, or stood, for a device, by UUID: those that can have consumers."""
-    devices = scene.desired.devices
-    return {
-        uuid: entry
-        for uuid, entry in scene.listed.items()
-        if entry.is_ours and (uuid in devices or _DEVICE.search(entry.lasting_name))
-    }
+    return {uuid: entry for uuid, entry in scene.listed.items() if entry.is_ours and _DEVICE.search(entry.lasting_name)}
 
 
 def reconcile(scene: Scene, holdings: Mapping[str, Holding]) -> Verdict:
@@ -174,7 +169,7 @@ def _fenced(uuid: str, device: Device, holding: Holding) -> Unexplained:
 
 def _short(uuid: str, device: Device, holding: Holding, offered: Mapping[str, int]) -> Iterator[Unexplained]:
     """A PF that lost VFs, or a device that is divided otherwise than when it was given away."""
-    for name, held in sorted(_amounts(holding).items()):
+    for name, held in _amounts(holding).items():
         there = offered.get(name, 0)
         if held > there:
             what = (
@@ -194,7 +189,7 @@ def _unallocated(uuid: str, device: Device, holding: Holding, policy: Policy) ->
     left = {consumer: sum(amounts.values()) for consumer, amounts in holding.items()}
     unclaimed = []
     for address, users in _open(device, policy):
-        owner = next((user.instance for user in users if left.get(user.instance or "", 0)), None)
+        owner = next((user.instance for user in users if user.instance and left.get(user.instance)), None)
         if owner is None:
             unclaimed.append((address, users))
         else:

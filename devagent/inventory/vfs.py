@@ -118,8 +118,7 @@ def _holders(device: Device, wanted: int, held: Collection[str] | None) -> Itera
         return
     before = f"all {len(device.vfs)} VFs must be removed" + (f" before there can be {wanted}" if wanted else "")
     for index, users in device.vf_users:
-        if users:
-            yield f"{before}, but VF {index} is held by {users[0]}"
+        yield f"{before}, but VF {index} is held by {users[0]}"
     for index, use in device.vf_use:
         yield f"{before}, but the host uses VF {index}: {use}"
     if device.in_use_by:

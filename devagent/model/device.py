@@ -81,3 +81,8 @@ class Device:
     def vfs(self) -> tuple[VirtualFunction, ...]:
         """The VFs that exist now."""
         return self.function.sriov.vfs if self.function.sriov else ()
+
+    @property
+    def addresses(self) -> tuple[str, ...]:
+        """The PCI addresses of all that it has: its own, then its VFs'."""
+        return (self.address, *(vf.address for vf in self.vfs))

@@ -9,7 +9,7 @@ from collections.abc import Callable, Collection, Iterable
 from dataclasses import replace
 
 from devagent.discovery import Discovery
-from devagent.inventory import condition
+from devagent.inventory import condition, operators
 from devagent.inventory.happenings import Occurrence
 from devagent.model.device import Device
 from devagent.model.health import Book, Kept, Override
@@ -69,12 +69,12 @@ class HealthBook:
     def withhold(self, name: str, said: Override, now: float) -> None:
         """Notes an operator's word about what the book calls `name`, also if it is not there now. Raises KeyError."""
         with self._lock:
-            self._keep(replace(self._kept, book=condition.override(self.current, name, said, now)))
+            self._keep(replace(self._kept, book=operators.override(self.current, name, said, now)))
 
     def clear(self, device: Device, by: str, now: float) -> None:
         """Takes an operator's word back, and forgets what is not to be seen any more."""
         with self._lock:
-            self._keep(replace(self._kept, book=condition.clear(self.current, condition.key(device), by, now)))
+            self._keep(replace(self._kept, book=operators.clear(self.current, condition.key(device), by, now)))
 
     def _rules(self) -> condition.Rules:
         settings = self._settings()

@@ -13,6 +13,7 @@ from devagent.inventory.happenings import Occurrence
 from devagent.model.device import Device
 from devagent.model.gpu import GpuFacts
 from devagent.model.health import Book, Condition, Health, State
+from devagent.model.occurrence import Xid
 
 from ..worlds import claim, function, managed
 
@@ -22,6 +23,7 @@ SUSPECT: Final = Health(State.SUSPECT, ("its fabric is in progress",))
 SICK: Final = Health(State.UNHEALTHY, ("its driver asks for a reset",))
 DEAD: Final = Health(State.LOST, ("it has fallen off the bus",))
 RULES: Final = Rules()
+OUT_OF_PROCESSOR: Final = Xid(ADDRESS, 119, "Timeout waiting for RPC from GSP", 0.0)
 
 
 def gpu(
@@ -31,6 +33,14 @@ def gpu(
     of = function(ADDRESS, driver="nvidia", attributes=dict(files or {}))
     of = replace(of, **more)  # type: ignore[arg-type]
     return managed(of, claim=claim(of, health=health, gpu=GpuFacts(recovery_action=action)))
+
+
+def fatal(total: int, nonfatal: int = 0) -> dict[str, str]:
+    """Gives the files of the kernel's counters of PCIe errors."""
+    return {
+        "aer_dev_fatal": f"Undefined 0\nDLP {total}\nTOTAL_ERR_FATAL {total}",
+        "aer_dev_nonfatal": f"Undefined 0\nTOTAL_ERR_NONFATAL {nonfatal}",
+    }
 
 
 def given_away() -> Device:

@@ -20,7 +20,7 @@ from devagent.discovery import Discovery
 from devagent.inventory.build import Nest, build, device_uuid, root_uuid
 from devagent.model.claim import Mode
 from devagent.model.custom import is_custom
-from devagent.model.device import Decision, Device
+from devagent.model.device import Decision, Device, Share
 from devagent.model.health import Health, State
 from devagent.model.pci import Function
 from devagent.model.provider import Inventory, Provider, ProviderTree
@@ -101,6 +101,69 @@ def test_devices_below_one_switch_share_its_provider(tmp_path: Path) -> None:
 def test_only_managed_devices_have_a_provider() -> None:
     refused = replace(managed(function()), decision=Decision(False, "no rule matches"))
     assert tree([refused]).providers == ()
+
+
+def test_what_is_unknown_is_kept_as_it_is() -> None:
+    unread = replace(managed(function()), decision=Decision(False, "unknown: nvml could not be read", unknown=True))
+    ignored = replace(managed(function("0000:3c:00.0")), decision=Decision(False, "no rule matches"))
+    built = build([unread, ignored], ROOT, "Compute-1", unknown=["0000:af:00.0"])
+    assert (built.providers, built.devices, built.partial) == ((), {}, False)
+    assert built.kept == {"devagent:compute-1:0000:3b:00.0", "devagent:compute-1:0000:af:00.0"}
+
+
+def test_of_what_was_not_looked_at_whole_all_is_kept() -> None:
+    assert build([], ROOT, "h1", complete=False).partial
+    assert not build([], ROOT, "h1").partial
+
+
+@pytest.mark.parametrize(
+    ("unread", "undetermined"),
+    [
+        ((), ()),
+        (("numa_node",), ("parent",)),
+        (("reset_method",), ("traits",)),
+        (("numa_node", "reset_method"), ("parent", "traits")),
+    ],
+)
+def test_what_hangs_on_something_unread_is_undetermined(unread: Iterable[str], undetermined: Iterable[str]) -> None:
+    (provider,) = tree([managed(function(unread=frozenset(unread)))], Nest.FLAT).providers
+    assert provider.undetermined == frozenset(undetermined)
+
+
+@pytest.mark.parametrize(
+    ("mode", "traits"),
+    [
+        (Mode.WHOLE, {"CUSTOM_RESET_FLR", "CUSTOM_RESET_BUS"}),
+        (Mode.VF, {"CUSTOM_RESET_AF_FLR"}),
+        (Mode.MDEV, set[str]()),
+        (Mode.VGPU, set[str]()),
+    ],
+)
+def test_the_resets_are_those_of_what_is_given(mode: Mode, traits: set[str]) -> None:
+    files = {"reset_method": "bus flr acpi", "virtfn0/reset_method": "af_flr"}
+    device = managed(function(attributes=files))
+    (provider,) = tree([replace(device, decision=replace(device.decision, mode=mode))], Nest.FLAT).providers
+    assert {each for each in provider.traits if each.startswith("CUSTOM_RESET")} == traits
+
+
+@pytest.mark.parametrize("method", ["flr", "af_flr", "bus", "pm", "device_specific"])
+def test_each_reset_that_gives_a_device_back_clean_is_a_trait(method: str) -> None:
+    (provider,) = tree([managed(function(attributes={"reset_method": method}))], Nest.FLAT).providers
+    assert f"CUSTOM_RESET_{method.upper()}" in provider.traits
+
+
+def test_a_pfs_provider_stands_for_its_vfs_too() -> None:
+    built = tree([managed(pf(2)[0], "SRIOV_NET_VF", 2)], Nest.FLAT)
+    assert list(built.devices.values()) == [("0000:3b:00.0", "0000:3b:01.0", "0000:3b:01.1")]
+
+
+def test_a_class_that_is_closed_in_part_is_closed_by_what_comes_back_too() -> None:
+    device = managed(function(numa_node=None))
+    shares = (Share("CUSTOM_A", 4, 1), Share("CUSTOM_B", 2), Share("CUSTOM_C", 0))
+    device = replace(device, decision=replace(device.decision, shares=shares))
+    returning = {device_uuid(ROOT, device): {"CUSTOM_A": 2}}
+    (provider,) = build([device], ROOT, "h1", returning=returning).providers
+    assert provider.inventories == {"CUSTOM_A": Inventory(4, 3, max_unit=4), "CUSTOM_B": Inventory(2, 0, max_unit=2)}
 
 
 def test_a_device_brings_its_inventory_and_traits() -> None:

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from devagent.inventory.checkup import examine
-from devagent.inventory.device_checks import Patient
+from devagent.inventory.patient import Patient
 from devagent.model.claim import Kind, Mode
 from devagent.model.device import Device
 from devagent.model.finding import Finding, Grade
@@ -123,6 +123,11 @@ def test_vfio_lacks_a_module(modules: dict[str, Module | None], grade: Grade, se
     assert found[3].startswith(seen)
 
 
+def test_a_captured_host_tells_nothing_of_modules_that_were_not_loaded() -> None:
+    seen = replace(WELL, machine=False, modules={"vfio_pci": None, "vfio_iommu_type1": None, "iommufd": None})
+    assert told(seen)[:4] == ("vfio", Grade.SKIPPED, None, "not checked: a captured host that does not tell")
+
+
 def test_one_way_to_the_iommu_is_enough() -> None:
     other = {"vfio_iommu_type1": Module.ABSENT, "iommufd": Module.LOADED}
     assert checkup(replace(WELL, modules=MODULES | other)) == []
@@ -143,6 +148,12 @@ def test_nvml_must_have_the_version_of_the_module(facts: dict[str, Any], grade: 
     found = told(replace(WELL, **facts), gpu())
     assert found[:2] == ("nvidia", grade)
     assert seen in found[3]
+
+
+def test_without_nvidias_driver_nobody_misses_its_version() -> None:
+    none = replace(WELL, nvidia_module=None, nvidia_library=None)
+    assert checkup(none) == checkup(none, gpu("amdgpu")) == []
+    assert told(replace(none, machine=False), gpu())[:2] == ("nvidia", Grade.SKIPPED)
 
 
 @pytest.mark.parametrize(
@@ -187,6 +198,14 @@ def test_the_policy_wants_other_vfs(there: int, wanted: int, grade: Grade, seen:
     found = told(replace(WELL, num_vfs={PF: there}), nic(there, vfs), vfs)
     assert found[:4] == ("vf-count", grade, PF, seen)
     assert found[4].startswith(cure)
+
+
+def test_of_nvidias_gpus_only_their_own_tool_makes_vfs() -> None:
+    vfs = rule(Mode.VF, "vfs", vf_count=8)
+    (device,) = decide(snapshot(*pf(0, ids="10de:26b9", driver="nvidia")), vfs).values()
+    found = told(replace(WELL, num_vfs={PF: 0}), [device], vfs)
+    assert found[:4] == ("vf-count", Grade.WARNING, PF, "rule vfs wants 8 VFs, but there are 0")
+    assert found[4].startswith(f"run /usr/lib/nvidia/sriov-manage -e {PF} while nothing uses it")
 
 
 def test_a_capture_without_numvfs_tells_nothing_of_it() -> None:
@@ -290,6 +309,12 @@ def test_mdevctl_makes_devices_of_what_is_given() -> None:
     found = told(replace(WELL, mdevctl={PF: 2}), gpu("other"))
     assert found[:3] == ("mdevctl", Grade.WARNING, PF)
     assert "2 mediated devices" in found[3]
+
+
+def test_mdevctl_may_make_what_it_wants_of_what_nobody_is_given() -> None:
+    ignored = list(decide(snapshot(GPU), rule(None)).values())
+    assert checkup(replace(WELL, mdevctl={PF: 2}), ignored) == []
+    assert checkup(replace(WELL, mdevctl={"0000:99:00.0": 2}), gpu()) == []
 
 
 def test_nova_takes_what_a_rule_gives() -> None:

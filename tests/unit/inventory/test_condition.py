@@ -8,26 +8,19 @@ from dataclasses import replace
 
 import pytest
 
-from devagent.inventory.condition import Rules, clear, follow, key, override, resume, settled, verdict
+from devagent.inventory.condition import Rules, follow, key, resume, settled
+from devagent.inventory.operators import clear, verdict
 from devagent.model.claim import Mode
 from devagent.model.device import Decision, Share
 from devagent.model.happened import PcieError
-from devagent.model.health import Book, End, Health, Kept, Override, State
+from devagent.model.health import Condition, End, Health, Kept, State
 from devagent.model.occurrence import AerError, DriverLoaded, Xid
 
 from ..worlds import claim, managed, pf
-from .conditions import ADDRESS, DEAD, SICK, SUSPECT, WELL, Patient, given_away, gpu
+from .conditions import ADDRESS, DEAD, OUT_OF_PROCESSOR, SICK, SUSPECT, WELL, Patient, fatal, given_away, gpu
 
-OUT_OF_PROCESSOR = Xid(ADDRESS, 119, "Timeout waiting for RPC from GSP", 0.0)
 STOPPED = Xid(ADDRESS, 46, "GPU stopped processing", 0.0)
 NAME = key(gpu())
-
-
-def fatal(total: int, nonfatal: int = 0) -> dict[str, str]:
-    return {
-        "aer_dev_fatal": f"Undefined 0\nDLP {total}\nTOTAL_ERR_FATAL {total}",
-        "aer_dev_nonfatal": f"Undefined 0\nTOTAL_ERR_NONFATAL {nonfatal}",
-    }
 
 
 def test_what_is_worse_is_believed_at_once() -> None:
@@ -51,6 +44,14 @@ def test_since_tells_when_the_state_began() -> None:
     patient.looks(SICK)
     began = patient.now
     patient.looks(SICK, WELL)
+    assert patient.condition.since == began
+
+
+def test_what_nothing_monitors_is_so_since_the_first_look() -> None:
+    patient = Patient()
+    patient.looks(None)
+    began = patient.now
+    patient.looks(None)
     assert patient.condition.since == began
 
 
@@ -143,6 +144,17 @@ def test_after_a_clear_the_next_time_is_the_first() -> None:
     patient.looks(SICK, WELL)
     patient.book = clear(patient.book, NAME, "uid 0", patient.now)
     assert patient.looks(WELL, SICK, WELL) == ["healthy", "unhealthy", "healthy"]
+
+
+def test_one_that_stays_unhealthy_does_not_go_to_and_fro() -> None:
+    patient = Patient(Rules(clean_checks=1))
+    assert patient.looks(SICK, WELL, SICK, SICK, SICK, SICK, WELL)[-1] == "healthy"
+
+
+def test_a_limit_of_no_times_is_none() -> None:
+    patient = Patient(Rules(clean_checks=1, flap_limit=0))
+    assert patient.looks(*[SICK, WELL] * 9)[-1] == "healthy"
+    assert len(patient.condition.flaps) == 1, "nor does the state grow"
 
 
 def test_flaps_that_are_far_apart_do_not_add_up() -> None:
@@ -259,6 +271,7 @@ def test_where_the_driver_names_a_recovery_action_xids_are_only_evidence() -> No
     patient = Patient()
     assert patient.look(gpu(action="none"), STOPPED) == "healthy"
     assert patient.condition.evidence[0].text.startswith("XID 46: the GPU stopped processing")
+    assert patient.look(gpu(), STOPPED) == "healthy", "it named one before, and is only silent now"
 
 
 @pytest.mark.parametrize(("number", "state"), [(62, "unhealthy"), (79, "lost"), (119, "unhealthy"), (120, "unhealthy")])
@@ -292,6 +305,13 @@ def test_another_driver_in_between_resets_a_gpu() -> None:
     assert patient.look(given_away()) == "unhealthy"
     assert patient.look(given_away()) == "unhealthy"
     assert patient.looks(WELL, WELL, WELL) == ["unhealthy"] * 2 + ["healthy"]
+
+
+def test_a_driver_that_cannot_be_read_is_no_other_driver() -> None:
+    patient = Patient()
+    patient.look(gpu(), STOPPED)
+    patient.look(gpu(driver=None, unread=frozenset({"driver"})))
+    assert patient.looks(*[WELL] * 9) == ["unhealthy"] * 9
 
 
 def test_a_recovery_action_that_was_obeyed_was_a_reset() -> None:
@@ -329,6 +349,35 @@ def test_a_reboot_cures_nothing_that_a_monitor_found_and_no_flapping() -> None:
         assert patient.looks(*[None] * 5)[-1] == "unhealthy"
 
 
+def test_clean_checks_before_a_reboot_count_for_nothing_after_it() -> None:
+    patient = Patient()
+    patient.looks(SICK, WELL, WELL)
+    rebooted(patient)
+    assert patient.looks(WELL, WELL, WELL) == ["unhealthy"] * 2 + ["healthy"]
+
+
+def test_what_happens_after_a_reboot_before_the_driver_can_be_read_was_reset_by_nothing() -> None:
+    patient = Patient()
+    patient.looks(WELL)
+    rebooted(patient)
+    patient.look(gpu(driver=None, unread=frozenset({"driver"})), STOPPED)
+    assert patient.looks(*[WELL] * 9) == ["unhealthy"] * 9
+
+
+def test_a_reboot_is_what_the_driver_asked_for() -> None:
+    patient = Patient()
+    patient.looks(SICK, action="gpu reset")
+    rebooted(patient)
+    assert patient.looks(WELL, WELL, WELL) == ["unhealthy"] * 2 + ["healthy"]
+
+
+def test_the_first_boot_of_which_anything_is_known_is_none_after_another() -> None:
+    patient = Patient()
+    patient.look(gpu(), OUT_OF_PROCESSOR)
+    assert resume(Kept(patient.book), "one") == Kept(patient.book, "one")
+    assert resume(Kept(patient.book, "one"), "two").boot_id == "two"
+
+
 def test_a_restart_is_no_reboot() -> None:
     patient = Patient()
     patient.look(gpu(), OUT_OF_PROCESSOR)
@@ -357,95 +406,18 @@ def test_a_device_that_is_missing_is_remembered_for_thirty_days() -> None:
     assert patient.book == {}
 
 
+def test_of_too_many_that_are_gone_the_latest_are_remembered_and_what_is_there_counts_for_none() -> None:
+    """A host whose NVMe drives come and go must not fill its state with what it once had."""
+    gone = {f"gone {number}": Condition(since=0.0, gone=float(number)) for number in reversed(range(256))}
+    book = follow([gpu()], gone, (), 1000.0, Rules())
+    assert book.keys() == {*gone, NAME}
+    assert follow([], book, (), 2000.0, Rules()).keys() == book.keys() - {"gone 0"}
+
+
 def test_what_is_missing_in_an_incomplete_look_may_only_be_unread() -> None:
     patient = Patient()
     patient.look(gpu(), OUT_OF_PROCESSOR)
     assert follow([], patient.book, (), patient.now, patient.rules, complete=False) == patient.book
-
-
-def said(state: State = State.HEALTHY, until: float | None = None) -> Override:
-    return Override(state, "vendor says it is fine", "uid 0 (root)", until)
-
-
-def overridden(patient: Patient, word: Override) -> State:
-    patient.book = override(patient.book, NAME, word, patient.now)
-    return patient.state
-
-
-@pytest.mark.parametrize("state", [State.HEALTHY, State.SUSPECT, State.UNHEALTHY])
-def test_the_operators_word_wins_and_is_shown(state: State) -> None:
-    patient = Patient()
-    patient.looks(SICK)
-    assert overridden(patient, said(state)) is state
-    assert patient.health.reasons == (
-        f"set to {state} by uid 0 (root): vendor says it is fine",
-        "monitors say unhealthy: its driver asks for a reset",
-    )
-
-
-def test_no_word_hides_a_lost_device() -> None:
-    patient = Patient()
-    patient.looks(DEAD)
-    assert overridden(patient, said()) is State.LOST
-
-
-def test_a_word_ends_when_its_time_is_over() -> None:
-    patient = Patient()
-    patient.looks(SICK)
-    overridden(patient, said(until=patient.now + 100))
-    assert "until 20" in patient.health.reasons[0]
-    assert patient.looks(SICK, SICK) == ["healthy", "unhealthy"]
-    assert patient.condition.override is None
-
-
-def test_the_monitors_go_on_below_an_operators_word() -> None:
-    patient = Patient()
-    patient.looks(WELL)
-    overridden(patient, said(State.UNHEALTHY))
-    assert patient.looks(SICK, WELL, WELL, WELL) == ["unhealthy"] * 4
-    patient.book = clear(patient.book, NAME, "uid 0", patient.now)
-    assert patient.looks(WELL) == ["healthy"]
-
-
-@pytest.mark.parametrize("state", [State.LOST, State.UNMONITORED])
-def test_a_state_that_nobody_can_set_is_refused(state: State) -> None:
-    patient = Patient()
-    patient.looks(WELL)
-    with pytest.raises(ValueError, match="cannot be set: healthy, suspect, unhealthy can"):
-        overridden(patient, said(state))
-    with pytest.raises(ValueError, match="no time that a calendar has"):
-        overridden(patient, said(until=1e300))
-
-
-def test_of_an_unknown_device_nothing_can_be_said() -> None:
-    book: Book = {}
-    with pytest.raises(KeyError):
-        override(book, "x", said(), 1.0)
-    with pytest.raises(KeyError):
-        clear(book, "x", "uid 0", 1.0)
-
-
-def test_clear_forgets_what_no_look_can_end() -> None:
-    patient = Patient()
-    patient.look(gpu(), OUT_OF_PROCESSOR, PcieError(ADDRESS, "failed_recovery"))
-    patient.book = clear(patient.book, NAME, "uid 0 (root)", patient.now)
-    assert patient.looks(WELL) == ["healthy"]
-    assert patient.condition.evidence[-1].text == "cleared by uid 0 (root)"
-
-
-def test_clear_forgets_errors_that_were_counted() -> None:
-    patient = Patient()
-    for total in (0, 1):
-        patient.look(gpu(files=fatal(total)))
-    patient.book = clear(patient.book, NAME, "uid 0", patient.now)
-    assert patient.look(gpu(files=fatal(1))) == "healthy"
-
-
-def test_clear_does_not_hide_what_the_last_look_saw() -> None:
-    patient = Patient()
-    patient.look(gpu(SICK), OUT_OF_PROCESSOR)
-    patient.book = clear(patient.book, NAME, "uid 0", patient.now)
-    assert patient.health == SICK
 
 
 def test_a_device_that_is_not_in_the_book_keeps_its_own_health() -> None:
@@ -459,16 +431,23 @@ UNREAD = Decision(False, "unknown: nvml could not be read; what was reported of 
 
 def test_a_sick_device_that_cannot_be_read_is_closed_as_it_was_given() -> None:
     """NVML tells nothing of a GPU off the bus, and hangs on one whose system processor does."""
-    patient = Patient()
-    patient.look(gpu())
+    patient, given = Patient(), replace(gpu().decision, traits=frozenset({"CUSTOM_GOLD"}))
+    patient.look(replace(gpu(), decision=given))
     unread = replace(gpu(DEAD), decision=UNREAD)
     patient.look(unread)
     decision = settled([unread], patient.book, patient.now)[0].decision
     assert (decision.managed, decision.resource_class, decision.total, decision.mode) == (True, "PGPU", 1, "whole")
-    assert decision.reason.endswith("; it is closed as it was given before")
+    assert decision == replace(given, reason=f"{UNREAD.reason}; it is closed as it was given before")
     patient.looks(WELL, WELL, WELL)
     well = replace(gpu(), decision=UNREAD)
     assert settled([well], patient.book, patient.now)[0].decision == UNREAD
+
+
+def test_a_sick_device_that_can_be_read_is_decided_about_as_any_other() -> None:
+    patient = Patient()
+    patient.look(gpu())
+    patient.look(gpu(SICK))
+    assert settled([gpu(SICK)], patient.book, patient.now)[0].decision == gpu(SICK).decision
 
 
 def test_a_sick_device_of_several_classes_that_cannot_be_read_is_closed_in_each() -> None:

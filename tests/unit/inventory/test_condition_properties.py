@@ -12,8 +12,9 @@ from tempfile import TemporaryDirectory
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from devagent.inventory.condition import OVERRIDES, Rules, follow, key, override, resume, verdict
+from devagent.inventory.condition import Rules, follow, key, resume
 from devagent.inventory.happenings import Occurrence
+from devagent.inventory.operators import OVERRIDES, override, verdict
 from devagent.model.device import Device
 from devagent.model.happened import PcieError
 from devagent.model.health import Book, Condition, Health, Kept, Override, State

@@ -182,10 +182,97 @@ def test_a_device_that_only_got_the_address_of_one_that_is_gone_does_not_take_ov
     ]
 
 
+FULL, EMPTY = {"PGPU": Inventory(1, max_unit=1)}, dict[str, Inventory]()
+
+
+def successor(**more: object) -> Provider:
+    """Gives the provider of another card in the place of provider 1: the name is the same, the UUID is not."""
+    return replace(provider(2, **more), name=provider(1).name)  # type: ignore[arg-type]
+
+
+def renamed(of: Provider) -> Provider:
+    """Gives a provider after another took its name over."""
+    return replace(of, name=of.former_name)
+
+
+def actions(desired: ProviderTree, actual: Mapping[str, Provider]) -> list[tuple[Action, str]]:
+    """Gives what happens to whom; who takes over is named, not who is replaced."""
+    return [(change.action, change.after.uuid) for change in diff(desired, actual)]
+
+
+def test_another_card_in_the_same_place_takes_over_from_the_one_that_is_gone() -> None:
+    actual = placement(provider(1))
+    (change,) = diff(ProviderTree(ROOT, (successor(),)), actual)
+    assert change == Change(Action.REPLACE, actual[provider(1).uuid], successor())
+
+
+def test_who_has_the_name_is_replaced_though_nothing_is_left_of_it() -> None:
+    """Placement has each name once: what was emptied before must give it up first."""
+    actual = placement(provider(1, inventories=EMPTY))
+    assert actions(ProviderTree(ROOT, (successor(),)), actual) == [(Action.REPLACE, successor().uuid)]
+
+
+def test_who_lost_the_name_and_has_nothing_left_stands_in_nobodys_way() -> None:
+    actual = placement(renamed(provider(1, inventories=EMPTY)))
+    assert actions(ProviderTree(ROOT, (successor(),)), actual) == [(Action.CREATE, successor().uuid)]
+
+
+@pytest.mark.parametrize("there", [None, EMPTY], ids=["before the successor was made", "before it was filled"])
+def test_a_take_over_that_was_cut_off_is_taken_up_again(there: dict[str, Inventory] | None) -> None:
+    old, made = renamed(provider(1)), [] if there is None else [successor(inventories=there)]
+    assert actions(ProviderTree(ROOT, (successor(),)), placement(old, *made)) == [(Action.REPLACE, successor().uuid)]
+
+
+@pytest.mark.parametrize("more", [{}, {"traits": frozenset({"CUSTOM_OLD"})}], ids=["complete", "to be changed"])
+def test_of_a_take_over_whose_successor_is_filled_only_the_former_is_left_to_empty(more: dict[str, object]) -> None:
+    old, updated = renamed(provider(1)), [(Action.UPDATE, successor().uuid)] if more else []
+    found = actions(ProviderTree(ROOT, (successor(),)), placement(old, successor(**more)))
+    assert found == [*updated, (Action.RETIRE, old.uuid)]
+
+
+def test_a_device_known_before_that_had_nothing_to_give_does_not_take_over_who_has_its_new_name() -> None:
+    known = provider(2, inventories=EMPTY)
+    found = actions(ProviderTree(ROOT, (successor(),)), placement(provider(1), known))
+    assert found == [(Action.UPDATE, known.uuid), (Action.RETIRE, provider(1).uuid)]
+
+
+def test_a_card_that_is_back_in_its_place_gets_its_name_back_and_replaces_only_its_successor() -> None:
+    back, gone = provider(1), successor()
+    actual = placement(gone, renamed(provider(1, inventories=EMPTY)))
+    (change, retired) = diff(ProviderTree(ROOT, (back,)), actual)
+    assert (change.action, change.before, change.moves) == (Action.UPDATE, actual[back.uuid], True)
+    assert (retired.action, retired.after.uuid) == (Action.RETIRE, gone.uuid)
+
+
+@pytest.mark.parametrize(
+    ("kept", "partial", "retired"),
+    [(frozenset(), False, True), (frozenset({provider(9).name}), False, False), (frozenset(), True, False)],
+    ids=["gone", "unknown", "not seen"],
+)
+def test_only_what_is_known_to_be_gone_is_emptied(kept: frozenset[str], partial: bool, retired: bool) -> None:
+    found = actions(ProviderTree(ROOT, kept=kept, partial=partial), placement(provider(9)))
+    assert found == ([(Action.RETIRE, provider(9).uuid)] if retired else [])
+
+
+def test_a_parent_that_could_not_be_read_stays_as_it_is() -> None:
+    node = provider(7, inventories=EMPTY)
+    wanted = provider(1, traits=frozenset(), undetermined=frozenset({"parent"}))
+    (change,) = diff(ProviderTree(ROOT, (node, wanted)), placement(node, provider(1, node.uuid)))
+    assert change.after == replace(provider(1, node.uuid, traits=frozenset()), generation=5)
+    assert not change.moves
+
+
+def test_what_is_created_is_all_that_is_known_and_leaves_nothing_undetermined() -> None:
+    (change,) = diff(ProviderTree(ROOT, (provider(1, undetermined=frozenset({"parent", "traits"})),)), {})
+    assert change.after == provider(1)
+
+
 def test_a_sick_device_says_so_though_nothing_else_of_its_traits_is_known() -> None:
     there = provider(1, traits=frozenset({"CUSTOM_DEVAGENT", "CUSTOM_MODEL_A", "CUSTOM_DEVAGENT_SUSPECT"}))
     wanted = provider(
-        1, traits=frozenset({"CUSTOM_DEVAGENT", "CUSTOM_DEVAGENT_LOST"}), undetermined=frozenset({"traits"})
+        1,
+        traits=frozenset({"CUSTOM_DEVAGENT", "CUSTOM_DEVAGENT_LOST", "CUSTOM_MODEL_B"}),
+        undetermined=frozenset({"traits"}),
     )
     (change,) = diff(ProviderTree(ROOT, (wanted,)), placement(there))
     assert change.after.traits == {"CUSTOM_DEVAGENT", "CUSTOM_MODEL_A", "CUSTOM_DEVAGENT_LOST"}

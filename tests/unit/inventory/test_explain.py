@@ -1,5 +1,6 @@
 # SPDX-FileCopyrightText: The devagent authors
 # SPDX-License-Identifier: Apache-2.0
+"""An explanation says of each rule what does not fit, and never differs from what was decided."""
 
 from __future__ import annotations
 
@@ -11,8 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from devagent.inventory.explain import ACTUAL, Tried, as_dict, explain
-from devagent.inventory.policy import first_match, matches
+from devagent.inventory.policy import devices, first_match, matches
 from devagent.model.claim import Kind, Mode, NetFacts, NetInterface
+from devagent.model.gpu import GpuFacts
 from devagent.model.identity import Identity
 from devagent.model.pci import Sriov, VirtualFunction
 from devagent.model.policy import Match, Policy, Rule
@@ -94,6 +96,25 @@ def test_each_selector_that_does_not_fit_is_named_as_the_policy_file_spells_it()
         "numa_node: is none, wanted 1",
         "has_vfs: is no, wanted yes",
     ]
+
+
+def test_a_rule_that_fits_by_what_an_earlier_look_knew_is_explained_as_it_was_decided() -> None:
+    """On a VFIO driver a NIC has no interface and so no MAC address, but the rule keeps it."""
+    nic, settled = function(driver="vfio-pci"), {"0000:3b:00.0": Identity("mac", "b8:ce:f6:12:34:56")}
+    other, mine = (rule(name=name, serial=(f"b8:ce:f6:{name}:*",)) for name in ("00", "12"))
+    rules = Policy((other, mine), "test")
+    (device,) = devices(snapshot(nic), {nic.address: claim(nic)}, rules, settled)
+    missed, fits = explain(device, rules).tried
+    assert (fits.rule, fits.mismatches) == (device.decision.rule, ()) == ("12", ())
+    assert list(map(str, missed.mismatches)) == ["serial: is b8:ce:f6:12:34:56, wanted b8:ce:f6:00:*"]
+
+
+def test_every_number_that_a_serial_could_fit_is_told_once() -> None:
+    gpu = function(attributes={"serials/dsn": "00-01", "serials/vpd": "MCX:MT1"})
+    said = claim(gpu, gpu=GpuFacts("GPU-1", "1321"), identities=(Identity("nvml", "GPU-1"),))
+    wanted = rule(serial=("X",))
+    (tried,) = explain(decide(snapshot(gpu), wanted, claims=[said])[gpu.address], Policy((wanted,), "test")).tried
+    assert list(map(str, tried.mismatches)) == ["serial: is GPU-1 or 1321 or 00-01 or MCX:MT1 or MT1, wanted X"]
 
 
 def test_the_rules_after_the_one_that_fits_are_only_counted() -> None:

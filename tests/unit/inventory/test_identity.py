@@ -7,17 +7,18 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from devagent.inventory.identity import Settled, first, settle
+from devagent.inventory.identity import Settled, agrees, first, settle, told
 from devagent.model.claim import Claim
 from devagent.model.gpu import GpuFacts
 from devagent.model.identity import Identity
 from devagent.model.known import Known
 from devagent.model.pci import Function
 
-from ..worlds import claim, function, snapshot
+from ..worlds import claim, function, managed, snapshot
 
 HERE, THERE = "0000:3b:00.0", "0000:af:00.0"
 TOPOLOGY = "pci0000:3a/01.0/00.0"
@@ -145,6 +146,48 @@ def test_what_is_away_is_remembered() -> None:
     assert len(look(known=tuple(replace(each) for each in without.known * 1000)).known) == 1024
 
 
+def test_a_device_tells_its_numbers_strongest_first_and_never_its_place() -> None:
+    one, said = gpu(attributes={"serials/vpd": "MCX:MT1", "serials/dsn": "1", "serials/other": "2"})
+    assert list(told(managed(one, claim=said)).items()) == [("nvml", "GPU-1"), ("dsn", "1/0"), ("vpd", "MCX:MT1/0")]
+    assert told(managed(function())) == {}
+
+
+@pytest.mark.parametrize(
+    ("path", "text", "number"),
+    [
+        ("nvme/nvme0/serial", " S64GNE0R500123      ", "S64GNE0R500123"),
+        ("nvme/nvme12/serial", "0001", "0001"),
+        ("nvme/nvme0/serial", "  ", None),
+        ("nvme/nvme0/serial", "00000000000000000000", None),
+        ("nvme/nvme0/model", "S64GNE0R500123", None),
+        ("nvme/nvme0/serial/x", "S64GNE0R500123", None),
+    ],
+)
+def test_an_nvme_drive_that_no_driver_claims_tells_its_serial_number(path: str, text: str, number: str | None) -> None:
+    assert told(managed(function(attributes={path: text}))) == ({} if number is None else {"nvme": number})
+
+
+def test_of_an_nvme_drive_the_drivers_word_counts() -> None:
+    one = function(attributes={"nvme/nvme0/serial": "S1"})
+    assert told(managed(one, claim=claim(one, identities=(Identity("nvme", "S2"),)))) == {"nvme": "S2"}
+
+
+@pytest.mark.parametrize(
+    ("before", "now", "same"),
+    [
+        ({"nvml": "a", "dsn": "1"}, {"nvml": "a", "dsn": "2"}, True),
+        ({"nvml": "a", "dsn": "1"}, {"nvml": "b", "dsn": "1"}, False),
+        ({"dsn": "1"}, {"nvml": "a", "dsn": "1"}, True),
+        ({"nvml": "a"}, {"dsn": "1"}, None),
+        ({}, {}, None),
+    ],
+)
+def test_the_strongest_number_that_both_looks_have_says_whether_it_is_the_same_device(
+    before: dict[str, str], now: dict[str, str], same: bool | None
+) -> None:
+    assert agrees(before, now) is same
+
+
 PLACES = (HERE, "0000:3c:00.0", "0000:3d:00.0")
 
 
@@ -157,8 +200,8 @@ def placed(uuid: str, place: int, *, told: bool) -> tuple[Function, Claim]:
 def test_no_two_devices_ever_have_one_identity(moves: list[tuple[list[int], tuple[bool, bool, bool]]]) -> None:
     """Three equal cards change places, and drivers that tell their UUID or do not."""
     known: tuple[Known, ...] = ()
-    for places, told in moves:
-        cards = zip(("GPU-1", "GPU-2", "GPU-3"), places, told, strict=True)
+    for places, telling in moves:
+        cards = zip(("GPU-1", "GPU-2", "GPU-3"), places, telling, strict=True)
         found = look(*(placed(uuid, place, told=tells) for uuid, place, tells in cards), known=known)
         assert len(set(found.identities.values())) == 3
         known = found.known

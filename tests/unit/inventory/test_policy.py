@@ -14,10 +14,13 @@ from os_traits import normalize_name
 from devagent.discovery import Discovery
 from devagent.inventory.policy import devices, matches, wants
 from devagent.model.claim import Kind, Mode, NetFacts, NetInterface
+from devagent.model.device import Decision
 from devagent.model.gpu import GpuFacts
 from devagent.model.identity import Identity
-from devagent.model.pci import Sriov
-from devagent.model.policy import Match, Policy
+from devagent.model.pci import Function, Sriov
+from devagent.model.policy import ALL_VFS, Match, Policy, Rule
+from devagent.model.snapshot import Snapshot
+from devagent.model.user import User
 
 from ..worlds import NIC, claim, decide, function, pf, rule, snapshot
 
@@ -94,7 +97,14 @@ SAID = claim(
 def test_a_serial_is_whatever_the_vendor_gave_for_good(pattern: str) -> None:
     settled = Identity("xrt", "xmc-7")
     assert matches(Match(serial=("no", pattern)), TELLING, SAID, settled)
-    assert not matches(Match(serial=("no", pattern)), function(), claim(function()), Identity("topology", pattern))
+    for place in ("topology", "address"):
+        assert not matches(Match(serial=("no", pattern)), function(), claim(function()), Identity(place, pattern))
+
+
+def test_a_serial_number_is_what_stands_behind_the_last_colon() -> None:
+    one = function(attributes={"serials/vpd": "MCX:623106:MT1"})
+    assert matches(Match(serial=("MT1",)), one, claim(one))
+    assert not matches(Match(serial=("MCX", "623106", "623106:MT1")), one, claim(one))
 
 
 def test_a_rule_keeps_a_device_that_tells_its_serial_no_longer() -> None:
@@ -110,6 +120,17 @@ def test_a_serial_number_makes_the_details_of_an_unknown_device_wanted() -> None
     policy = Policy((rule(serial=("MT2113X07654",)),), "test")
     assert wants(policy, function(ids="abcd:0001"))
     assert not wants(Policy((rule(serial=("x",), slot=("0000:ff:00",)),), "test"), function(ids="abcd:0001"))
+
+
+def test_details_are_wanted_of_what_any_rule_may_give_wherever_it_sits() -> None:
+    unknown, ids = function(ids="abcd:0001", numa_node=None), {"vendor": ("abcd",)}
+    assert wants(Policy((rule(vendor=("8086",)), rule(numa_node=(1,), **ids)), "test"), unknown)
+    assert not wants(Policy((rule(None, **ids), rule(vendor=("8086",))), "test"), unknown)
+
+
+def test_a_device_on_which_no_look_has_settled_is_what_it_tells_now() -> None:
+    said = claim(function(), identities=(Identity("nvml", "GPU-1"),))
+    assert decide(snapshot(function()), rule(), claims=[said])["0000:3b:00.0"].identity == Identity("nvml", "GPU-1")
 
 
 @pytest.mark.parametrize(
@@ -269,7 +290,97 @@ def test_where_the_hosts_own_use_is_unknown_only_what_it_could_use_so_is(kind: K
     assert (decision.managed, decision.unknown) == (given, not given)
 
 
-@pytest.mark.parametrize("name", ["nvml", "driver"])
-def test_a_device_of_which_nobody_says_how_it_is_driven_or_divided_is_unknown(name: str) -> None:
-    decision = decide(snapshot(function(unread=frozenset({name}))), rule())["0000:3b:00.0"].decision
-    assert (decision.managed, decision.unknown) == (False, True)
+def decided(of: Function, by: Rule | None, *, seen: Snapshot | None = None, **said: Any) -> Decision:
+    """Gives what is decided about one function, of which a driver says so much."""
+    rules = [by] if by is not None else []
+    return decide(seen or snapshot(of), *rules, claims=[claim(of, **said)])[of.address].decision
+
+
+@pytest.mark.parametrize(
+    "name", ["path", "iommu_group", "boot_vga", "physfn", "sriov_totalvfs", "virtfn", "nvml", "driver"]
+)
+def test_what_decides_whether_and_how_a_device_is_given_must_be_known(name: str) -> None:
+    reason = f"unknown: {name} could not be read; what was reported of it stays"
+    assert decided(function(unread=frozenset({name})), rule()) == Decision(False, reason, unknown=True)
+
+
+def test_what_only_tells_more_of_a_device_may_be_unread() -> None:
+    assert decided(function(unread=frozenset({"numa_node", "current_link_width"})), rule()).managed
+    several = function(unread=frozenset({"virtfn", "numa_node", "boot_vga"}))
+    assert decided(several, rule()).reason.startswith("unknown: boot_vga, virtfn could not be read")
+
+
+def test_a_device_that_its_driver_could_not_tell_is_unknown() -> None:
+    failed = decided(function(), rule(), failure="the driver nvidia did not answer within 30 s")
+    assert failed == Decision(False, "unknown: the driver nvidia did not answer within 30 s", unknown=True)
+
+
+def test_files_about_vgpus_matter_only_to_a_rule_that_makes_some() -> None:
+    gpu = function(unread=frozenset({"virtfn1/nvidia/creatable_vgpu_types", "virtfn0/nvidia/current_vgpu_type"}))
+    what = "virtfn0/nvidia/current_vgpu_type, virtfn1/nvidia/creatable_vgpu_types"
+    reason = f"unknown: {what} could not be read; what was reported of it stays"
+    assert decided(gpu, rule(Mode.VGPU)) == Decision(False, reason, "r", unknown=True)
+    assert decided(gpu, rule(Mode.WHOLE)).managed
+
+
+def test_the_rule_is_named_where_the_hosts_own_use_is_unknown() -> None:
+    seen = replace(snapshot(NIC_PF), host_use_known=False)
+    reason = "unknown: what the host itself uses could not be read; what was reported of it stays"
+    assert decided(NIC_PF, rule(), seen=seen, kind=Kind.NIC) == Decision(False, reason, "r", unknown=True)
+
+
+@pytest.mark.parametrize(
+    ("by", "reason"),
+    [
+        (rule(Mode.VGPU, vf_count=ALL_VFS), "the host has no IOMMU in use"),
+        (rule(Mode.VGPU), "makes no vGPUs on VFs now: its vGPU driver must be loaded and"),
+        (rule(Mode.MDEV), "makes no mediated devices now: its vGPU driver must be loaded and"),
+        (rule(Mode.VF, vf_count=8), "driver fake offers whole, not vf"),
+    ],
+)
+def test_a_guard_speaks_first_only_where_vfs_are_to_be_made_for_vgpus(by: Rule, reason: str) -> None:
+    found = decided(function(), by, seen=snapshot(function(), iommu=False), offers={Mode.WHOLE: "PGPU"})
+    assert (found.managed, found.rule) == (False, "r")
+    assert found.reason.startswith(reason)
+    assert found.mode is (by.mode if "IOMMU" in reason else None)
+
+
+def test_what_is_no_gpu_makes_no_vgpus_for_want_of_nvidias_driver() -> None:
+    offers = {Mode.WHOLE: "CUSTOM_A", Mode.VF: "CUSTOM_B"}
+    assert decided(function(), rule(Mode.MDEV), kind=Kind.QAT, offers=offers).reason == (
+        "driver fake offers whole or vf, not mdev"
+    )
+
+
+@pytest.mark.parametrize(
+    ("of", "offers"),
+    [
+        (pf(2)[0], {Mode.VF: "C"}),
+        (pf(0, total=0)[0], {Mode.VF: "C"}),
+        (pf(0)[0], {Mode.WHOLE: "C"}),
+        (function(), {Mode.VF: "C"}),
+    ],
+    ids=["it has VFs", "it can have none", "its driver offers none", "it is no PF"],
+)
+def test_only_of_a_pf_that_could_have_vfs_it_is_said_how_to_make_them(of: Function, offers: dict[Mode, str]) -> None:
+    assert decided(of, None, offers=offers).reason == "no rule matches"
+
+
+def test_a_device_that_no_driver_knows_is_called_by_its_ids() -> None:
+    seen = snapshot(function(ids="abcd:0123", class_code="ff0000"))
+    said = decide(seen, claims=[], every=True)["0000:3b:00.0"].claim
+    assert (said.driver, said.vendor, said.model) == ("none", "abcd", "[0123] class ff0000")
+
+
+def test_a_device_has_with_it_who_uses_it_and_its_vfs() -> None:
+    main, *vfs = pf(3)
+    qemu, tool = User(1, "qemu", "/dev/vfio/7"), User(2, "tool", "/dev/x")
+    seen = replace(
+        snapshot(main, *vfs, host_use={main.address: "default route", vfs[0].address: "port of br0"}),
+        users={main.address: (tool,), vfs[2].address: (qemu,)},
+    )
+    found = decide(seen)[main.address]
+    assert (found.in_use_by, found.vf_use) == ("default route", ((0, "port of br0"),))
+    assert (found.users, found.vf_users) == ((tool,), ((2, (qemu,)),))
+    alone = decide(snapshot(function()))["0000:3b:00.0"]
+    assert (alone.in_use_by, alone.vf_use, alone.users, alone.vf_users) == (None, (), (), ())

@@ -4,10 +4,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
-from devagent.errors import PolicyError
-from devagent.inventory.policy_file import parse
+from devagent.errors import ConfigurationError, PolicyError
+from devagent.inventory.policy_file import parse, read
 from devagent.model.claim import Kind, Mode
 from devagent.model.policy import Match, Prepare, Rule
 
@@ -265,6 +267,9 @@ def test_an_unquoted_id_that_yaml_leaves_alone_is_right() -> None:
             "rules[0].vf_count",
             "has the tag tag:yaml.org",
         ),
+        (HEAD + "  - ? [a]\n    : b\n", 3, "rules[0]", "has a key that is no text"),
+        (matching("{<<: 5}"), 4, "", "is not YAML: expected a mapping or list of mappings for merging"),
+        (matching("{device: 2024-13-45}"), 1, "", "month must be in 1..12); put it in quotes"),
         (RULE + "    vf_count: !mine 3\n", 6, "rules[0].vf_count", "has the tag !mine, which means nothing here"),
     ],
 )
@@ -273,6 +278,13 @@ def test_a_mistake_is_named_with_its_line_and_key(text: str, line: int, key: str
     assert (error.line, error.key) == (line, key)
     assert problem in error.problem
     assert str(error) == f"devices.yaml:{line}: " + (f"{key}: " if key else "") + error.problem
+
+
+def test_a_few_lines_that_stand_for_more_values_than_memory_has_are_refused() -> None:
+    """Each list has ten of the one above; what all that adds up to nobody would wait for."""
+    lists = "".join(f"  - &l{depth} [{', '.join([f'*l{depth - 1}'] * 10)}]\n" for depth in range(1, 9))
+    error = refused("schema_version: 1\nrules:\n  - &l0 [a]\n" + lists)
+    assert (error.line, error.problem) == (1, "holds more than 100000 values (aliases counted each time)")
 
 
 def test_the_first_of_several_mistakes_is_named() -> None:
@@ -288,3 +300,23 @@ def test_an_anchor_repeats_what_stands_above() -> None:
     text = HEAD + "  - {name: a, match: &m {vendor: '10de'}, mode: whole}\n  - {name: b, match: *m, mode: ignore}\n"
     one, other = parse(text, "p").rules
     assert one.match == other.match == Match(vendor=("10de",))
+
+
+def test_a_file_is_read_and_is_where_its_policy_comes_from(tmp_path: Path) -> None:
+    path = tmp_path / "devices.yaml"
+    path.write_text(RULE + "# f\u00fcr alle\n", encoding="utf-8")
+    assert read(path) == parse(RULE, str(path))
+    path.write_text(RULE + "extra: 1\n")
+    with pytest.raises(PolicyError, match=f"{path}:6: extra: "):
+        read(path)
+
+
+def test_a_file_that_cannot_be_read_is_named_with_the_reason(tmp_path: Path) -> None:
+    path = tmp_path / "devices.yaml"
+    with pytest.raises(ConfigurationError) as absent:
+        read(path)
+    assert str(absent.value) == f"the policy {path} cannot be read: no such file or directory"
+    path.write_bytes(b"schema_version: 1 # f\xfcr alle\n")
+    with pytest.raises(ConfigurationError) as other:
+        read(path)
+    assert str(other.value) == f"the policy {path} cannot be read: it is not UTF-8 text"

@@ -207,6 +207,13 @@ def test_a_type_that_the_device_has_not_is_named_with_those_that_it_has() -> Non
     assert "CUSTOM_A: the device has no type" in decision.reason
 
 
+def test_a_name_that_several_types_have_stands_for_none_of_them() -> None:
+    twins = (TOLD[0], replace(TOLD[1], name=EIGHT))
+    decision = decided(l40s(FREE, told=twins), parts(A=EIGHT, B="1155")).decision
+    assert decision.given == (Share("CUSTOM_B", 1),)
+    assert f"CUSTOM_A: '{EIGHT}' is the name of 2 types; write an id" in decision.reason
+
+
 def test_one_type_under_two_names_is_given_once() -> None:
     decision = decided(l40s(FREE), parts(A=EIGHT, B="1155")).decision
     assert (decision.given, decision.reason.partition("; ")[2]) == (

@@ -38,6 +38,12 @@ def test_an_mdev_handle_has_its_type_twice_since_nova_asks_for_it_by_another_nam
     }
 
 
+def test_a_handle_has_one_holder_by_its_address_or_uuid_and_is_behind_one_function() -> None:
+    function, mdev = PciHandle("p", "C", "0000:3b:00.2"), MdevHandle("p", "C", UUID, "0000:3b:00.4", "nvidia-558")
+    assert (function.key, function.function) == ("0000:3b:00.2", "0000:3b:00.2")
+    assert (mdev.key, mdev.function) == (UUID, "0000:3b:00.4")
+
+
 def test_a_holder_says_all_that_is_known() -> None:
     assert str(Holder("c", 7, "qemu")) == "qemu (pid 7), consumer c"
     assert str(Holder("c")) == "consumer c"

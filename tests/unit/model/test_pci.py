@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import pytest
 
-from devagent.model.pci import is_address
+from devagent.model.pci import Link, is_address, routed
 
 from ..worlds import function
 
@@ -52,3 +52,44 @@ def test_the_names_below_a_directory_are_those_of_which_something_was_read() -> 
     files = {"net/ens2/address": "", "net/ens1/address": "", "net/ens1/mtu": "", "network/x/y": "", "net": ""}
     assert function(attributes=files).names("net") == ("ens1", "ens2")
     assert function(attributes=files).names("none") == ()
+
+
+@pytest.mark.parametrize(
+    ("further", "there"),
+    [
+        (0, "0000:3b:00.0"),
+        (7, "0000:3b:00.7"),
+        (8, "0000:3b:01.0"),
+        (0xFF, "0000:3b:1f.7"),
+        (0x100, "0000:3c:00.0"),
+        (0x1AB, "0000:3c:15.3"),
+    ],
+)
+def test_a_vf_is_so_many_routing_ids_behind_its_pf(further: int, there: str) -> None:
+    assert routed("0000:3b:00.0", further) == there
+
+
+def test_routing_ids_are_counted_from_the_pf_and_keep_a_wide_domain() -> None:
+    assert routed("10000:01:1f.6", 3) == "10000:02:00.1"
+
+
+def test_the_reset_methods_stand_in_the_kernels_order() -> None:
+    assert function(attributes={"reset_method": "flr bus"}).reset_methods == ("flr", "bus")
+    assert function().reset_methods == function(attributes={"reset_method": ""}).reset_methods == ()
+
+
+@pytest.mark.parametrize(
+    ("files", "link"),
+    [
+        ({"current_link_speed": "16.0 GT/s PCIe", "max_link_speed": "32.0 GT/s PCIe"}, Link(16.0, None, 32.0, None)),
+        ({"current_link_speed": "8 GT/s", "current_link_width": "8"}, Link(8.0, 8)),
+        ({"max_link_width": "32", "current_link_speed": "Unknown"}, Link(max_width=32)),
+        ({"current_link_width": "0", "max_link_width": "255"}, None),
+        ({"current_link_width": "63", "max_link_width": "33"}, None),
+        ({}, None),
+    ],
+)
+def test_of_a_link_is_known_what_it_says_in_numbers_that_a_link_can_have(
+    files: dict[str, str], link: Link | None
+) -> None:
+    assert function(attributes=files).link == link

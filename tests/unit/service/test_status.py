@@ -13,7 +13,7 @@ import pytest
 from jsonschema import Draft202012Validator
 
 from devagent.discovery import Discovery
-from devagent.inventory import condition
+from devagent.inventory import condition, operators
 from devagent.inventory.build import Nest
 from devagent.model.health import Health, Override, State
 from devagent.model.snapshot import HostFacts, Problem
@@ -105,7 +105,7 @@ def test_what_is_fenced_refused_unexplained_and_stuck_is_listed() -> None:
 
 def test_the_health_of_each_device_has_its_history() -> None:
     book = condition.follow([SICK], {}, (), NOW, condition.Rules())
-    book = condition.override(book, condition.key(SICK), Override(State.SUSPECT, "watch it", "uid 0", NOW + 60), NOW)
+    book = operators.override(book, condition.key(SICK), Override(State.SUSPECT, "watch it", "uid 0", NOW + 60), NOW)
     facts = Facts(seen(sick=True, book=book), reported=CURRENT)
     (device,) = valid(health(facts), "health")["devices"]
     assert device["override"] == {
