@@ -58,6 +58,12 @@ def test_of_equal_vfs_the_one_released_longest_ago_is_taken() -> None:
     assert [handle.function for handle in made.handles] == [VFS[3], VFS[1], VFS[2], VFS[0]]
 
 
+def test_what_never_was_given_comes_before_what_was_released_and_of_that_the_lowest() -> None:
+    machine = gpu8()
+    made = machine.planned(machine.group(NIC, 3), holdings=Holdings(released={VFS[0]: 300.0, VFS[2]: 100.0}))
+    assert [handle.function for handle in made.handles] == [VFS[1], VFS[3], VFS[2]]
+
+
 def test_a_variant_driver_of_the_policy_counts_more_than_the_one_it_is_on() -> None:
     machine = gpu8(nic=Treatment(Way.VF, driver="mlx5_vfio_pci"))
     made = machine.planned(machine.group(NIC))
