@@ -24,6 +24,6 @@ def beside(handles: Iterable[Handle], view: View) -> frozenset[str]:
             device, part = view.parts[handle.function]
             found.update(each.address for each in functions(device))
             found.add(programmer(view, device).address)
-            if part.iommu_group is not None and group_obstacle(view, device, part) is None:
-                found.update(each.address for each in view.groups[part.iommu_group])
+            if group_obstacle(view, device, part) is None:
+                found.update(each.address for each in view.companions(part))
     return frozenset(found)

@@ -2,7 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """A consumer's request and plans as the JSON text that the journal keeps, and back.
 
-{"groups": [{"provider": "4a1e...", "resources": {"CUSTOM_QAT_VF": 1}, "address": null, "properties": {}}],
+{"groups": [{"provider": "4a1e...", "resources": {"CUSTOM_QAT_VF": 1}, "address": null, "properties": {},
+             "owner": null}],
  "project_id": null, "created": 1763712000.5, "deadline": 1763712240.5, "expires": null,
  "plan": {"steps": [{"verb": "bind", "target": "0000:3b:01.0", "arguments": {...}, "undo": {...}}],
           "handles": [{"type": "PCI", ...}], "locks": ["pf:0000:3b:00.0"],
@@ -11,7 +12,8 @@
  "release": null, "timings": {"doing": 0.004}, "error": null, "given": true, "ended": null,
  "term": {"boot_id": "...", "ends": 7212.5, "seconds": 3600}}
 
-What earlier versions did not write may be missing: `ended`, `wipes`, `devices`, `told`, `term`.
+What earlier versions did not write may be missing: `owner`, `ended`, `wipes`, `devices`, `told`, `term`. What a later
+one writes more is passed over; where that would be wrong, the journal gets another version (journal_tables.py).
 """
 
 from __future__ import annotations
@@ -54,7 +56,7 @@ def decode(
     plan = _plan(consumer, raw["plan"])
     preparation = Preparation(
         consumer=consumer,
-        groups=tuple(Group(**group) for group in raw["groups"]),
+        groups=tuple(map(_group, raw["groups"])),
         plan=plan,
         state=state,
         created=raw["created"],
@@ -68,7 +70,7 @@ def decode(
         timings=raw["timings"],
         error=_refusal(raw["error"]) if raw["error"] else None,
         ended=raw.get("ended"),
-        term=Term(**raw["term"]) if raw.get("term") else None,
+        term=_term(raw["term"]) if raw.get("term") else None,
     )
     return preparation, _plan(consumer, raw["release"]) if raw["release"] else None
 
@@ -91,6 +93,7 @@ def _raw_group(group: Group) -> dict[str, Any]:
         "resources": dict(group.resources),
         "address": group.address,
         "properties": dict(group.properties),
+        "owner": group.owner,
     }
 
 
@@ -113,8 +116,13 @@ def _raw_plan(plan: Plan) -> dict[str, Any]:
     }
 
 
+# Field by field here and below, never by **: a later version may have more of them.
+def _group(raw: Mapping[str, Any]) -> Group:
+    return Group(raw["provider"], raw["resources"], raw["address"], raw["properties"], raw.get("owner"))
+
+
 def _plan(consumer: str, raw: Mapping[str, Any]) -> Plan:
-    steps = tuple(Step(**step) for step in raw["steps"])
+    steps = tuple(Step(each["verb"], each["target"], each["arguments"], each["undo"]) for each in raw["steps"])
     handles = tuple(map(_handle, raw["handles"]))
     more = (raw.get(name, {}) for name in ("wipes", "devices", "told"))
     return Plan(consumer, steps, handles, tuple(raw["locks"]), *more)
@@ -128,5 +136,9 @@ def _handle(raw: Mapping[str, Any]) -> Handle:
 
 
 def _refusal(raw: Mapping[str, Any]) -> Refusal:
-    holders = tuple(Holder(**holder) for holder in raw["holders"])
+    holders = tuple(Holder(each["consumer"], each["pid"], each["command"]) for each in raw["holders"])
     return Refusal(RefusalKind(raw["kind"]), raw["reason"], raw["address"], holders)
+
+
+def _term(raw: Mapping[str, Any]) -> Term:
+    return Term(raw["boot_id"], raw["ends"], raw["seconds"])

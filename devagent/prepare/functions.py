@@ -185,8 +185,7 @@ def group_obstacle(view: View, device: Device, part: Part) -> Refusal | None:
     """
     if part.iommu_group is None:
         return permanent(f"{part.address} is in no IOMMU group: the host's IOMMU is off", part.address)
-    others = [each for each in view.groups.get(part.iommu_group, ()) if each.address != part.address]
-    slot = device.function.slot
+    slot, others = device.function.slot, view.companions(part)
     foreign = [each.address for each in others if each.device or each.address.rpartition(".")[0] != slot]
     if foreign:
         more = f" and {len(foreign) - 1} more" if len(foreign) > 1 else ""

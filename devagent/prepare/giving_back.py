@@ -66,10 +66,9 @@ class _Work:
         for number in sorted(self.preparation.done, reverse=True):
             step = self.preparation.plan.steps[number]
             found = self.preparation.found.get(number, {})
-            if step.verb in verbs and step.target in self.view.parts and step.undo is not None:
-                back = inverse(replace(step, undo={**step.undo, **found}))
-                if back is not None:
-                    yield replace(back, undo=None)
+            back = inverse(replace(step, undo={**step.undo, **found} if step.undo is not None else None))
+            if back is not None and step.verb in verbs and step.target in self.view.parts:
+                yield replace(back, undo=None)
 
     def treatment(self, handle: Handle) -> Treatment:
         device, _ = self.view.parts[handle.function]

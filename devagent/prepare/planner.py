@@ -127,8 +127,7 @@ def _bind_steps(view: View, ask: Ask, part: Part) -> list[Step]:
     """Gives a step for the function unless it has its driver, and for what else of its IOMMU group the host drives."""
     driver = wanted_driver(ask.device, ask.treatment, part)
     changes = [(part.address, part.driver, driver)] if part.driver != driver else []
-    members = view.groups.get(part.iommu_group, ()) if part.iommu_group is not None else ()
-    for each in members:
-        if each.address != part.address and each.driver is not None and not is_vfio(each.driver):
+    for each in view.companions(part):
+        if each.driver is not None and not is_vfio(each.driver):
             changes.append((each.address, each.driver, VFIO))
     return [Step("bind", address, {"driver": new}, {"driver": old}) for address, old, new in changes]

@@ -65,6 +65,11 @@ class View:
         """Gives what the policy says of a provider's device, which by default follows from its mode."""
         return self.treatments.get(provider) or Treatment(Way.of(self.devices[provider].decision.mode))
 
+    def companions(self, part: Part) -> tuple[Neighbour, ...]:
+        """Gives what else is in a part's IOMMU group."""
+        members = self.groups[part.iommu_group] if part.iommu_group is not None else ()
+        return tuple(each for each in members if each.address != part.address)
+
 
 def view(
     found: Iterable[Device],

@@ -95,6 +95,14 @@ def test_the_same_request_again_gives_the_same_answer_and_does_nothing(host: Hos
     assert not host.machine.done
 
 
+def test_so_does_that_for_a_device_which_nova_itself_gave(host: Host) -> None:
+    asked = request("A", "VF")
+    asked = replace(asked, groups=tuple(replace(each, owner="nova", address=VF) for each in asked.groups))
+    first, second = (host.executor.prepare(asked, Plans(host.kernel, asked), 5.0) for _ in range(2))
+    assert isinstance(first, Preparation)
+    assert second == first
+
+
 def test_another_request_for_the_same_consumer_is_an_error(host: Host) -> None:
     host.prepared("A", "VF")
     with pytest.raises(PreparedOtherwise):

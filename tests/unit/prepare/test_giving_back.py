@@ -14,14 +14,14 @@ from hosts.generate import generate
 from devagent.model.claim import Mode
 from devagent.model.plan import Plan
 from devagent.model.policy import Match, Policy, Rule
-from devagent.model.preparation import Holder, Preparation, RefusalKind
+from devagent.model.preparation import Holder, Preparation, Refusal, RefusalKind
 from devagent.model.user import User
 from devagent.prepare.planner import release
 from devagent.prepare.treatment import Reset, Scrub, Treatment, Way
 from devagent.prepare.view import Bitstream
 
 from ..worlds import described, look, port, write
-from .scenes import ALICE, BOB, H100, H100_NVML, T4, Machine, described_host, on_bus
+from .scenes import ALICE, BOB, H100, H100_NVML, T4, Machine, described_host, l40s, on_bus
 
 GPU, NIC, VF7 = "0000:19:00.0", "0000:1b:00.0", "0000:1b:01.1"
 
@@ -145,6 +145,74 @@ def test_what_is_as_it_was_already_gets_no_step() -> None:
     machine = Machine(on_bus(T4), {"0000:3b:00.0": Treatment(Way.VGPU, types={"CUSTOM_VGPU": "GRID T4-1B"})})
     done = machine.prepare(machine.planned(machine.group("0000:3b:00.0")))
     machine.mdevs.clear()
+    assert steps(machine, done) == []
+
+
+def test_a_vgpu_that_somebody_cleared_already_gets_no_step() -> None:
+    machine = l40s()
+    done = machine.prepare(machine.planned(machine.group("0000:3b:00.0", vgpu_type="1155")))
+    machine.vgpus.clear()
+    assert steps(machine, done) == []
+
+
+def absent(machine: Machine, preparation: Preparation, *without: str, replaced: bool = False) -> Refusal:
+    """Plans the release while cards are not there, and gives why it is refused."""
+    devices = tuple(each for each in machine.devices if each.address not in without)
+    seen = replace(machine, devices=devices).view()
+    if replaced:
+        seen = replace(seen, replaced=frozenset(without))
+    refusal = release(preparation, seen)
+    assert isinstance(refusal, Refusal)
+    return refusal
+
+
+def test_what_is_to_be_wiped_and_is_not_there_is_waited_for() -> None:
+    machine = gpu8(Treatment(Way.WHOLE, scrub=Scrub.GPU_RESET))
+    done = machine.prepare(machine.planned(machine.group(GPU)))
+    (name,) = done.plan.devices.values()
+    forget = f"`devagent preparations forget {ALICE}`"
+    refusal = absent(machine, done, GPU)
+    assert (refusal.kind, refusal.address) == (RefusalKind.RETRY, GPU)
+    assert refusal.reason == (
+        f"{GPU} ({name}) is not there, so it cannot be wiped: put it back, or say {forget} if it is destroyed"
+    )
+    assert (
+        f"{GPU} ({name}) is not there, another device is in its place"
+        in absent(machine, done, GPU, replaced=True).reason
+    )
+    earlier = replace(done, plan=replace(done.plan, devices={}))
+    assert absent(machine, earlier, GPU).reason.startswith(f"{GPU} is not there, so it cannot be wiped")
+
+
+def test_of_a_vf_that_is_not_there_it_is_said_where_its_card_is_now() -> None:
+    machine = Machine(described_host("gpu8"), {NIC: Treatment(Way.VF, scrub=Scrub.NVME_FORMAT)})
+    done = machine.prepare(machine.planned(machine.group(NIC, at=VF7)))
+    fewer = tuple(
+        replace(each, function=replace(each.function, sriov=replace(each.function.sriov, vfs=())))
+        if each.address == NIC and each.function.sriov is not None
+        else each
+        for each in machine.devices
+    )
+    refusal = release(done, replace(machine, devices=fewer).view())
+    assert isinstance(refusal, Refusal)
+    assert f"is not there, its card is at {NIC}, so it cannot be wiped: make that card's VFs as they" in refusal.reason
+
+
+def test_a_device_that_no_driver_but_vfio_knows_is_wiped_as_it_is() -> None:
+    machine = Machine(
+        on_bus({"id": "10de:20f1", "class": "030200", "driver": "vfio-pci"}),
+        {"0000:3b:00.0": Treatment(Way.WHOLE, scrub=Scrub.GPU_RESET)},
+    )
+    done = machine.prepare(machine.planned(machine.group("0000:3b:00.0")))
+    made = release(done, machine.view())
+    assert isinstance(made, Plan)
+    assert [(step.verb, step.target) for step in made.steps] == [("reset", "0000:3b:00.0"), ("scrub", "0000:3b:00.0")]
+
+
+def test_what_the_host_drives_again_is_not_reset_below_its_driver() -> None:
+    machine = gpu8()
+    done = machine.prepare(machine.planned(machine.group(GPU)))
+    machine.drivers[GPU] = "nvidia"
     assert steps(machine, done) == []
 
 

@@ -12,8 +12,8 @@ import pytest
 from devagent.model.handle import PciHandle
 from devagent.model.health import Health
 from devagent.model.health import State as HealthState
-from devagent.model.plan import Group, Step
-from devagent.model.preparation import Holder, Holdings, RefusalKind
+from devagent.model.plan import Group, Plan, Step
+from devagent.model.preparation import Holder, Holdings, Refusal, RefusalKind
 from devagent.model.user import User
 from devagent.prepare.planner import plan
 from devagent.prepare.treatment import Reset, Treatment, Way
@@ -58,6 +58,12 @@ def test_of_equal_vfs_the_one_released_longest_ago_is_taken() -> None:
     assert [handle.function for handle in made.handles] == [VFS[3], VFS[1], VFS[2], VFS[0]]
 
 
+def test_what_never_was_given_comes_before_what_was_released_and_of_that_the_lowest() -> None:
+    machine = gpu8()
+    made = machine.planned(machine.group(NIC, 3), holdings=Holdings(released={VFS[0]: 300.0, VFS[2]: 100.0}))
+    assert [handle.function for handle in made.handles] == [VFS[1], VFS[3], VFS[2]]
+
+
 def test_a_variant_driver_of_the_policy_counts_more_than_the_one_it_is_on() -> None:
     machine = gpu8(nic=Treatment(Way.VF, driver="mlx5_vfio_pci"))
     made = machine.planned(machine.group(NIC))
@@ -89,6 +95,14 @@ def test_the_audio_in_a_gpus_group_goes_along() -> None:
         ("0000:3b:00.1", {"driver": "vfio-pci"}, {"driver": "snd_hda_intel"}),
     ]
     assert [handle.function for handle in made.handles] == ["0000:3b:00.0"]
+
+
+@pytest.mark.parametrize("driver", [None, "vfio-pci"])
+def test_what_goes_along_and_the_host_does_not_drive_is_left_as_it_is(driver: str | None) -> None:
+    gpu = {"id": "10de:1eb8", "class": "030000", "driver": "nvidia", "at": "00.0"}
+    audio = {"id": "10de:10f8", "class": "040300", "driver": driver, "at": "00.1", "iommu_with": "00.0"}
+    machine = Machine(on_bus(gpu, audio))
+    assert [step.target for step in machine.planned(machine.group("0000:3b:00.0")).steps] == ["0000:3b:00.0"]
 
 
 def test_a_group_with_another_device_in_it_is_not_given() -> None:
@@ -193,6 +207,42 @@ def test_a_device_that_cannot_be_reset_is_not_given_where_the_policy_requires_it
     assert replace(machine, treatments={}).planned(machine.group("0000:3b:00.0")).steps
 
 
+def test_without_an_iommu_nothing_is_given() -> None:
+    machine = gpu8()
+    gpu = next(each for each in machine.devices if each.address == GPU)
+    machine = changed(machine, GPU, function=replace(gpu.function, iommu_group=None))
+    refusal = machine.refused(machine.group(GPU))
+    assert (refusal.kind, refusal.address) == (RefusalKind.PERMANENT, GPU)
+    assert refusal.reason == f"{GPU} is in no IOMMU group: the host's IOMMU is off"
+
+
+def test_a_pf_is_given_whole_only_without_its_vfs() -> None:
+    machine = gpu8(nic=Treatment(Way.WHOLE))
+    refusal = machine.refused(machine.group(NIC))
+    assert (refusal.kind, refusal.reason) == (
+        RefusalKind.PERMANENT,
+        f"{NIC} has 8 VFs: it can be given whole only without any",
+    )
+
+
+def test_a_device_that_the_host_itself_uses_is_not_given_whole() -> None:
+    machine = changed(gpu8(), GPU, in_use_by="console (/dev/fb0)")
+    refusal = machine.refused(machine.group(GPU))
+    assert (refusal.kind, refusal.reason) == (RefusalKind.PERMANENT, f"{GPU} is used by the host: console (/dev/fb0)")
+
+
+def test_what_was_changed_since_the_look_is_asked_for_again() -> None:
+    machine = gpu8()
+    seen = replace(machine.view(), stale=frozenset({VFS[0]}))
+    chosen = plan(ALICE, [machine.group(NIC)], seen, NOBODY)
+    assert isinstance(chosen, Plan)
+    assert chosen.handles[0].function == VFS[1]
+    refusal = plan(ALICE, [machine.group(NIC, at=VFS[0])], seen, NOBODY)
+    assert isinstance(refusal, Refusal)
+    assert (refusal.kind, refusal.address) == (RefusalKind.RETRY, VFS[0])
+    assert refusal.reason == f"{VFS[0]} was changed since it was looked at"
+
+
 def test_a_host_without_a_vfio_driver_says_so() -> None:
     machine = Machine(on_bus({"id": "10de:20f1", "class": "030200", "driver": "nvidia"}, drivers=[]))
     refusal = machine.refused(machine.group("0000:3b:00.0"))
@@ -226,7 +276,14 @@ def test_more_than_there_are_is_permanent() -> None:
 def test_a_given_address_must_be_the_providers() -> None:
     machine = gpu8()
     refusal = machine.refused(machine.group(NIC, at="0000:1b:00.1"))
+    assert (refusal.kind, refusal.address) == (RefusalKind.PERMANENT, "0000:1b:00.1")
     assert refusal.reason.startswith("0000:1b:00.1 is no function of Mellanox ConnectX-6 Dx")
+
+
+def test_one_address_is_one_device() -> None:
+    machine = gpu8()
+    refusal = machine.refused(machine.group(NIC, 2, at=VFS[0]))
+    assert (refusal.kind, refusal.reason) == (RefusalKind.INVALID, f"{VFS[0]} is one device: 2 are asked for")
 
 
 def test_groups_of_one_request_never_share_a_function() -> None:
@@ -239,7 +296,21 @@ def test_groups_of_one_request_never_share_a_function() -> None:
 def test_the_same_address_twice_is_a_mistake() -> None:
     machine = gpu8()
     refusal = machine.refused(machine.group(NIC, at=VFS[0]), machine.group(NIC, at=VFS[0]))
-    assert (refusal.kind, refusal.reason) == (RefusalKind.INVALID, f"{VFS[0]} is asked for twice")
+    assert (refusal.kind, refusal.address) == (RefusalKind.INVALID, VFS[0])
+    assert refusal.reason == f"{VFS[0]} is asked for twice"
+
+
+def test_the_order_of_classes_and_properties_changes_nothing() -> None:
+    types = {"CUSTOM_C": None, "CUSTOM_A": "NVIDIA L40S-8Q", "CUSTOM_B": "NVIDIA L40S-16Q"}
+    machine = Machine(on_bus(L40S), {"0000:3b:00.0": Treatment(Way.VGPU, types=types)})
+    asked = machine.group("0000:3b:00.0")
+    plans = [machine.planned(replace(asked, resources=dict.fromkeys(names, 1))) for names in (["CUSTOM_A", "CUSTOM_B"],
+             ["CUSTOM_B", "CUSTOM_A"])]  # fmt: skip
+    assert plans[0] == plans[1]
+    unknown = machine.refused(replace(asked, properties=dict.fromkeys("hbgeacfd", "x")))
+    assert unknown.reason.startswith("a, b, c, d, e, f, g, h: 0000:3b:00.0 is given as vgpu")
+    other = machine.refused(machine.group("0000:3b:00.0", 1, "FPGA"))
+    assert other.reason == "0000:3b:00.0 is no FPGA: it gives CUSTOM_A, CUSTOM_B, CUSTOM_C"
 
 
 @pytest.mark.parametrize(
@@ -263,6 +334,7 @@ def test_a_wrong_request_says_what_is_wrong(
     machine = gpu8()
     refusal = machine.refused(machine.group(GPU, count, name, **more))
     assert (refusal.kind, refusal.reason) == (kind, reason)
+    assert refusal.address == (GPU if more else None)
 
 
 def test_a_provider_without_a_device_is_another_hosts_or_gone() -> None:
@@ -280,6 +352,36 @@ def test_locks_are_of_the_pfs_and_groups_that_are_touched_and_of_no_others() -> 
     machine = gpu8()
     made = machine.planned(machine.group(GPU), machine.group(NIC, at=VFS[7]))
     assert made.locks == ("group:13", "group:45", f"pf:{GPU}", f"pf:{NIC}")
+
+
+def novas() -> Machine:
+    """Gives gpu8 with a NIC that a rule leaves to Nova's own PCI tracking."""
+    machine = gpu8(nic=Treatment(Way.VF))
+    nic = next(each for each in machine.devices if each.address == NIC)
+    decision = replace(nic.decision, managed=False, owner="nova", resource_class=None, rule="nics")
+    return changed(machine, NIC, decision=decision)
+
+
+def test_what_nova_gave_is_made_ready_at_its_address_whatever_its_class_is_called() -> None:
+    machine = novas()
+    group = Group(provider(NIC, machine.devices), {"CUSTOM_PCI_15B3_101E": 1}, VFS[7], owner="nova")
+    made = machine.planned(group)
+    assert [handle.function for handle in made.handles] == [VFS[7]]
+    assert [step.verb for step in made.steps] == ["bind"]
+    anywhere = machine.refused(replace(group, address=None))
+    assert (anywhere.kind, anywhere.reason) == (
+        RefusalKind.INVALID,
+        f"{NIC} is given by Nova itself: say by its address which function",
+    )
+
+
+def test_what_nova_gives_is_not_had_from_placement() -> None:
+    machine = novas()
+    refused = machine.refused(Group(provider(NIC, machine.devices), {"SRIOV_NET_VF": 1}, VFS[0]))
+    assert (refused.kind, refused.reason) == (
+        RefusalKind.INVALID,
+        f"{NIC} is given by Nova itself (owner: nova), as rule nics has it",
+    )
 
 
 def test_what_placement_gives_is_not_had_by_saying_that_nova_gave_it() -> None:

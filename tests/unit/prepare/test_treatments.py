@@ -16,7 +16,7 @@ from devagent.model.claim import Claim, Mode
 from devagent.model.device import Decision, Device, Share
 from devagent.model.handle import MdevHandle
 from devagent.model.policy import Policy, Prepare, Rule
-from devagent.prepare.treatment import Reset, Scrub, Treatment, Way
+from devagent.prepare.treatment import Reset, Scrub, Treatment, Way, wiped
 from devagent.prepare.treatments import treatment, treatments, vetoes
 
 from ..worlds import claim, decide, function, pf, rule, snapshot
@@ -53,6 +53,15 @@ def test_every_word_of_a_rule_counts() -> None:
     assert treatment(said) == Treatment(
         Way.VF, "mlx5_vfio_pci", True, Reset.REQUIRED, Scrub.FPGA_BLANK, "0a" * 32, vf_indexes=frozenset({0, 3})
     )
+
+
+def test_what_was_to_be_wiped_when_it_was_given_is_wiped_and_the_policy_may_say_anew_how() -> None:
+    then = Treatment(Way.WHOLE, scrub=Scrub.FPGA_BLANK, blank="0a" * 32)
+    assert then.wipe == {"how": "fpga-blank", "image": "0a" * 32}
+    assert wiped(Treatment(Way.WHOLE, keep=True), then.wipe) == replace(then, keep=True)
+    now = Treatment(Way.WHOLE, scrub=Scrub.GPU_RESET)
+    assert wiped(now, then.wipe) == now
+    assert Treatment(Way.WHOLE).wipe is None
 
 
 def test_every_word_that_the_policy_knows_has_a_meaning() -> None:

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from devagent.model.gpu import MigFacts
+from devagent.model.gpu import MigFacts, MigProfile
 from devagent.model.handle import MdevHandle, PciHandle
 from devagent.model.plan import Step
 from devagent.model.preparation import Holder, Holdings, RefusalKind
@@ -104,6 +104,45 @@ def test_a_type_that_no_vf_can_make_now_is_busy_with_those_who_have_the_others()
     assert (refusal.kind, refusal.holders) == (RefusalKind.RETRY, (Holder(BOB),))
 
 
+def without(of: Machine, path: str, text: str | None = None) -> Machine:
+    """Gives the same machine, on which one file below the GPU says something else, or is not there."""
+    (gpu,) = (each for each in of.devices if each.address == GPU)
+    files = {name: old for name, old in gpu.function.attributes.items() if name != path}
+    files |= {path: text} if text is not None else {}
+    changed = replace(gpu, function=replace(gpu.function, attributes=files))
+    return replace(of, devices=tuple(changed if each is gpu else each for each in of.devices))
+
+
+def test_a_vf_that_does_not_say_what_it_carries_is_passed_over() -> None:
+    l40s = without(machine(L40S), "virtfn0/nvidia/current_vgpu_type")
+    assert l40s.planned(l40s.group(GPU, vgpu_type=EIGHT)).steps[0].target == VFS[1]
+    refusal = l40s.refused(l40s.group(GPU, at=VFS[0], vgpu_type=EIGHT))
+    assert (refusal.kind, refusal.address) == (RefusalKind.PERMANENT, VFS[0])
+    assert refusal.reason == f"{VFS[0]} does not say which vGPU it carries"
+
+
+@pytest.mark.parametrize("table", [None, "ID    : vGPU Name\n1156  : NVIDIA L40S-16Q\n"])
+def test_a_vf_on_which_the_type_cannot_be_made_now_is_passed_over(table: str | None) -> None:
+    l40s = without(machine(L40S), "virtfn0/nvidia/creatable_vgpu_types", table)
+    assert l40s.planned(l40s.group(GPU, vgpu_type=EIGHT)).steps[0].target == VFS[1]
+    refusal = l40s.refused(l40s.group(GPU, at=VFS[0], vgpu_type=EIGHT), holdings=held(VFS[3]))
+    assert (refusal.kind, refusal.address, refusal.holders) == (RefusalKind.RETRY, VFS[0], (Holder(BOB),))
+    assert refusal.reason == f"{VFS[0]} has no room for a vGPU {EIGHT} now"
+
+
+def test_a_vf_that_shares_its_iommu_group_carries_no_vgpu() -> None:
+    l40s = machine(L40S)
+    (gpu,) = (each for each in l40s.devices if each.address == GPU)
+    assert gpu.function.sriov is not None
+    crowded = tuple(replace(vf, iommu_group=gpu.function.iommu_group) for vf in gpu.vfs)
+    sriov = replace(gpu.function.sriov, vfs=crowded)
+    changed = replace(gpu, function=replace(gpu.function, sriov=sriov))
+    l40s = replace(l40s, devices=tuple(changed if each is gpu else each for each in l40s.devices))
+    refusal = l40s.refused(l40s.group(GPU, at=VFS[0], vgpu_type=EIGHT))
+    assert refusal.kind is RefusalKind.PERMANENT
+    assert "shares IOMMU group" in refusal.reason
+
+
 def with_types() -> dict[str, Any]:
     types = [{"name": EIGHT, "id": "1155", "memory_mib": 8192, "total": 6}]
     return {"name": "NVIDIA L40S", "facts": {"vgpu": {"types": types}}}
@@ -135,7 +174,8 @@ def test_more_than_the_gpu_ever_carries_is_permanent() -> None:
 def test_before_the_vfs_are_made_there_is_nothing_to_give() -> None:
     bare = machine({**L40S, "vfs": {"total": 32}})
     refusal = bare.refused(bare.group(GPU, vgpu_type=EIGHT))
-    assert refusal.kind is RefusalKind.PERMANENT
+    assert (refusal.kind, refusal.address) == (RefusalKind.PERMANENT, GPU)
+    assert refusal.reason == f"{GPU} carries no virtual devices now: an NVIDIA GPU needs its VFs first"
 
 
 # --- MIG ---
@@ -219,6 +259,16 @@ def test_an_instance_that_somebody_has_made_beforehand_is_used() -> None:
     assert [step.verb for step in asked.steps] == ["create_mig", "set_vgpu_type"]
 
 
+def test_where_nobody_says_how_many_more_fit_the_driver_decides() -> None:
+    gpu = h100()
+    unknown = mig(gpu, profiles=(MigProfile("1g.10gb", 9856, 7),))
+    assert [step.verb for step in unknown.planned(unknown.group(GPU, 4, mig_profile="1g.10gb")).steps][:4] == [
+        "create_mig"
+    ] * 4
+    none = mig(gpu, profiles=())
+    assert none.refused(none.group(GPU, mig_profile="1g.10gb")).reason.endswith("has no '1g.10gb': it has none")
+
+
 @pytest.mark.parametrize("facts", [MigFacts(False, False), MigFacts(False, True), MigFacts(True, False)])
 def test_mig_is_never_turned_on_for_a_consumer(facts: MigFacts) -> None:
     gpu = mig(h100(), enabled=facts.enabled, pending=facts.pending)
@@ -271,6 +321,36 @@ def test_a_uuid_that_is_left_over_is_not_used_again() -> None:
     t4.mdevs[first.key] = (GPU, "nvidia-222")
     (second,) = t4.planned(t4.group(GPU, vgpu_type="GRID T4-1B")).handles
     assert second.key != first.key
+
+
+def test_a_uuid_that_the_journal_knows_is_not_used_again_though_the_look_does_not_show_it() -> None:
+    t4 = machine(T4)
+    (first,) = t4.planned(t4.group(GPU, vgpu_type="GRID T4-1B")).handles
+    holdings = Holdings(consumers={first.key: ALICE}, parents={first.key: GPU})
+    (second,) = t4.planned(t4.group(GPU, vgpu_type="GRID T4-1B"), holdings=holdings).handles
+    assert second.key != first.key
+
+
+def test_a_parent_that_has_no_room_now_is_passed_over() -> None:
+    a40 = without(machine(A40), "virtfn0/mdev_supported_types/nvidia-558/available_instances", "0")
+    assert a40.planned(a40.group(GPU, vgpu_type="NVIDIA A40-8Q")).steps[0].target == VFS[1]
+    taken = Holdings(consumers={"u": BOB}, parents={"u": VFS[2]})
+    refusal = a40.refused(a40.group(GPU, at=VFS[0], vgpu_type="NVIDIA A40-8Q"), holdings=taken)
+    assert (refusal.kind, refusal.address, refusal.holders) == (RefusalKind.RETRY, VFS[0], (Holder(BOB),))
+    assert refusal.reason == f"{VFS[0]} has no room for a NVIDIA A40-8Q now"
+
+
+def test_below_a_mig_instance_a_mediated_device_needs_no_room_before_that_is_made() -> None:
+    types = {"nvidia-699": {"name": "GRID A100-1-5C", "available_instances": 0}}
+    facts = {
+        "mig": {"enabled": True, "pending": True, "profiles": [{"name": "1g.5gb", "memory_mib": 4864, "total": 7}]}
+    }
+    a100 = machine(
+        {**A40, "id": "10de:20f1", "mdev": {"types": types, "vfs": True}},
+        nvml={GPU: {"name": "NVIDIA A100-PCIE-40GB", "facts": facts}},
+    )
+    made = a100.planned(a100.group(GPU, mig_profile="1g.5gb"))
+    assert [(step.verb, step.target) for step in made.steps] == [("create_mig", GPU), ("create_mdev", VFS[0])]
 
 
 def test_vfs_that_are_parents_make_one_each() -> None:
