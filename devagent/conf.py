@@ -48,8 +48,9 @@ DEFAULT_OPTS: Final = (
     cfg.StrOpt(
         "host",
         mutable=True,
-        help="The hypervisor's hostname as Nova knows it (openstack hypervisor list). Default: the name of "
-        "the provider whose UUID Nova keeps in /var/lib/nova/compute_id, else this host's full name.",
+        help="The hypervisor's hostname as Nova knows it (openstack hypervisor list); it counts only where Nova "
+        "keeps no UUID in /var/lib/nova/compute_id, by which its provider is found otherwise. "
+        "Default: this host's full name.",
     ),
 )
 INVENTORY_OPTS: Final = (

@@ -32,9 +32,9 @@ DEFAULT: Final = "DEFAULT"
 SERVICES: Final = ("placement", "glance")
 _FOREIGN: Final = ("devagent.placement", "devagent.glance", "oslo.log")
 KEYSTONE: Final = "keystone_authtoken"
-# Known only where a file has them: the entry point by section, of what devagent[keystone] installs.
+# Known only where a file has them: the entry point by section, of what the extra keystone installs.
 _ON_DEMAND: Final = {KEYSTONE: "keystonemiddleware.auth_token", "oslo_policy": "oslo.policy"}
-# The listener's alone, of what devagent[listener] installs: nobody else looks into them, since what knows their options
+# The listener's alone, of what the extra listener installs: nobody else looks into them, since what knows their options
 # chooses eventlet for the process that asks.
 _MESSAGING: Final = "oslo.messaging"
 _MESSAGING_SECTIONS: Final = "oslo_messaging_"
@@ -191,7 +191,7 @@ def _unknown(known: _Known, sections: Sections) -> Iterator[str]:
         names = known.by_section.get(_normal(section))
         if names is None and _normal(section) in _ON_DEMAND:
             if given:
-                yield f"[{section}]: needs what is not installed here: pip install 'devagent[keystone]'"
+                yield f"[{section}]: needs what is not installed here: pip install '.[keystone]'"
             continue
         if names is None:
             yield f"[{section}]: there is no such section{_near(section, known.by_section)}"

@@ -76,7 +76,7 @@ def _wrong(api: Any) -> Iterator[str]:
             if api[name]:
                 yield f"[api] {name}: has no effect with auth = keystone: remove it, or set auth = certificate"
         if not all(map(find_spec, _NEEDED)):
-            yield "[api] auth: keystone needs what is not installed here: pip install 'devagent[keystone]'"
+            yield "[api] auth: keystone needs what is not installed here: pip install '.[keystone]'"
 
 
 def _context(api: Any) -> ssl.SSLContext:

@@ -50,7 +50,7 @@ def _load(path: Path) -> RSAPublicKey | EllipticCurvePublicKey:
         from cryptography.hazmat.primitives.asymmetric import ec, rsa
         from cryptography.hazmat.primitives.serialization import load_pem_public_key
     except ImportError:
-        raise ConfigurationError(f"{where}: needs the Python package cryptography (devagent[signatures])") from None
+        raise ConfigurationError(f"{where}: needs Python's cryptography: pip install '.[signatures]'") from None
     try:
         key: Any = load_pem_public_key(path.read_bytes())
     except OSError as error:

@@ -28,7 +28,7 @@ try:
         from placement import db_api, deploy
 except ImportError as error:
     raise ConfigurationError(
-        f"this needs Placement itself, which is not installed ({error.name}): pip install 'devagent[demo]'"
+        f"this needs Placement itself, which is not installed ({error.name}): pip install '.[demo]'"
     ) from None
 
 

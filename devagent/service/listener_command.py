@@ -19,7 +19,7 @@ from devagent.service import threads
 def run(args: argparse.Namespace) -> int:
     """Runs the listener until it is told to stop; gives its exit code. Raises ConfigurationError."""
     if find_spec("oslo_messaging") is None:
-        raise ConfigurationError("the listener needs what is not installed here: pip install 'devagent[listener]'")
+        raise ConfigurationError("the listener needs what is not installed here: pip install '.[listener]'")
     # Until there is a handler: it would end the process, which systemd takes for a clean end.
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
     threads.use()

@@ -124,7 +124,7 @@ def _mariadb() -> Server:
 def _user(name: str, driver: str) -> str | None:
     """Gives the account under which to run: neither server runs as root. Checks the Python driver too."""
     if importlib.util.find_spec(driver) is None:
-        raise Missing(f"the Python module {driver} is missing: pip install 'devagent[test]'")
+        raise Missing(f"the Python module {driver} is missing: pip install -e '.[test]'")
     if os.geteuid() != 0:
         return None
     try:

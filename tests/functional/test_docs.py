@@ -171,14 +171,18 @@ def test_every_link_leads_somewhere_on_a_plain_git_host(path: Path) -> None:
     assert dead == []
 
 
-def test_the_options_are_those_that_there_are() -> None:
-    program = DOCS / "_ext/options.py"
+def changed_by(program: str) -> str:
+    """Gives what a program of docs/_ext would make of its page, if it is not what stands there."""
     code = (
-        "import runpy, sys; page = runpy.run_path(sys.argv[1]); "
-        "text = page['PAGE'].read_text(); sys.exit(page['filled'](text) != text)"
+        "import runpy, sys; page = runpy.run_path(sys.argv[1]); text = page['PAGE'].read_text(); "
+        "filled = page['filled'](text); sys.stdout.write(filled if filled != text else '')"
     )
-    ran = subprocess.run([sys.executable, "-c", code, program], cwd=REPOSITORY, capture_output=True, text=True)
-    assert (ran.returncode, ran.stderr) == (0, ""), "run: python docs/_ext/options.py"
+    command: list[str | Path] = [sys.executable, "-c", code, DOCS / "_ext" / program]
+    return subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=True).stdout
+
+
+def test_the_options_are_those_that_there_are() -> None:
+    assert changed_by("options.py") == "", "run: python docs/_ext/options.py"
 
 
 def test_the_reference_has_every_call_and_every_field(site: Path, pages: dict[str, Page]) -> None:
@@ -204,3 +208,46 @@ def test_the_tests_that_the_page_on_upgrades_names_are_there() -> None:
     named = re.findall(r"`(tests/\S+\.py)::(\w+)`", (DOCS / "upgrade.md").read_text())
     assert len(named) > 5
     assert [f"{path}::{name}" for path, name in named if f"\ndef {name}(" not in (REPOSITORY / path).read_text()] == []
+
+
+def test_the_rooms_are_those_that_there_are() -> None:
+    assert changed_by("rooms.py") == "", "run: python docs/_ext/rooms.py"
+
+
+def test_every_package_and_every_module_beside_them_has_its_row() -> None:
+    rows = set(re.findall(r"^\| `([\w./]+)` \| .", (DOCS / "rooms.md").read_text(), re.MULTILINE))
+    package = REPOSITORY / "devagent"
+    there = {f"{path.parent.relative_to(package)}/" for path in package.rglob("*/__init__.py")}
+    there |= {path.name for path in package.glob("[a-z]*.py")}
+    there |= {f"drivers/{path.name}" for path in (REPOSITORY / "drivers").glob("[a-z]*.py")} | {"drivers/"}
+    assert there - rows == set()
+
+
+def test_every_path_on_the_page_about_rooms_is_there() -> None:
+    named = re.findall(r"`((?:[\w.-]+/)+[\w.-]*)`", (DOCS / "rooms.md").read_text())
+    assert len(named) > 60
+    assert [
+        name for name in named if not any((top / name).exists() for top in (REPOSITORY, REPOSITORY / "devagent"))
+    ] == []
+
+
+def test_the_reasons_that_are_explained_are_those_that_there_are() -> None:
+    table = (DOCS / "questions.md").read_text().partition("## A device is not given")[2].partition("\n## ")[0]
+    reasons = re.findall(r"^\| `([^`]+)` \|", table, re.MULTILINE)
+    assert len(reasons) > 10
+    rooms = (*(REPOSITORY / "devagent/inventory").rglob("*.py"), *(REPOSITORY / "drivers").glob("*.py"))
+    said = "\n".join(path.read_text() for path in rooms)
+    assert [reason for reason in reasons if reason.strip() not in said] == []
+
+
+def test_the_page_about_the_policy_has_every_key_and_every_word() -> None:
+    schema = json.loads((REPOSITORY / "devagent/schemas/policy.schema.json").read_text())
+    text = (DOCS / "policy.md").read_text()
+    parts = {"A file": schema, "A rule": schema["$defs"]["rule"]}
+    parts |= {"Which devices": schema["$defs"]["match"], "Between two consumers": schema["$defs"]["prepare"]}
+    for heading, described in parts.items():
+        part = text.partition(f"## {heading}\n")[2].partition("\n## ")[0]
+        cells = re.findall(r"^\| (`.+?`) \|", part, re.MULTILINE)
+        assert set(re.findall(r"`(\w+)`", " ".join(cells))) == set(described["properties"]), heading
+    words = {word for found in re.findall(r'"enum": (\[[^]]+\])', json.dumps(schema)) for word in json.loads(found)}
+    assert {word for word in words if f"`{word}`" not in text} == set()
