@@ -145,9 +145,8 @@ class Preparations:
 
         What cannot be released now is later, also after a restart: see Upkeep.
         """
-        future = self.release(consumer, self._settings().prepare_deadline)
         try:
-            refusal = future.result(wait_s)
+            refusal = self._released(consumer, time.monotonic() + wait_s)
         except TimeoutError:
             self.keeper.leaving(consumer, self._obstacles.get(consumer, _UNDER_WAY))
             left = self._found(consumer)
@@ -160,9 +159,9 @@ class Preparations:
             raise preparation.not_prepared(refusal)
         return None, 204
 
-    def release(self, consumer: str, seconds: float) -> Future[Refusal | None]:
-        """Has a consumer released within `seconds`; who asks while that is under way gets the same."""
-        return self._submit(self._releases, consumer, self._release, time.monotonic() + seconds)
+    def release(self, consumer: str, seconds: float) -> None:
+        """Has a consumer released within `seconds`, unless that is under way already."""
+        self._submit(self._releases, consumer, self._release, time.monotonic() + seconds)
 
     def forget(self, consumer: str, first: Callable[[Preparation], None]) -> None:
         """Ends what cannot be released, after `first`, which gets what it was. Raises NoSuchPreparation, NotPrepared.
@@ -229,19 +228,30 @@ class Preparations:
             self._refused.pop(request.consumer, None)
             return job
 
+    def _released(self, consumer: str, until: float) -> Refusal | None:
+        """Waits for a release until `until` (time.monotonic). Raises TimeoutError."""
+        while True:
+            limit = time.monotonic() + self._settings().prepare_deadline
+            future, own = self._submit(self._releases, consumer, self._release, limit)
+            refusal = future.result(until - time.monotonic())
+            # What somebody else began may have had less time than this call has, as what the upkeep tries has.
+            if own or refusal is None or refusal.kind is not RefusalKind.RETRY:
+                return refusal
+
     def _submit(
         self, at_work: _AtWork, consumer: str, work: Callable[..., Refusal | None], *arguments: float
-    ) -> Future[Refusal | None]:
+    ) -> tuple[Future[Refusal | None], bool]:
+        """Gives what works on a consumer, and whether it was begun by this call."""
         # A release does not wait for a recovery here, nor take its answer: each has the consumer's lock in turn.
         with self._lock:
             future = at_work.get(consumer)
-            if future is None:
-                self._serving()
-                run = copy_context().run
-                pool = self._releasing if at_work is self._releases else self._recovering
-                future = pool.submit(run, self._ending, at_work, work, consumer, *arguments)
-                at_work[consumer] = future
-            return future
+            if future is not None:
+                return future, False
+            self._serving()
+            run = copy_context().run
+            pool = self._releasing if at_work is self._releases else self._recovering
+            future = at_work[consumer] = pool.submit(run, self._ending, at_work, work, consumer, *arguments)
+            return future, True
 
     def _serving(self) -> None:
         """Raises NotPrepared unless there is a journal, and time to write into it."""

@@ -123,9 +123,9 @@ def test_a_serial_number_makes_the_details_of_an_unknown_device_wanted() -> None
 
 
 def test_details_are_wanted_of_what_any_rule_may_give_wherever_it_sits() -> None:
-    unknown, ids = function(ids="abcd:0001", numa_node=None), {"vendor": ("abcd",)}
-    assert wants(Policy((rule(vendor=("8086",)), rule(numa_node=(1,), **ids)), "test"), unknown)
-    assert not wants(Policy((rule(None, **ids), rule(vendor=("8086",))), "test"), unknown)
+    unknown, vendor = function(ids="abcd:0001", numa_node=None), ("abcd",)
+    assert wants(Policy((rule(vendor=("8086",)), rule(numa_node=(1,), vendor=vendor)), "test"), unknown)
+    assert not wants(Policy((rule(None, vendor=vendor), rule(vendor=("8086",))), "test"), unknown)
 
 
 def test_a_device_on_which_no_look_has_settled_is_what_it_tells_now() -> None:

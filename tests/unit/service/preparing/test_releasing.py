@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -82,6 +83,30 @@ def test_a_release_waits_for_who_has_the_device_open_and_says_who(agent: Agent) 
     assert (agent.own.get(ALICE)["state"], agent.own.get(ALICE)["handles"]) == ("releasing", [])
     agent.host.users.clear()
     assert agent.own.delete(ALICE, PATIENCE_S) == (None, 204)
+    assert agent.host.bound == set()
+
+
+def test_who_gives_back_what_the_upkeep_tries_just_then_has_all_of_its_own_time(
+    agent: Agent, clients: ThreadPoolExecutor, caplog: pytest.LogCaptureFixture
+) -> None:
+    """What the upkeep tries has little time, for nobody waits for it; who has asked meanwhile does."""
+    (address,) = agent.prepared(ALICE)
+    agent.host.users[address] = User(4711, "qemu-system-x86", "/dev/vfio/12")
+    looked, go_on = threading.Event(), threading.Event()
+
+    def hold() -> None:
+        looked.set()
+        go_on.wait(PATIENCE_S)
+
+    agent.host.seen = hold
+    agent.own.release(ALICE, 0)
+    assert looked.wait(PATIENCE_S)
+    released = clients.submit(agent.own.delete, ALICE, PATIENCE_S)
+    time.sleep(0.2)  # it waits for the release that is under way
+    go_on.set()
+    agent.until(lambda: f"{ALICE} is not released" in caplog.text)
+    agent.host.users.clear()
+    assert released.result() == (None, 204)
     assert agent.host.bound == set()
 
 
