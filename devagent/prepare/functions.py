@@ -10,13 +10,14 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from devagent.inventory import condition
+from devagent.model.claim import Mode
 from devagent.model.device import Device
 from devagent.model.health import State
 from devagent.model.plan import Group
 from devagent.model.preparation import Holder, Holdings, Refusal
 from devagent.model.user import User
 from devagent.prepare.refused import Refused, invalid, permanent, retry, shortage
-from devagent.prepare.treatment import Reset, Treatment, Way
+from devagent.prepare.treatment import Reset, Treatment
 from devagent.prepare.view import Part, View, functions
 
 VFIO: Final = "vfio-pci"
@@ -53,9 +54,9 @@ class Ask:
     treatment: Treatment
 
 
-def parts(device: Device, way: Way) -> tuple[Part, ...]:
+def parts(device: Device, mode: Mode) -> tuple[Part, ...]:
     """Gives the functions that can be given, or be made parts of: the device itself, or its VFs."""
-    itself = way is Way.WHOLE or (way in (Way.MDEV, Way.VGPU) and not _parents_are_vfs(device))
+    itself = mode is Mode.WHOLE or (mode.is_made and not _parents_are_vfs(device))
     return tuple(part for part in functions(device) if (part.index is None) == itself)
 
 
@@ -113,7 +114,7 @@ def _name(device: Device) -> str:
 
 def _asked(ask: Ask, desk: Desk) -> Iterator[Part]:
     """Gives the parts to choose from; what the plan has taken is none of them, but an error to ask for by name."""
-    found = parts(ask.device, ask.treatment.way)
+    found = parts(ask.device, ask.treatment.mode)
     address = ask.group.address
     if address is not None:
         found = tuple(part for part in found if part.address == address)
@@ -127,7 +128,7 @@ def _asked(ask: Ask, desk: Desk) -> Iterator[Part]:
 
 
 def _disturbance(desk: Desk, ask: Ask, part: Part) -> tuple[bool, float, int]:
-    rebind = ask.treatment.way in (Way.WHOLE, Way.VF) and part.driver != wanted_driver(ask.device, ask.treatment, part)
+    rebind = not ask.treatment.mode.is_made and part.driver != wanted_driver(ask.device, ask.treatment, part)
     return rebind, desk.holdings.released.get(part.address, float("-inf")), part.index or 0
 
 
@@ -150,7 +151,7 @@ def _unwiped(desk: Desk, device: Device) -> Refusal | None:
 
 
 def _obstacle(desk: Desk, ask: Ask, part: Part, *, shared: bool) -> Refusal | None:
-    whole = ask.treatment.way in (Way.WHOLE, Way.VF)
+    whole = not ask.treatment.mode.is_made
     return (
         _never(desk, ask, part)
         or (_unfit(desk.view, ask, part) if whole else None)
@@ -173,7 +174,7 @@ def _never(desk: Desk, ask: Ask, part: Part) -> Refusal | None:
     use = device.in_use_by if part.index is None else dict(device.vf_use).get(part.index)
     if use:
         return permanent(f"{address} is used by the host: {use}", address)
-    if ask.treatment.way is Way.WHOLE and device.vfs:
+    if ask.treatment.mode is Mode.WHOLE and device.vfs:
         return permanent(f"{address} has {len(device.vfs)} VFs: it can be given whole only without any", address)
     return None
 

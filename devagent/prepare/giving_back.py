@@ -26,7 +26,7 @@ from devagent.prepare.functions import busy, is_vfio, reset_methods
 from devagent.prepare.images import blank_step, programmer
 from devagent.prepare.locks import locks
 from devagent.prepare.refused import Refused, retry
-from devagent.prepare.treatment import Reset, Treatment, Way
+from devagent.prepare.treatment import Reset, Treatment
 from devagent.prepare.verbs import inverse
 from devagent.prepare.view import View
 
@@ -72,7 +72,7 @@ class _Work:
 
     def treatment(self, handle: Handle) -> Treatment:
         device, _ = self.view.parts[handle.function]
-        return self.view.treatments.get(handle.provider) or Treatment(Way.of(device.decision.mode))
+        return self.view.treatments.get(handle.provider) or Treatment.usual(device.decision.mode)
 
     def passed(self) -> list[PciHandle]:
         """Gives the functions that a guest had to itself: not NVIDIA's VFs, which its driver cleans with the vGPU."""

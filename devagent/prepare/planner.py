@@ -12,6 +12,7 @@ from typing import Final
 
 from devagent.inventory.condition import key
 from devagent.inventory.identity import told
+from devagent.model.claim import Mode
 from devagent.model.handle import Handle, PciHandle
 from devagent.model.plan import Group, Plan, Step
 from devagent.model.preparation import Holdings, Refusal
@@ -20,16 +21,15 @@ from devagent.prepare.functions import VFIO, Ask, Desk, choose, is_vfio, wanted_
 from devagent.prepare.giving_back import release
 from devagent.prepare.locks import locks
 from devagent.prepare.refused import Refused, invalid, permanent
-from devagent.prepare.treatment import Way
 from devagent.prepare.view import Part, View
 
 __all__ = ["plan", "release"]
 
 _PROPERTIES: Final = {
-    Way.WHOLE: (images.NAME, *attributes.NAMES),
-    Way.VF: (images.NAME, *attributes.NAMES),
-    Way.MDEV: vgpus.NAMES,
-    Way.VGPU: vgpus.NAMES,
+    Mode.WHOLE: (images.NAME, *attributes.NAMES),
+    Mode.VF: (images.NAME, *attributes.NAMES),
+    Mode.MDEV: vgpus.NAMES,
+    Mode.VGPU: vgpus.NAMES,
 }
 
 
@@ -70,7 +70,7 @@ def _group(consumer: str, group: Group, desk: Desk) -> tuple[list[Step], list[Ha
     steps: list[Step] = []
     handles: list[Handle] = []
     for resource_class, count in sorted(group.resources.items()):
-        if ask.treatment.way in (Way.MDEV, Way.VGPU):
+        if ask.treatment.mode.is_made:
             more = vgpus.vgpus(desk, ask, resource_class, count, consumer)
         else:
             more = _functions(desk, ask, resource_class, count)
@@ -81,7 +81,7 @@ def _group(consumer: str, group: Group, desk: Desk) -> tuple[list[Step], list[Ha
 
 def _check(ask: Ask) -> None:
     """Raises Refused for what the device is not, whoever holds it."""
-    group, device, way = ask.group, ask.device, ask.treatment.way
+    group, device, mode = ask.group, ask.device, ask.treatment.mode
     _check_owner(ask)
     offered = {device.decision.resource_class, *ask.treatment.types} - {None}
     for name, count in group.resources.items():
@@ -92,11 +92,11 @@ def _check(ask: Ask) -> None:
     amount = sum(group.resources.values())
     if not amount:
         raise Refused(invalid(f"nothing is asked for of resource provider {group.provider}"))
-    if amount > 1 and (way is Way.WHOLE or group.address is not None):
+    if amount > 1 and (mode is Mode.WHOLE or group.address is not None):
         raise Refused(invalid(f"{group.address or device.address} is one device: {amount} are asked for"))
-    unknown = sorted(set(group.properties) - {*_PROPERTIES[way]})
+    unknown = sorted(set(group.properties) - {*_PROPERTIES[mode]})
     if unknown:
-        reason = f"{', '.join(unknown)}: {device.address} is given as {way}, which has no such property"
+        reason = f"{', '.join(unknown)}: {device.address} is given as {mode}, which has no such property"
         raise Refused(invalid(reason, device.address))
 
 

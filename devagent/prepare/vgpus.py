@@ -76,7 +76,7 @@ def _mdevs(
     wanted = _type(ask, resource_class, facts.types if facts else (), profile)
     if profile is None:
         _room(desk, ask, wanted, count)
-    itself = any(part.index is None for part in parts(ask.device, ask.treatment.way))
+    itself = any(part.index is None for part in parts(ask.device, ask.treatment.mode))
     each = count if itself else 1
     found = choose(
         desk, ask, count // each, lambda part: _parent_obstacle(desk, ask, part, wanted, profile), shared=itself
