@@ -46,9 +46,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _host(tree: Tree, found: Discovery, policy: Policy) -> Iterator[Finding]:
-    addresses = [
-        address for device in found.devices for address in (device.address, *(vf.address for vf in device.vfs))
-    ]
+    addresses = [address for device in found.devices for address in device.addresses]
     pfs = [device.address for device in found.devices if device.function.sriov]
     seen = vitals(tree, found.host.kernel, addresses, pfs)
     yield from _scan(found)

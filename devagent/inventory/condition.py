@@ -29,12 +29,6 @@ class Rules:
     xids: Mapping[int, str] = field(default_factory=dict)
 
 
-def key(device: Device) -> str:
-    """Gives what a device is called in the book: its model and identity, as its provider's UUID is made of."""
-    function, identity = device.function, device.identity
-    return f"{function.vendor_id}:{function.device_id}:{identity.source}:{identity.value}"
-
-
 def follow(
     devices: Iterable[Device],
     book: Book,
@@ -52,7 +46,7 @@ def follow(
     device that is missing may only be unread.
     """
     happened = happenings.by_address(occurrences)
-    present = {key(device): device for device in devices}
+    present = {device.key: device for device in devices}
     followed = {
         name: _followed(
             device,
@@ -74,7 +68,7 @@ def settled(devices: Iterable[Device], book: Book, now: float) -> tuple[Device, 
     A device that must not be given is often one that cannot be read either, a GPU off the bus above all. It
     is then decided about as it was before, or what was offered of it would stay open.
     """
-    return tuple(_settled(device, book[name], now) if (name := key(device)) in book else device for device in devices)
+    return tuple(_settled(device, book[name], now) if (name := device.key) in book else device for device in devices)
 
 
 def _settled(device: Device, condition: Condition, now: float) -> Device:

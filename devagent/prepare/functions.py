@@ -9,10 +9,10 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Final
 
-from devagent.inventory import condition
 from devagent.model.claim import Mode
 from devagent.model.device import Device
 from devagent.model.health import State
+from devagent.model.pci import is_vfio
 from devagent.model.plan import Group
 from devagent.model.preparation import Holder, Holdings, Refusal
 from devagent.model.user import User
@@ -73,11 +73,6 @@ def wanted_driver(device: Device, treatment: Treatment, part: Part) -> str | Non
     if is_vfio(part.driver):
         return part.driver
     return device.function.vfio_driver if part.index is None else device.function.vf_vfio_driver
-
-
-def is_vfio(driver: str | None) -> bool:
-    """Tells whether a driver is vfio-pci or one of its variants (`mlx5_vfio_pci`), which all have it in their name."""
-    return driver is not None and "vfio" in driver
 
 
 def choose(
@@ -143,7 +138,7 @@ def _device_obstacle(ask: Ask) -> Refusal | None:
 def _unwiped(desk: Desk, device: Device) -> Refusal | None:
     """A device that left the place where it was given has all that its consumer left, wherever it is now."""
     here = {part.address for part in functions(device)}
-    for address, consumer in sorted(desk.holdings.unwiped.get(condition.key(device), {}).items()):
+    for address, consumer in sorted(desk.holdings.unwiped.get(device.key, {}).items()):
         if address not in here or desk.holdings.consumers.get(address) != consumer:
             reason = f"{device.address} was given to consumer {consumer} as {address}, and is not wiped since"
             return retry(f"{reason}: see `devagent preparations show {consumer}`", device.address, [Holder(consumer)])
@@ -206,10 +201,8 @@ def _unfit(view: View, ask: Ask, part: Part) -> Refusal | None:
 
 
 def reset_methods(device: Device, index: int | None) -> tuple[str, ...]:
-    """Gives how the kernel can reset the device or its VFs, of which the first speaks for all."""
-    if index is None:
-        return device.function.reset_methods
-    return tuple(device.function.attributes.get("virtfn0/reset_method", "").split())
+    """Gives how the kernel can reset the device itself, whose `index` is None, or its VFs."""
+    return device.function.reset_methods if index is None else device.function.vf_reset_methods
 
 
 def _held(desk: Desk, device: Device, part: Part, *, shared: bool) -> Refusal | None:

@@ -15,14 +15,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from typing import Final
 
-from devagent.inventory.condition import key
 from devagent.inventory.identity import agrees, told
 from devagent.model.claim import Kind
 from devagent.model.device import Device
 from devagent.model.handle import Handle, PciHandle
+from devagent.model.pci import is_vfio
 from devagent.model.plan import Plan, Step
 from devagent.model.preparation import Preparation, Refusal
-from devagent.prepare.functions import busy, is_vfio, reset_methods
+from devagent.prepare.functions import busy, reset_methods
 from devagent.prepare.images import blank_step, programmer
 from devagent.prepare.locks import locks
 from devagent.prepare.refused import Refused, retry
@@ -144,7 +144,7 @@ def _absence(work: _Work, handle: Handle) -> str:
     name = work.preparation.plan.devices.get(handle.provider)
     what = handle.function if name is None else f"{handle.function} ({name})"
     forget = f"say `devagent preparations forget {work.preparation.consumer}`"
-    card = next((each.address for each in work.view.cards.values() if key(each) == name), None)
+    card = next((each.address for each in work.view.cards.values() if each.key == name), None)
     if card is not None:
         where = f"is not there, its card is at {card}"
         return f"{what} {where}, so it cannot be wiped: make that card's VFs as they were there, or {forget}"

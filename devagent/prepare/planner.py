@@ -10,14 +10,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
-from devagent.inventory.condition import key
 from devagent.inventory.identity import told
 from devagent.model.claim import Mode
 from devagent.model.handle import Handle, PciHandle
+from devagent.model.pci import is_vfio
 from devagent.model.plan import Group, Plan, Step
 from devagent.model.preparation import Holdings, Refusal
 from devagent.prepare import attributes, images, vgpus
-from devagent.prepare.functions import VFIO, Ask, Desk, choose, is_vfio, wanted_driver
+from devagent.prepare.functions import VFIO, Ask, Desk, choose, wanted_driver
 from devagent.prepare.giving_back import release
 from devagent.prepare.locks import locks
 from devagent.prepare.refused import Refused, invalid, permanent
@@ -56,7 +56,7 @@ def _plan(consumer: str, groups: Sequence[Group], desk: Desk) -> Plan:
     wanted = {group.provider: desk.view.treatment(group.provider).wipe for group in groups}
     wipes = {provider: wipe for provider, wipe in wanted.items() if wipe is not None}
     given = {group.provider: desk.view.devices[group.provider] for group in groups}
-    devices = {provider: key(device) for provider, device in given.items()}
+    devices = {provider: device.key for provider, device in given.items()}
     says = {provider: told(device) for provider, device in given.items()}
     return Plan(consumer, steps, handles, locks(desk.view, touched), wipes, devices, says)
 

@@ -17,6 +17,7 @@ import signal
 from pathlib import Path
 from typing import Any, Final
 
+from devagent.model.pci import is_vfio
 from devagent.privileged.binding import bind, driver
 from devagent.privileged.device import Device
 from devagent.privileged.refused import PERMANENT, RETRY, VerbRefused
@@ -46,7 +47,7 @@ def reset_gpu(device: Device) -> None:
         return
     _nobody_draws(device)
     before = driver(device.root, device.address)
-    if before["driver"] is None or "vfio" in before["driver"]:
+    if before["driver"] is None or is_vfio(before["driver"]):
         reset(device.root, device.address, None)
         return
     bind(device.root, device.address, None, before["override"])

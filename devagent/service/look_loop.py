@@ -206,7 +206,7 @@ class LookLoop(Loop):
 
 def _withheld(device: Device, configuring: Iterable[str], stuck: dict[str, str]) -> Device:
     """Gives a device that is not to be offered as it stands: half configured, or with a step that hangs."""
-    hanging = [stuck[each] for each in (device.address, *(vf.address for vf in device.vfs)) if each in stuck]
+    hanging = [stuck[each] for each in device.addresses if each in stuck]
     if hanging:
         return replace(device, health=device.health | Health(State.UNHEALTHY, tuple(hanging)))
     if device.address in configuring:

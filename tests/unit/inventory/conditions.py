@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Final
 
-from devagent.inventory.condition import Rules, follow, key, settled
+from devagent.inventory.condition import Rules, follow, settled
 from devagent.inventory.happenings import Occurrence
 from devagent.model.device import Device
 from devagent.model.gpu import GpuFacts
@@ -72,7 +72,7 @@ class Patient:
 
     @property
     def condition(self) -> Condition:
-        return self.book[key(self.last)]
+        return self.book[self.last.key]
 
     @property
     def health(self) -> Health:

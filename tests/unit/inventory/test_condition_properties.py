@@ -12,7 +12,7 @@ from tempfile import TemporaryDirectory
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from devagent.inventory.condition import Rules, follow, key, resume
+from devagent.inventory.condition import Rules, follow, resume
 from devagent.inventory.happenings import Occurrence
 from devagent.inventory.operators import OVERRIDES, override, verdict
 from devagent.model.device import Device
@@ -47,7 +47,7 @@ OCCURRENCES: st.SearchStrategy[Occurrence] = st.one_of(
 )
 STEPS = st.lists(st.tuples(DEVICES | st.none(), st.lists(OCCURRENCES, max_size=30), TIMES), max_size=30)
 RULES = st.builds(Rules, st.integers(1, 4), st.integers(1, 4), st.floats(1, 1e6))
-NAME = key(gpu())
+NAME = gpu().key
 
 
 def books(steps: list[tuple[Device | None, list[Occurrence], float]], rules: Rules) -> list[Book]:
