@@ -13,6 +13,7 @@ from typing import Any, Final, Protocol
 
 from devagent.api.caller import Caller, of_connection
 from devagent.api.listener import Listener
+from devagent.cause import system_words
 from devagent.errors import ListenError
 
 Environ = dict[str, Any]
@@ -143,7 +144,7 @@ def _peer(connection: socket.socket) -> str:
 
 
 def _why(error: OSError) -> str:
-    said = (error.strerror or str(error)).lower()
+    said = system_words(error)
     if error.errno == errno.EADDRINUSE:
         return f"{said}: stop what listens there (ss -ltnp), or set another port in [api] listen"
     if error.errno in (errno.EADDRNOTAVAIL, socket.EAI_NONAME):

@@ -18,6 +18,7 @@ from importlib import import_module
 from io import TextIOWrapper
 from pathlib import Path
 
+from devagent.cause import system_words
 from devagent.cli.arguments import parser
 from devagent.cli.render.printable import printable
 from devagent.errors import DevagentError
@@ -47,7 +48,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         if error.errno not in (errno.ENOSPC, errno.EBADF, errno.EIO, errno.EDQUOT):
             raise
         _drop_output()
-        return _fail(f"the output cannot be written: {(error.strerror or str(error)).lower()}", 1)
+        return _fail(f"the output cannot be written: {system_words(error)}", 1)
     except KeyboardInterrupt:
         return 130
     return int(code)

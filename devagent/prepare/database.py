@@ -23,6 +23,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Final
 
+from devagent.cause import system_words
 from devagent.errors import DevagentError, JournalError
 
 LOG = logging.getLogger(__name__)
@@ -64,7 +65,7 @@ class Database:
             path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
             self._connection = self._open_or_replace()
         except OSError as error:
-            raise JournalError(path, f"cannot be opened: {(error.strerror or str(error)).lower()}") from error
+            raise JournalError(path, f"cannot be opened: {system_words(error)}") from error
 
     @property
     def trusted(self) -> bool:

@@ -19,9 +19,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from devagent.cause import system_words
 from devagent.errors import BadBitstream
 from devagent.model.bitstream import Header, read
-from devagent.privileged.device import Device, said
+from devagent.privileged.device import Device
 from devagent.privileged.refused import PERMANENT, RETRY
 
 FOLDER: Final = Path("/var/lib/devagent/images")
@@ -56,7 +57,7 @@ def load(device: Device, folder: Path, digest: str) -> Image:
     except FileNotFoundError:
         raise device.refusal(RETRY, f": its image {digest} is not in {folder} (any more): it must be fetched") from None
     except OSError as error:
-        raise device.refusal(RETRY, f": its image {folder / digest} cannot be read: {said(error)}") from None
+        raise device.refusal(RETRY, f": its image {folder / digest} cannot be read: {system_words(error)}") from None
     if hashlib.sha256(data).hexdigest() != digest:
         raise device.refusal(RETRY, f": {folder / digest} is not what its name says: remove it, to have it fetched")
     try:
