@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Final
 
 from devagent import registry
-from devagent.cli import setup, setup_files
+from devagent.cli import doctor_files, doctor_setup
 from devagent.cli.render.printable import printable
 from devagent.discovery import Discovery, discover
 from devagent.inventory.checkup import examine
@@ -30,15 +30,15 @@ _WIDTH: Final = max(map(len, Grade))
 
 def run(args: argparse.Namespace) -> int:
     """Prints what each check found; exit code 1 if one failed, else 4 if one could not be made."""
-    findings, conf, policy = setup.configured(args)
+    findings, conf, policy = doctor_setup.configured(args)
     state_path = conf.state_path if conf else known.STATE_PATH
     with roots.open_root(Path(args.root)) as tree:
         found = discover(tree, registry.load(), policy, state_path=state_path)
         findings += _host(tree, found, policy)
-        findings += setup.state(tree, state_path)
-        findings += setup.services(tree)
-        findings += setup_files.checked(tree, conf)
-        findings += setup.placement(tree, conf, found.host)
+        findings += doctor_setup.state(tree, state_path)
+        findings += doctor_setup.services(tree)
+        findings += doctor_files.checked(tree, conf)
+        findings += doctor_setup.placement(tree, conf, found.host)
     text = _json(found.host.hostname, findings) if args.output == "json" else "\n".join(_lines(findings))
     print(text)
     grades = {finding.grade for finding in findings}

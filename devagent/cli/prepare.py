@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from devagent.cause import system_words
-from devagent.cli.local import agent, consumer_path, uuid
+from devagent.cli.client import agent, consumer_path, uuid
 from devagent.cli.render import preparations
 from devagent.errors import ConfigurationError
 

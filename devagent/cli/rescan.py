@@ -7,7 +7,7 @@ from __future__ import annotations
 import argparse
 import sys
 
-from devagent.cli.local import agent
+from devagent.cli.client import agent
 from devagent.cli.render import status
 
 PARTIAL = 4

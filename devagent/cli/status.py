@@ -8,7 +8,7 @@ import argparse
 import json
 import time
 
-from devagent.cli.local import agent
+from devagent.cli.client import agent
 from devagent.cli.render import status
 
 WELL, PARTIAL = 0, 4

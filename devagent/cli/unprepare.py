@@ -8,7 +8,7 @@ import argparse
 import sys
 import time
 
-from devagent.cli.local import agent, consumer_path
+from devagent.cli.client import agent, consumer_path
 from devagent.cli.render import preparations
 
 PARTIAL = 4

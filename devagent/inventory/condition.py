@@ -9,11 +9,11 @@ from dataclasses import dataclass, field, replace
 from typing import Final
 
 from devagent.inventory import evidence, happenings, operators, troubles
-from devagent.inventory.happenings import Occurrence
 from devagent.inventory.troubles import Observed
 from devagent.model.claim import Mode
 from devagent.model.device import Decision, Device, Share
 from devagent.model.health import Book, Condition, End, Given, Health, Kept, State, Trouble
+from devagent.model.occurrence import Occurrence
 
 _GONE_FOR: Final = 30 * 86400.0
 _MOST_GONE: Final = 256

@@ -24,7 +24,7 @@ from devagent.model.plan import Plan, Step
 from devagent.model.preparation import Preparation, Refusal
 from devagent.prepare.functions import busy, reset_methods
 from devagent.prepare.images import blank_step, programmer
-from devagent.prepare.locks import locks
+from devagent.prepare.lock_keys import lock_keys
 from devagent.prepare.refused import Refused, retry
 from devagent.prepare.treatment import Reset, Treatment
 from devagent.prepare.verbs import inverse
@@ -103,7 +103,7 @@ def _release(work: _Work) -> Plan:
     for handle in work.passed():
         _wipe(work, handle)
     touched = {step.target for step in work.steps} | {handle.function for handle in work.preparation.handles}
-    return Plan(work.preparation.consumer, tuple(work.steps), (), locks(work.view, touched))
+    return Plan(work.preparation.consumer, tuple(work.steps), (), lock_keys(work.view, touched))
 
 
 def _name(value: str | int | None) -> str | None:

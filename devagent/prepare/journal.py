@@ -28,8 +28,7 @@ from devagent.model.preparation import Holdings, Overview, Preparation, Refusal,
 from devagent.model.term import Term
 from devagent.prepare.database import Database, Taken, Transaction
 from devagent.prepare.encoding import encode, text
-from devagent.prepare.entry import Entry, leaving, stuck
-from devagent.prepare.entry import entry as decoded
+from devagent.prepare.entry import Entry, decoded, leaving, stuck
 from devagent.prepare.journal_tables import ENTRIES, MIGRATIONS, SETTLED, STEPS
 
 LOG = logging.getLogger(__name__)

@@ -19,7 +19,7 @@ from devagent.model.preparation import Holdings, Refusal
 from devagent.prepare import attributes, images, vgpus
 from devagent.prepare.functions import VFIO, Ask, Desk, choose, wanted_driver
 from devagent.prepare.giving_back import release
-from devagent.prepare.locks import locks
+from devagent.prepare.lock_keys import lock_keys
 from devagent.prepare.refused import Refused, invalid, permanent
 from devagent.prepare.view import Part, View
 
@@ -58,7 +58,7 @@ def _plan(consumer: str, groups: Sequence[Group], desk: Desk) -> Plan:
     given = {group.provider: desk.view.devices[group.provider] for group in groups}
     devices = {provider: device.key for provider, device in given.items()}
     says = {provider: told(device) for provider, device in given.items()}
-    return Plan(consumer, steps, handles, locks(desk.view, touched), wipes, devices, says)
+    return Plan(consumer, steps, handles, lock_keys(desk.view, touched), wipes, devices, says)
 
 
 def _group(consumer: str, group: Group, desk: Desk) -> tuple[list[Step], list[Handle]]:

@@ -10,9 +10,9 @@ from dataclasses import replace
 
 from devagent.discovery import Discovery
 from devagent.inventory import condition, operators
-from devagent.inventory.happenings import Occurrence
 from devagent.model.device import Device
 from devagent.model.health import Book, Kept, Override
+from devagent.model.occurrence import Occurrence
 from devagent.service.settings import Settings
 from devagent.sources import condition_file
 

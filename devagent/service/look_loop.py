@@ -14,10 +14,10 @@ from typing import ClassVar, Final
 from devagent.discovery import Discovery
 from devagent.errors import LookFailed
 from devagent.inventory import condition
-from devagent.inventory.happenings import Occurrence
 from devagent.model.device import Device
 from devagent.model.happened import Happened
 from devagent.model.health import Health, State
+from devagent.model.occurrence import Occurrence
 from devagent.service import news
 from devagent.service.beats import Beats
 from devagent.service.configurer import Configurer

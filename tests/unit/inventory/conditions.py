@@ -9,11 +9,10 @@ from dataclasses import dataclass, field, replace
 from typing import Final
 
 from devagent.inventory.condition import Rules, follow, settled
-from devagent.inventory.happenings import Occurrence
 from devagent.model.device import Device
 from devagent.model.gpu import GpuFacts
 from devagent.model.health import Book, Condition, Health, State
-from devagent.model.occurrence import Xid
+from devagent.model.occurrence import Occurrence, Xid
 
 from ..worlds import claim, function, managed
 

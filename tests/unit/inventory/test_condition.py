@@ -12,9 +12,8 @@ from devagent.inventory.condition import Rules, follow, resume, settled
 from devagent.inventory.operators import clear, verdict
 from devagent.model.claim import Mode
 from devagent.model.device import Decision, Share
-from devagent.model.happened import PcieError
 from devagent.model.health import Condition, End, Health, Kept, State
-from devagent.model.occurrence import AerError, DriverLoaded, Xid
+from devagent.model.occurrence import AerError, DriverLoaded, PcieError, Xid
 
 from ..worlds import claim, managed, pf
 from .conditions import ADDRESS, DEAD, OUT_OF_PROCESSOR, SICK, SUSPECT, WELL, Patient, fatal, given_away, gpu

@@ -13,12 +13,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from devagent.inventory.condition import Rules, follow, resume
-from devagent.inventory.happenings import Occurrence
 from devagent.inventory.operators import OVERRIDES, override, verdict
 from devagent.model.device import Device
-from devagent.model.happened import PcieError
 from devagent.model.health import Book, Condition, Health, Kept, Override, State
-from devagent.model.occurrence import AerError, DriverLoaded, Xid
+from devagent.model.occurrence import AerError, DriverLoaded, Occurrence, PcieError, Xid
 from devagent.sources import condition_file
 
 from ..worlds import claim, function, managed

@@ -10,8 +10,8 @@ from collections.abc import Iterator
 import pytest
 
 from devagent.inventory.operators import clear, override
-from devagent.model.happened import PcieError
 from devagent.model.health import Book, Health, Override, State
+from devagent.model.occurrence import PcieError
 
 from .conditions import ADDRESS, DEAD, OUT_OF_PROCESSOR, SICK, WELL, Patient, fatal, gpu
 

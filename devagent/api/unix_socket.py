@@ -19,7 +19,7 @@ MODE: Final = 0o660
 _OPTION: Final = "set [api] unix_socket in devagent.conf"
 
 
-class Listener:
+class UnixSocket:
     """The socket in the file system, bound but not listening yet, and the lock beside it that says who has it.
 
     `gid` is that of the group whose members may connect: the named one, else the agent's own.
