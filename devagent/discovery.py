@@ -13,10 +13,10 @@ from devagent.model.known import Known
 from devagent.model.pci import Function
 from devagent.model.policy import Policy
 from devagent.model.snapshot import HostFacts, Problem
+from devagent.places import STATE_PATH
 from devagent.registry import Made, Registry
 from devagent.sources.abandoned import Stuck, stuck
 from devagent.sources.host import Tree
-from devagent.sources.known import STATE_PATH
 from devagent.sources.scan import Seen, scan
 
 

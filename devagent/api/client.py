@@ -18,8 +18,8 @@ from typing import Any, Final
 from devagent.api.unix_http import NO_CONTENT, Answer, call
 from devagent.cause import system_words
 from devagent.errors import AgentDenied, AgentError, AgentRefused, AgentUnreachable
+from devagent.places import SOCKET
 
-SOCKET: Final = "/run/devagent/devagent.sock"
 TIMEOUT: Final = 15.0
 """Seconds within which the agent answers what it need not wait for."""
 

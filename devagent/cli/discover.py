@@ -12,12 +12,12 @@ from io import TextIOWrapper
 from pathlib import Path
 from typing import Final, NoReturn
 
+from devagent.cli.exit_code import DIFFERS, PARTIAL
 from devagent.cli.look import configuration, look, policy
 from devagent.errors import ConfigurationError
 from devagent.model.policy import Policy
 from devagent.view import Look
 
-PARTIAL: Final = 4
 # For people, so that an explanation can follow, and each change as it happens.
 _LISTS: Final = ("tree", "table", "wide")
 _DOCUMENTS: Final = ("json", "yaml")
@@ -89,7 +89,7 @@ def _diff(earlier: Path, take: Callable[[Path], Look], seen: Look) -> int:
     found = difference.differences(read(earlier, take), document(seen))
     for line in difference.lines(found):
         print(line)
-    return difference.DIFFERS if found else 0
+    return DIFFERS if found else 0
 
 
 def _watch(args: argparse.Namespace, take: Callable[[], Look], render: Callable[[Look], str]) -> NoReturn:

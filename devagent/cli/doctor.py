@@ -13,25 +13,26 @@ from typing import Final
 
 from devagent import registry
 from devagent.cli import doctor_files, doctor_setup
+from devagent.cli.exit_code import FAILED, PARTIAL
 from devagent.cli.render.printable import printable
 from devagent.discovery import Discovery, discover
 from devagent.inventory.checkup import examine
 from devagent.inventory.patient import Patient
 from devagent.model.finding import Finding, Grade
 from devagent.model.policy import Policy
+from devagent.places import STATE_PATH
 from devagent.sources import known, roots
 from devagent.sources.host import Tree
 from devagent.sources.vitals import vitals
 
 SCHEMA_VERSION: Final = 1
-FAILED, PARTIAL = 1, 4
 _WIDTH: Final = max(map(len, Grade))
 
 
 def run(args: argparse.Namespace) -> int:
     """Prints what each check found; exit code 1 if one failed, else 4 if one could not be made."""
     findings, conf, policy = doctor_setup.configured(args)
-    state_path = conf.state_path if conf else known.STATE_PATH
+    state_path = conf.state_path if conf else STATE_PATH
     with roots.open_root(Path(args.root)) as tree:
         found = discover(tree, registry.load(), policy, state_path=state_path)
         findings += _host(tree, found, policy)

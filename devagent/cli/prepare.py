@@ -13,10 +13,9 @@ from typing import Any
 
 from devagent.cause import system_words
 from devagent.cli.client import agent, consumer_path, uuid
+from devagent.cli.exit_code import PARTIAL
 from devagent.cli.render import preparations
 from devagent.errors import ConfigurationError
-
-PARTIAL = 4
 
 
 def run(args: argparse.Namespace) -> int:

@@ -13,6 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from devagent.cli.exit_code import DIFFERS, FAILED, PARTIAL
 from devagent.cli.look import configuration, look, policy
 from devagent.cli.render import changes, words
 from devagent.cli.render.printable import printable
@@ -27,7 +28,6 @@ from devagent.sources import condition_file, known
 from devagent.sources.kernel_log import KernelLog, Told
 from devagent.view import Look
 
-FAILED, DIFFERS, PARTIAL = 1, 3, 4
 _WAIT = 10  # seconds between two looks for the compute node's provider
 
 _PURGE = (

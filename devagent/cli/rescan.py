@@ -8,9 +8,8 @@ import argparse
 import sys
 
 from devagent.cli.client import agent
+from devagent.cli.exit_code import PARTIAL
 from devagent.cli.render import status
-
-PARTIAL = 4
 
 
 def run(args: argparse.Namespace) -> int:

@@ -9,9 +9,8 @@ import sys
 import time
 
 from devagent.cli.client import agent, consumer_path
+from devagent.cli.exit_code import PARTIAL
 from devagent.cli.render import preparations
-
-PARTIAL = 4
 
 
 def run(args: argparse.Namespace) -> int:

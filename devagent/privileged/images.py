@@ -22,10 +22,11 @@ from typing import Final
 from devagent.cause import system_words
 from devagent.errors import BadBitstream
 from devagent.model.bitstream import Header, read
+from devagent.places import STATE_PATH
 from devagent.privileged.device import Device
 from devagent.privileged.refused import PERMANENT, RETRY
 
-FOLDER: Final = Path("/var/lib/devagent/images")
+FOLDER: Final = Path(STATE_PATH) / "images"
 """Where images are unless the configuration has another state_path."""
 MAX_SIZE: Final = 1 << 30
 """Bytes; no driver takes more (xclmgmt: 1 GiB), and most take much less."""

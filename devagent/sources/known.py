@@ -21,7 +21,6 @@ from devagent.sources.typed import decode
 
 LOG = logging.getLogger(__name__)
 
-STATE_PATH: Final = "/var/lib/devagent"
 FILE: Final = "identities.json"
 SOURCE: Final = "identity"
 _VERSION: Final = 1
