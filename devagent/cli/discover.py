@@ -7,6 +7,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Callable
+from dataclasses import asdict
 from importlib import import_module
 from io import TextIOWrapper
 from pathlib import Path
@@ -64,7 +65,7 @@ def _check(args: argparse.Namespace, output: str) -> None:
 
 def _explained(output: str, rules: Policy) -> Callable[[Look], str]:
     """Gives what renders the look and, behind or in it, how each device was decided about."""
-    from devagent.inventory.explain import as_dict, explain
+    from devagent.inventory.explain import explain
 
     renderer = import_module(f"devagent.cli.render.{output}")
     if output in _LISTS:
@@ -75,7 +76,7 @@ def _explained(output: str, rules: Policy) -> Callable[[Look], str]:
     def dumped(seen: Look) -> str:
         from devagent.document import document
 
-        explanations = [as_dict(explain(device, rules)) for device in seen.found.devices]
+        explanations = [asdict(explain(device, rules)) for device in seen.found.devices]
         return str(renderer.dumped({**document(seen), "explanations": explanations}))
 
     return dumped

@@ -7,7 +7,7 @@
 
 Each of these is durable when it returns. A step that is intended and not done may or may not have happened.
 
-`trusted` is False after a damaged journal was set aside, until an operator says otherwise (see database.py). Then there
+`trusted` is False after a damaged journal was set aside, until an operator removes a file (see database.py). Then there
 may be consumers with devices, and changes of the machine, that nothing in here tells of. So the agent gives only what
 is provably free (proof.py), and leaves alone whatever it cannot explain: it neither releases nor removes it.
 """
@@ -71,10 +71,6 @@ class Journal:
     def trusted(self) -> bool:
         """Whether it tells of everybody who has a device."""
         return self._database.trusted
-
-    def trust(self) -> None:
-        """Ends the mistrust: somebody has made sure that nobody has a device that is not in here."""
-        self._database.trust()
 
     def close(self) -> None:
         """Closes the file."""

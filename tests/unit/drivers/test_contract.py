@@ -13,9 +13,10 @@ from hypothesis import strategies as st
 
 from devagent.driver import Driver
 from devagent.model.claim import Claim
-from devagent.model.custom import is_custom
 from devagent.model.pci import Function, Sriov
 from devagent.registry import load
+
+from ..custom_names import is_custom
 
 os_resource_classes = pytest.importorskip("os_resource_classes")
 
