@@ -24,8 +24,7 @@ from devagent.errors import AgentRefused
 from .cloud import Cloud
 from .conftest import HOSTS, Describe
 from .descriptions import small
-from .running_agent import RunningAgent, running, write_configuration
-from .test_prepare import command
+from .running_agent import RunningAgent, command, running, write_configuration
 
 N3000 = "0000:18:00.0"
 INTERFACE = bytes.fromhex("f3c9941350814aadbced07eb84a6d0bb")

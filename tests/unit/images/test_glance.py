@@ -23,9 +23,8 @@ from devagent.images.refused import NoImage
 from devagent.model.preparation import Progress, RefusalKind
 
 from ..model.images import FUNCTION, INTERFACE, gbs
-from .conftest import Room
+from .conftest import Room, put
 from .glances import PATIENCE_S, FakeGlance, Handler
-from .test_directory import put
 
 DATA = gbs(b"\xa5" * 300_000)
 SHA256 = hashlib.sha256(DATA).hexdigest()

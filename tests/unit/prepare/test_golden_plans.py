@@ -25,7 +25,7 @@ def golden(text: str) -> str:
     return dedent(text).strip()
 
 
-def test_a_gpu_and_a_vf_of_the_nic_beside_it() -> None:
+def test_a_gpu_and_a_vf_are_bound_and_brought_back() -> None:
     machine = Machine(described_host("gpu8"))
     vf = machine.group("0000:1b:00.0", at="0000:1b:01.0", vlan="120", trust="true")
     plan, back = there_and_back(machine, machine.planned(machine.group("0000:19:00.0"), vf))
@@ -47,7 +47,7 @@ def test_a_gpu_and_a_vf_of_the_nic_beside_it() -> None:
     """)
 
 
-def test_two_vgpus_on_gpu_instances_of_their_own() -> None:
+def test_two_vgpus_get_a_gpu_instance_each() -> None:
     address = "0000:3b:00.0"
     treatment = Treatment(Mode.VGPU, types={"CUSTOM_VGPU_H100_1_10C": "NVIDIA H100-1-10C"})
     machine = Machine(on_bus(H100, nvml={address: H100_NVML}), {address: treatment})

@@ -90,7 +90,7 @@ def test_an_excerpt_holds_all_that_is_found_and_nothing_else(tmp_path: Path) -> 
     assert found(tmp_path, "10de:20f1", "15b3:101d") == (FOUND, [])
 
 
-def test_a_host_without_names(tmp_path: Path) -> None:
+def test_without_pci_ids_nothing_has_a_name(tmp_path: Path) -> None:
     assert found(tmp_path, "10de:20f1") == ({}, [])
     assert found(write(tmp_path, {PATHS[0]: b"\xff"})) == ({}, [])
 

@@ -30,8 +30,8 @@ from devagent.privileged import Privileged
 from devagent.service.preparing.gated import GatedMachine
 from devagent.service.preparing.machine import PrivilegedMachine
 
+from .mig_gpu import GPU, ONE, nvml, privileged, root
 from .nvml.library import Nvml
-from .test_mig import GPU, ONE, nvml, privileged, root
 
 __all__ = ["nvml", "privileged", "root"]
 
