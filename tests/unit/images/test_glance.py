@@ -89,15 +89,7 @@ def test_who_asks_at_the_same_time_shares_one_download(cloud: Room, glance: Fake
 
 
 def test_who_has_no_time_left_or_is_cancelled_is_told_and_others_get_it(cloud: Room, glance: FakeGlance) -> None:
-    go_on = threading.Event()
-
-    def slow(handler: Handler, data: bytes) -> None:
-        handler.begin("application/octet-stream", len(data))
-        handler.wfile.write(data[:1000])
-        go_on.wait(PATIENCE_S)
-        handler.wfile.write(data[1000:])
-
-    glance.send = slow
+    go_on = glance.halt_after(1000)
     glance.add("loopback", DATA)
     cancelled = threading.Event()
     with ThreadPoolExecutor(2) as pool:
