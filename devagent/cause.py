@@ -1,10 +1,15 @@
 # SPDX-FileCopyrightText: The devagent authors
 # SPDX-License-Identifier: Apache-2.0
-"""The innermost reason of an error, in one line."""
+"""Why something failed, in one line: the system's own words, and the innermost reason of an error."""
 
 from __future__ import annotations
 
 import re
+
+
+def system_words(error: OSError) -> str:
+    """Gives what the system says of an error: `permission denied`."""
+    return (error.strerror or str(error)).lower()
 
 
 def cause(error: BaseException) -> str:

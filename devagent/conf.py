@@ -15,10 +15,8 @@ from typing import Any, Final
 from oslo_config import cfg, types
 
 from devagent import conf_check
+from devagent.places import CONFIG_DIR, CONFIG_FILE, POLICY_FILE, SOCKET, STATE_PATH
 
-CONFIG_FILE: Final = Path("/etc/devagent/devagent.conf")
-CONFIG_DIR: Final = Path("/etc/devagent/devagent.conf.d")
-POLICY_FILE: Final = Path("/etc/devagent/devices.yaml")
 DEFAULT: Final = "DEFAULT"
 _DAY: Final = 86400
 _HOUR: Final = 3600
@@ -42,7 +40,7 @@ class XidStates(types.Dict):
 DEFAULT_OPTS: Final = (
     cfg.StrOpt(
         "state_path",
-        default="/var/lib/devagent",
+        default=STATE_PATH,
         help="Where devagent keeps what it must remember across restarts.",
     ),
     cfg.StrOpt(
@@ -235,7 +233,7 @@ IMAGES_OPTS: Final = (
 API_OPTS: Final = (
     cfg.StrOpt(
         "unix_socket",
-        default="/run/devagent/devagent.sock",
+        default=SOCKET,
         help="Where the agent answers `devagent status` and the other commands.",
     ),
     cfg.StrOpt(

@@ -23,6 +23,7 @@ from typing import Any, Final
 
 from oslo_config import cfg, iniparser
 
+from devagent.cause import system_words
 from devagent.errors import ConfigurationError
 
 Groups = Iterable[tuple[str | None, Sequence[cfg.Opt]]]
@@ -91,7 +92,7 @@ def inside(folder: Path) -> list[Path]:
     try:
         return [path for path in sorted(folder.iterdir()) if path.suffix == ".conf"]
     except OSError as error:
-        raise ConfigurationError(f"configuration: {folder}: {(error.strerror or str(error)).lower()}") from None
+        raise ConfigurationError(f"configuration: {folder}: {system_words(error)}") from None
 
 
 def register_logging(conf: cfg.ConfigOpts) -> None:
@@ -125,7 +126,7 @@ def _readable(path: Path) -> None:
     try:
         path.read_text(encoding="utf-8")
     except OSError as error:
-        raise ConfigurationError(f"configuration: {path}: {(error.strerror or str(error)).lower()}") from None
+        raise ConfigurationError(f"configuration: {path}: {system_words(error)}") from None
     except UnicodeDecodeError:
         raise ConfigurationError(f"configuration: {path}: is not UTF-8 text") from None
 

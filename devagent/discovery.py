@@ -13,10 +13,10 @@ from devagent.model.known import Known
 from devagent.model.pci import Function
 from devagent.model.policy import Policy
 from devagent.model.snapshot import HostFacts, Problem
+from devagent.places import STATE_PATH
 from devagent.registry import Made, Registry
 from devagent.sources.abandoned import Stuck, stuck
 from devagent.sources.host import Tree
-from devagent.sources.known import STATE_PATH
 from devagent.sources.scan import Seen, scan
 
 
@@ -65,10 +65,9 @@ class Lookout:
 
         With `only` it reads the devices alone that have one of these addresses, or a VF that has, be they there or
         gone, and what the host itself and Nova use. What is behind a bridge counts by its own address: the kernel
-        tells of each. All else is as the last look saw it: the host's own facts, who
-        uses a device, and what was settled about devices, of which the file is not read. With `every` it asks anew
-        who uses any device. Without an earlier look by the same policy, or if that was not complete, it is a look at
-        everything.
+        tells of each. All else is as the last look saw it: the host's own facts, who uses a device, and what was
+        settled about devices, of which the file is not read. With `every` it asks anew who uses any device. Without an
+        earlier look by the same policy, or if that was not complete, it is a look at everything.
         """
         earlier = self._seen if only is not None and self._asked == (policy, every) else None
         seen = scan(

@@ -23,6 +23,10 @@
     │   ├── locking.Busy             somebody else had the lock for all of the time
     │   └── runs.Cancelled           the consumer is being released meanwhile
     ├── BadBitstream             an image for an FPGA is damaged
+    ├── (images/)                why one cannot be had; callers are told a Refusal
+    │   └── refused.NoImage          it is not there, not whole, or not signed
+    │       └── refused.Interrupted      it ended on its way; another try at once may do better
+    │           └── refused.Away             nothing answers where it comes from
     ├── ListenError              the API's socket cannot be opened
     ├── AgentError               the agent did not do what a command asked
     │   ├── AgentUnreachable         nothing answers on its socket
@@ -35,6 +39,7 @@
     ├── LookFailed               the look process died, hung, or could not look at the host
     ├── PrivilegedError          the privileged process did not do what was asked
     │   ├── VerbFailed           it was refused or did not work, and says why
+    │   │   └── refused.VerbRefused  (privileged/) the kernel or the device is against it, and who has it open
     │   └── VerbStuck            it hangs in the kernel: leave the device alone until it ends
     └── PlacementError           Placement did not do what was asked
         ├── PlacementUnreachable     no usable answer: connection, time-out, 5xx

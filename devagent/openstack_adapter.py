@@ -8,13 +8,16 @@ another group that has them) and adapter options (region_name, endpoint_override
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
 from keystoneauth1 import adapter, loading
 from keystoneauth1 import exceptions as ksa
 from oslo_config import cfg
 
 from devagent.errors import ConfigurationError
+
+LATER: Final = (408, 425, 429)
+"""The statuses below 500 with which a server or a proxy asks to come back later."""
 
 
 def list_opts(group: str) -> list[tuple[str, list[cfg.Opt]]]:

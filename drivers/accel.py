@@ -111,7 +111,7 @@ class Accel(Driver):
         noun = "GPU" if is_gpu else "accelerator"
         offers = {Mode.WHOLE: "PGPU" if is_gpu else pci_class(function.vendor_id, function.device_id)}
         if function.sriov is not None:
-            offers[Mode.VF] = pci_class(function.vendor_id, function.sriov.vf_device_id or function.device_id)
+            offers[Mode.VF] = pci_class(function.vendor_id, function.vf_device_id)
         return Claim(
             driver=self.name,
             address=function.address,
@@ -131,14 +131,14 @@ def _facts(function: Function) -> Iterator[tuple[str, str]]:
     if nodes:
         yield "node", ", ".join(nodes)
     for name, pattern in _TOLD.get(function.vendor_id, {}).items():
-        text = _first(function, pattern).partition("\n")[0][:80]
+        text = next(function.texts(pattern), "").partition("\n")[0][:80]
         if text and text.isprintable():
             yield name, {"0": "off", "1": "on"}.get(text, text) if name == "security" else text
 
 
 def _identities(function: Function) -> Iterator[Identity]:
     source, pattern, spelling = _SERIALS.get(function.vendor_id, ("", "", re.compile("")))
-    match = spelling.fullmatch(_first(function, pattern)) if pattern else None
+    match = spelling.fullmatch(next(function.texts(pattern), "")) if pattern else None
     value = next(filter(None, match.groups()), "").lower() if match else ""
     if value.strip("0"):
         yield Identity(source, value)
@@ -151,9 +151,3 @@ def _health(function: Function) -> Health | None:
         return None
     state = _STATUS.get(text, State.SUSPECT)
     return Health(state, () if state is State.HEALTHY else (f"habanalabs says that it is {text[:80]!r}",))
-
-
-def _first(function: Function, pattern: str) -> str:
-    """Gives the text of the first file that fits."""
-    spelling = re.compile("[^/]*".join(map(re.escape, pattern.split("*"))))
-    return next((text for path, text in sorted(function.attributes.items()) if spelling.fullmatch(path)), "")

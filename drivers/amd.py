@@ -96,7 +96,7 @@ class Amd(Driver):
         if function.driver == "amdgpu" and function.sriov is not None and not function.sriov.vfs:
             refusals[Mode.VF] = _NO_VFS
         elif function.sriov is not None:
-            offers[Mode.VF] = pci_class(function.vendor_id, function.sriov.vf_device_id or function.device_id)
+            offers[Mode.VF] = pci_class(function.vendor_id, function.vf_device_id)
         return Claim(
             driver=self.name,
             address=function.address,

@@ -78,7 +78,7 @@ class IntelGpu(Driver):
         if _NO_SRIOV.fullmatch(function.device_id):
             refusals[Mode.VF] = "no kernel driver makes VFs of a Max (Ponte Vecchio) GPU"
         elif function.sriov is not None:
-            offers[Mode.VF] = pci_class(function.vendor_id, function.sriov.vf_device_id or function.device_id)
+            offers[Mode.VF] = pci_class(function.vendor_id, function.vf_device_id)
         return Claim(
             driver=self.name,
             address=function.address,

@@ -33,7 +33,7 @@ class Mdev(Driver):
         if facts and facts.types:
             offers[Mode.MDEV] = "VGPU"
         if function.sriov is not None:
-            offers[Mode.VF] = pci_class(function.vendor_id, function.sriov.vf_device_id or function.device_id)
+            offers[Mode.VF] = pci_class(function.vendor_id, function.vf_device_id)
         return Claim(
             driver=self.name,
             address=function.address,

@@ -10,6 +10,7 @@ from dataclasses import replace
 from typing import Final
 
 from devagent.driver import Driver, Specificity
+from devagent.model.amount import amount
 from devagent.model.claim import Claim, Kind, Mode
 from devagent.model.custom import custom
 from devagent.model.gpu import GpuFacts, GpuLink, MigFacts, NvmlGpu, VgpuFacts
@@ -155,7 +156,7 @@ def _divided(gpu: GpuFacts) -> str | None:
     if gpu.mig and gpu.mig.pending:
         return "MIG will be on after its next reset (nvidia-smi -mig 0 takes that back)"
     if gpu.vgpu and gpu.vgpu.active:
-        return f"carries {_count(gpu.vgpu.active, 'vGPU')}"
+        return f"carries {amount(gpu.vgpu.active, 'vGPU')}"
     return None
 
 
@@ -211,9 +212,9 @@ def _facts(gpu: GpuFacts, nvml: NvmlGpu | None) -> Iterator[tuple[str, str]]:
         yield "NVLink fabric", gpu.fabric.state + clique
     rows = (gpu.errors.remapped_correctable or 0) + (gpu.errors.remapped_uncorrectable or 0) if gpu.errors else 0
     if rows:
-        yield "memory", f"{_count(rows, 'row')} remapped"
+        yield "memory", f"{amount(rows, 'row')} remapped"
     if gpu.errors and gpu.errors.uncorrected:
-        yield "ECC", f"{_count(gpu.errors.uncorrected, 'uncorrected error')} since the driver was loaded"
+        yield "ECC", f"{amount(gpu.errors.uncorrected, 'uncorrected error')} since the driver was loaded"
     if nvml and nvml.driver_version:
         yield "driver version", nvml.driver_version
     if nvml and nvml.failures:
@@ -234,15 +235,15 @@ def _mig(mig: MigFacts) -> str:
 def _vgpu(vgpu: VgpuFacts) -> str:
     mixed = "sizes can be mixed" if vgpu.heterogeneous else ""
     framework = vgpu.framework or "no framework yet"
-    return ", ".join(filter(None, (framework, _count(len(vgpu.types), "type"), f"{vgpu.active} active", mixed)))
+    return ", ".join(filter(None, (framework, amount(len(vgpu.types), "type"), f"{vgpu.active} active", mixed)))
 
 
 def _links(links: tuple[GpuLink, ...]) -> str:
     """Gives `12 links to 3 GPUs`, or `18 links to switches`."""
     gpus = [link.count for link in links if link.peer is not None]
     switched = sum(link.count for link in links if link.peer is None)
-    parts = [f"{_count(sum(gpus), 'link')} to {_count(len(gpus), 'GPU')}"] if gpus else []
-    return ", ".join([*parts, f"{_count(switched, 'link')} to switches"] if switched else parts)
+    parts = [f"{amount(sum(gpus), 'link')} to {amount(len(gpus), 'GPU')}"] if gpus else []
+    return ", ".join([*parts, f"{amount(switched, 'link')} to switches"] if switched else parts)
 
 
 def _failures(failures: tuple[tuple[str, str], ...]) -> str:
@@ -251,7 +252,3 @@ def _failures(failures: tuple[tuple[str, str], ...]) -> str:
     for call, reason in failures:
         by_reason.setdefault(reason, []).append(call)
     return "; ".join(f"{reason}: {', '.join(calls)}" for reason, calls in by_reason.items())
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"

@@ -51,8 +51,7 @@ class Nvme(Driver):
 
     def recognises(self, function: Function) -> bool:
         """Tells whether it is an NVMe controller of which VFs exist or could be made."""
-        sriov = function.sriov
-        return function.class_code == "010802" and sriov is not None and (sriov.total_vfs > 0 or bool(sriov.vfs))
+        return function.class_code == "010802" and function.is_divisible
 
     def claim(self, function: Function) -> Claim:
         """Offers the VFs, and the controller as a whole to a rule that asks for it by name."""

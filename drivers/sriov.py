@@ -77,7 +77,7 @@ class Sriov(Driver):
 
     def recognises(self, function: Function) -> bool:
         """Tells whether VFs exist or could be made."""
-        return function.sriov is not None and (function.sriov.total_vfs > 0 or bool(function.sriov.vfs))
+        return function.is_divisible
 
     def claim(self, function: Function) -> Claim:
         """Offers the VFs, and the PF as a whole to a rule that asks for it by name."""
@@ -103,9 +103,7 @@ def _kind(function: Function) -> tuple[Kind, str]:
     """Gives the kind by base class, and the resource class of a VF."""
     if function.class_code.startswith("02"):
         return Kind.NIC, "SRIOV_NET_VF"
-    sriov = function.sriov
-    vf_device = sriov.vf_device_id if sriov and sriov.vf_device_id else function.device_id
-    return Kind.OTHER, pci_class(function.vendor_id, vf_device)
+    return Kind.OTHER, pci_class(function.vendor_id, function.vf_device_id)
 
 
 def _net(function: Function) -> NetFacts:

@@ -122,8 +122,7 @@ def _uuids(function: Function, name: str) -> list[str]:
 
 def _text(function: Function, pattern: str) -> str | None:
     """Gives the text of the first file that fits, such as `rom.m.0/VBNV`; zeros are nothing."""
-    spelling = re.compile("[^/]*".join(map(re.escape, pattern.split("*"))))
-    texts = (text.strip()[:80] for path, text in sorted(function.attributes.items()) if spelling.fullmatch(path))
+    texts = (text.strip()[:80] for text in function.texts(pattern))
     return next((text for text in texts if text.isprintable() and text.strip("0")), None)
 
 

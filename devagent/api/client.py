@@ -16,9 +16,10 @@ from pathlib import Path
 from typing import Any, Final
 
 from devagent.api.unix_http import NO_CONTENT, Answer, call
+from devagent.cause import system_words
 from devagent.errors import AgentDenied, AgentError, AgentRefused, AgentUnreachable
+from devagent.places import SOCKET
 
-SOCKET: Final = "/run/devagent/devagent.sock"
 TIMEOUT: Final = 15.0
 """Seconds within which the agent answers what it need not wait for."""
 
@@ -121,7 +122,7 @@ def _unreachable(path: str, error: OSError) -> AgentUnreachable | AgentDenied:
         return AgentUnreachable(f"the agent on {path} has too many calls waiting: try again")
     if isinstance(error, ConnectionError):
         return AgentUnreachable(f"the agent on {path} ended before it answered: systemctl status devagent")
-    return AgentUnreachable(f"{path}: {(error.strerror or str(error)).lower()}")
+    return AgentUnreachable(f"{path}: {system_words(error)}")
 
 
 def _who_may(path: str) -> str:

@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any, Final, Protocol
 
 from devagent.api.caller import Caller, of_connection
-from devagent.api.listener import Listener
+from devagent.api.unix_socket import UnixSocket
+from devagent.cause import system_words
 from devagent.errors import ListenError
 
 Environ = dict[str, Any]
@@ -59,8 +60,8 @@ class UnixDoor:
 
     def open(self) -> socket.socket:
         """Gives the socket. Raises ListenError, ConfigurationError."""
-        self._listener = Listener(self._path, self._group)
-        return self._listener.socket
+        self._opened = UnixSocket(self._path, self._group)
+        return self._opened.socket
 
     def enter(self, accepted: socket.socket) -> socket.socket:
         """Gives it as it is."""
@@ -68,15 +69,15 @@ class UnixDoor:
 
     def caller(self, connection: socket.socket, environ: Environ) -> Caller:  # noqa: ARG002 - as the other door
         """Gives who connected, by the kernel's word."""
-        return of_connection(connection, self._listener.gid)
+        return of_connection(connection, self._opened.gid)
 
     def remove(self) -> None:
         """Takes the file away."""
-        self._listener.remove()
+        self._opened.remove()
 
     def close(self) -> None:
         """Lets go of the path."""
-        self._listener.close()
+        self._opened.close()
 
 
 class TcpDoor:
@@ -143,7 +144,7 @@ def _peer(connection: socket.socket) -> str:
 
 
 def _why(error: OSError) -> str:
-    said = (error.strerror or str(error)).lower()
+    said = system_words(error)
     if error.errno == errno.EADDRINUSE:
         return f"{said}: stop what listens there (ss -ltnp), or set another port in [api] listen"
     if error.errno in (errno.EADDRNOTAVAIL, socket.EAI_NONAME):

@@ -153,18 +153,6 @@ def forget(call: Call, backend: Backend) -> Answer:
     return Answer(found)
 
 
-def _later(consumer: str) -> dict[str, str]:
-    return {"Location": f"/v1/preparations/{consumer}", "Retry-After": "1"}
-
-
-def _consumer(call: Call) -> str:
-    """Gives the consumer that the path names. Raises Fault."""
-    named = call.arguments["consumer"]
-    if not _UUID.fullmatch(named):
-        raise Fault(400, Code.INVALID, f"{named[:80]!r} is no consumer: expected is a UUID, as in Placement")
-    return named.lower()
-
-
 def hint(call: Call, backend: Backend) -> Answer:
     """Has consumers looked for soon; of those that have nothing here nothing is kept."""
     told = {each["consumer"].lower(): each["event"] for each in call.body["hints"]}
@@ -177,3 +165,15 @@ def rescan(call: Call, backend: Backend) -> Answer:
     if found["done"]:
         return Answer(found)
     return Answer(found, 202, headers={"Location": "/v1/status", "Retry-After": "1"})
+
+
+def _later(consumer: str) -> dict[str, str]:
+    return {"Location": f"/v1/preparations/{consumer}", "Retry-After": "1"}
+
+
+def _consumer(call: Call) -> str:
+    """Gives the consumer that the path names. Raises Fault."""
+    named = call.arguments["consumer"]
+    if not _UUID.fullmatch(named):
+        raise Fault(400, Code.INVALID, f"{named[:80]!r} is no consumer: expected is a UUID, as in Placement")
+    return named.lower()

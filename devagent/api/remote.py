@@ -15,6 +15,7 @@ from typing import Any, Final
 from devagent.api import certificate
 from devagent.api.doors import Identify, TcpDoor
 from devagent.api.remote_client import tls_words
+from devagent.cause import system_words
 from devagent.errors import ConfigurationError
 
 CERTIFICATE: Final = "certificate"
@@ -102,6 +103,4 @@ def _loading(option: str, path: str, load: Callable[[], object]) -> None:
             f"configuration: [api] {option}: {path}: {said}: PEM is wanted, and a key that fits and has no password"
         ) from None
     except OSError as error:
-        raise ConfigurationError(
-            f"configuration: [api] {option}: {path}: {(error.strerror or str(error)).lower()}"
-        ) from None
+        raise ConfigurationError(f"configuration: [api] {option}: {path}: {system_words(error)}") from None

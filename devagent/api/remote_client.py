@@ -19,6 +19,7 @@ from urllib.parse import urlsplit
 
 from devagent.api.client import TIMEOUT, Client, Document
 from devagent.api.unix_http import Answer
+from devagent.cause import system_words
 from devagent.errors import AgentDenied, AgentError, AgentRefused, AgentUnreachable, ConfigurationError
 
 T = TypeVar("T")
@@ -114,8 +115,8 @@ class RemoteClient(Client):
             why = next((why for alert, why in _ALERTS if said.endswith(alert)), "does it want other certificates?")
             return AgentDenied(f"{self._where}: no TLS with it: {why} ({said})")
         if isinstance(error, ConnectionError):
-            return AgentUnreachable(f"no agent answers on {self._where} ([api] listen there?): {_words(error)}")
-        return AgentUnreachable(f"{self._where}: {_words(error)}")
+            return AgentUnreachable(f"no agent answers on {self._where} ([api] listen there?): {system_words(error)}")
+        return AgentUnreachable(f"{self._where}: {system_words(error)}")
 
 
 def _address(url: str) -> tuple[str, int]:
@@ -149,13 +150,9 @@ def _loading(path: str | None, load: Callable[[], T]) -> T:
         wanted = "PEM is wanted, and for --cert the key that fits, without a password"
         raise ConfigurationError(f"{path}: {said}: {wanted}") from None
     except OSError as error:
-        raise ConfigurationError(f"{path}: {_words(error)}") from None
+        raise ConfigurationError(f"{path}: {system_words(error)}") from None
 
 
 def tls_words(error: ssl.SSLError) -> str:
     """Gives what OpenSSL says: `[SSL: KEY_VALUES_MISMATCH] key values mismatch (_ssl.c:3926)` without its brackets."""
     return re.sub(r"\[[^]]*\] ?| ?\(_ssl[^)]*\)", "", error.reason or str(error)).replace("_", " ").lower()
-
-
-def _words(error: OSError) -> str:
-    return (error.strerror or str(error)).lower()

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Final
 
 from devagent.cli import questions
+from devagent.cli.exit_code import FAILED, PARTIAL
 from devagent.cli.look import look
 from devagent.cli.render import providers, tree
 from devagent.cli.render.printable import printable
@@ -23,7 +24,6 @@ from devagent.placement.client import PlacementClient
 from devagent.placement.reporter import Reporter
 from devagent.view import Look
 
-FAILED, PARTIAL = 1, 4
 EXAMPLE: Final = "demo-host.tar.xz"
 
 

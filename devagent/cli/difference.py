@@ -12,9 +12,6 @@ from typing import Any, Final
 from devagent.cli.fields import Change, changes
 from devagent.cli.render.printable import printable
 
-DIFFERS: Final = 3
-"""The exit code that says so."""
-
 Document = Mapping[str, Any]
 
 # Each of these is compared in its own way, but for the explanations: how a decision was come to, which stands

@@ -7,17 +7,18 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Callable
+from dataclasses import asdict
 from importlib import import_module
 from io import TextIOWrapper
 from pathlib import Path
 from typing import Final, NoReturn
 
+from devagent.cli.exit_code import DIFFERS, PARTIAL
 from devagent.cli.look import configuration, look, policy
 from devagent.errors import ConfigurationError
 from devagent.model.policy import Policy
 from devagent.view import Look
 
-PARTIAL: Final = 4
 # For people, so that an explanation can follow, and each change as it happens.
 _LISTS: Final = ("tree", "table", "wide")
 _DOCUMENTS: Final = ("json", "yaml")
@@ -64,7 +65,7 @@ def _check(args: argparse.Namespace, output: str) -> None:
 
 def _explained(output: str, rules: Policy) -> Callable[[Look], str]:
     """Gives what renders the look and, behind or in it, how each device was decided about."""
-    from devagent.inventory.explain import as_dict, explain
+    from devagent.inventory.explain import explain
 
     renderer = import_module(f"devagent.cli.render.{output}")
     if output in _LISTS:
@@ -75,7 +76,7 @@ def _explained(output: str, rules: Policy) -> Callable[[Look], str]:
     def dumped(seen: Look) -> str:
         from devagent.document import document
 
-        explanations = [as_dict(explain(device, rules)) for device in seen.found.devices]
+        explanations = [asdict(explain(device, rules)) for device in seen.found.devices]
         return str(renderer.dumped({**document(seen), "explanations": explanations}))
 
     return dumped
@@ -89,7 +90,7 @@ def _diff(earlier: Path, take: Callable[[Path], Look], seen: Look) -> int:
     found = difference.differences(read(earlier, take), document(seen))
     for line in difference.lines(found):
         print(line)
-    return difference.DIFFERS if found else 0
+    return DIFFERS if found else 0
 
 
 def _watch(args: argparse.Namespace, take: Callable[[], Look], render: Callable[[Look], str]) -> NoReturn:

@@ -12,33 +12,34 @@ from pathlib import Path
 from typing import Final
 
 from devagent import registry
-from devagent.cli import setup, setup_files
+from devagent.cli import doctor_files, doctor_setup
+from devagent.cli.exit_code import FAILED, PARTIAL
 from devagent.cli.render.printable import printable
 from devagent.discovery import Discovery, discover
 from devagent.inventory.checkup import examine
 from devagent.inventory.patient import Patient
 from devagent.model.finding import Finding, Grade
 from devagent.model.policy import Policy
+from devagent.places import STATE_PATH
 from devagent.sources import known, roots
 from devagent.sources.host import Tree
 from devagent.sources.vitals import vitals
 
 SCHEMA_VERSION: Final = 1
-FAILED, PARTIAL = 1, 4
 _WIDTH: Final = max(map(len, Grade))
 
 
 def run(args: argparse.Namespace) -> int:
     """Prints what each check found; exit code 1 if one failed, else 4 if one could not be made."""
-    findings, conf, policy = setup.configured(args)
-    state_path = conf.state_path if conf else known.STATE_PATH
+    findings, conf, policy = doctor_setup.configured(args)
+    state_path = conf.state_path if conf else STATE_PATH
     with roots.open_root(Path(args.root)) as tree:
         found = discover(tree, registry.load(), policy, state_path=state_path)
         findings += _host(tree, found, policy)
-        findings += setup.state(tree, state_path)
-        findings += setup.services(tree)
-        findings += setup_files.checked(tree, conf)
-        findings += setup.placement(tree, conf, found.host)
+        findings += doctor_setup.state(tree, state_path)
+        findings += doctor_setup.services(tree)
+        findings += doctor_files.checked(tree, conf)
+        findings += doctor_setup.placement(tree, conf, found.host)
     text = _json(found.host.hostname, findings) if args.output == "json" else "\n".join(_lines(findings))
     print(text)
     grades = {finding.grade for finding in findings}
@@ -46,9 +47,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _host(tree: Tree, found: Discovery, policy: Policy) -> Iterator[Finding]:
-    addresses = [
-        address for device in found.devices for address in (device.address, *(vf.address for vf in device.vfs))
-    ]
+    addresses = [address for device in found.devices for address in device.addresses]
     pfs = [device.address for device in found.devices if device.function.sriov]
     seen = vitals(tree, found.host.kernel, addresses, pfs)
     yield from _scan(found)

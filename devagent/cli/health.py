@@ -13,7 +13,7 @@ from urllib.parse import quote
 
 from devagent.api.client import Client
 from devagent.api.target import full
-from devagent.cli.local import agent
+from devagent.cli.client import agent
 from devagent.cli.render import health
 from devagent.errors import NoSuchDevice
 

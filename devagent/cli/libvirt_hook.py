@@ -9,8 +9,9 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import BinaryIO
 
-from devagent.api.client import SOCKET, Client
+from devagent.api.client import Client
 from devagent.integration import libvirt_hook
+from devagent.places import SOCKET
 
 
 def main() -> int:

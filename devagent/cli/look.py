@@ -14,8 +14,8 @@ from devagent import registry
 from devagent.discovery import discover
 from devagent.inventory.build import Nest
 from devagent.inventory.default_policy import DEFAULT
+from devagent.places import CONFIG_DIR, CONFIG_FILE, POLICY_FILE, STATE_PATH
 from devagent.sources import roots
-from devagent.sources.known import STATE_PATH
 from devagent.view import Look
 
 if TYPE_CHECKING:
@@ -23,9 +23,7 @@ if TYPE_CHECKING:
     from devagent.sources.captures.recorder import Recorder
     from devagent.sources.host import Tree
 
-# Named here and not taken from devagent.conf, whose import costs more than the whole scan.
-CONFIGURATION = (Path("/etc/devagent/devagent.conf"), Path("/etc/devagent/devagent.conf.d"))
-POLICY = Path("/etc/devagent/devices.yaml")
+CONFIGURATION = (CONFIG_FILE, CONFIG_DIR)
 
 
 def look(
@@ -91,8 +89,8 @@ def policy(args: argparse.Namespace, conf: Any) -> Policy:
     """
     if args.policy:
         return _read_policy(Path(args.policy))
-    configured = Path(conf.inventory.policy_file) if conf else POLICY
-    named = conf is not None and configured != POLICY
+    configured = Path(conf.inventory.policy_file) if conf else POLICY_FILE
+    named = conf is not None and configured != POLICY_FILE
     # The machine's own policy says nothing about a captured host.
     if named or (args.root == "/" and configured.exists()):
         return _read_policy(configured)

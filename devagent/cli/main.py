@@ -1,9 +1,6 @@
 # SPDX-FileCopyrightText: The devagent authors
 # SPDX-License-Identifier: Apache-2.0
-"""The `devagent` command: runs what its arguments (arguments.py) name; errors and exit codes.
-
-Exit codes: 0 done; 1 failed; 2 wrong use or configuration; 3 differs; 4 partial, some source failed.
-"""
+"""The `devagent` command: runs what its arguments (arguments.py) name, and ends as exit_code.py has it."""
 
 from __future__ import annotations
 
@@ -18,7 +15,9 @@ from importlib import import_module
 from io import TextIOWrapper
 from pathlib import Path
 
+from devagent.cause import system_words
 from devagent.cli.arguments import parser
+from devagent.cli.exit_code import FAILED
 from devagent.cli.render.printable import printable
 from devagent.errors import DevagentError
 
@@ -47,7 +46,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         if error.errno not in (errno.ENOSPC, errno.EBADF, errno.EIO, errno.EDQUOT):
             raise
         _drop_output()
-        return _fail(f"the output cannot be written: {(error.strerror or str(error)).lower()}", 1)
+        return _fail(f"the output cannot be written: {system_words(error)}", FAILED)
     except KeyboardInterrupt:
         return 130
     return int(code)

@@ -9,7 +9,7 @@ import json
 import time
 
 from devagent.cli import unprepare
-from devagent.cli.local import agent, consumer_path
+from devagent.cli.client import agent, consumer_path
 from devagent.cli.render import preparations
 from devagent.errors import ConfigurationError
 

@@ -11,11 +11,11 @@ import time
 from pathlib import Path
 from typing import Any
 
-from devagent.cli.local import agent, consumer_path, uuid
+from devagent.cause import system_words
+from devagent.cli.client import agent, consumer_path, uuid
+from devagent.cli.exit_code import PARTIAL
 from devagent.cli.render import preparations
 from devagent.errors import ConfigurationError
-
-PARTIAL = 4
 
 
 def run(args: argparse.Namespace) -> int:
@@ -67,7 +67,7 @@ def _read(name: str) -> dict[str, Any]:
     try:
         found = json.loads(sys.stdin.read() if name == "-" else Path(name).read_text(encoding="utf-8"))
     except OSError as error:
-        raise ConfigurationError(f"{name}: {(error.strerror or str(error)).lower()}") from None
+        raise ConfigurationError(f"{name}: {system_words(error)}") from None
     except ValueError as error:
         raise ConfigurationError(f"{name}: is not JSON: {error}") from None
     if not isinstance(found, dict):

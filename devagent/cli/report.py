@@ -13,11 +13,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from devagent.cli.exit_code import DIFFERS, FAILED, PARTIAL
 from devagent.cli.look import configuration, look, policy
 from devagent.cli.render import changes, words
 from devagent.cli.render.printable import printable
 from devagent.errors import RootProviderMissing
 from devagent.inventory import condition
+from devagent.model.amount import amount
 from devagent.model.health import Kept
 from devagent.model.provider import ProviderTree
 from devagent.placement import client
@@ -27,7 +29,6 @@ from devagent.sources import condition_file, known
 from devagent.sources.kernel_log import KernelLog, Told
 from devagent.view import Look
 
-FAILED, DIFFERS, PARTIAL = 1, 3, 4
 _WAIT = 10  # seconds between two looks for the compute node's provider
 
 _PURGE = (
@@ -101,7 +102,7 @@ def _dry_run(reporter: Reporter, desired: ProviderTree, survey: Survey, *, purge
     for provider in doomed:
         print(printable(f"- {provider.name}  deleted"))
     if not planned.changes and not doomed:
-        print(f"Placement is as it should be: {_count(len(desired.providers), 'provider')} ({_requests(reporter)})")
+        print(f"Placement is as it should be: {amount(len(desired.providers), 'provider')} ({_requests(reporter)})")
     return DIFFERS if planned.changes or doomed else 0
 
 
@@ -121,7 +122,7 @@ def _report(reporter: Reporter, desired: ProviderTree, survey: Survey, *, purge:
         failed += len(purged.failures)
         for change in purged.changes:
             print(printable(f"- {change.after.name}  deleted"))
-    summary = f"{_count(len(desired.providers), 'provider')}, {len(report.changes)} changed, {failed} failed"
+    summary = f"{amount(len(desired.providers), 'provider')}, {len(report.changes)} changed, {failed} failed"
     print(f"{summary} ({_requests(reporter)})")
     return FAILED if failed else 0
 
@@ -162,8 +163,4 @@ def _full_name(args: argparse.Namespace, seen: Look) -> str:
 
 
 def _requests(reporter: Reporter) -> str:
-    return _count(reporter.client.requests, "request")
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+    return amount(reporter.client.requests, "request")

@@ -7,10 +7,10 @@ from __future__ import annotations
 import argparse
 import sys
 
-from devagent.cli.local import agent
+from devagent.cli.client import agent
+from devagent.cli.exit_code import PARTIAL
 from devagent.cli.render import status
-
-PARTIAL = 4
+from devagent.model.amount import amount
 
 
 def run(args: argparse.Namespace) -> int:
@@ -19,5 +19,5 @@ def run(args: argparse.Namespace) -> int:
     if not found["done"]:
         print("devagent: the look goes on: `devagent status` tells when it has ended", file=sys.stderr)
         return PARTIAL
-    print("\n".join([status.counted(found["devices"]), *status.problem_lines(found)]))
+    print("\n".join([amount(found["devices"], "device"), *status.problem_lines(found)]))
     return PARTIAL if found["problems"] else 0

@@ -8,10 +8,9 @@ import argparse
 import sys
 import time
 
-from devagent.cli.local import agent, consumer_path
+from devagent.cli.client import agent, consumer_path
+from devagent.cli.exit_code import PARTIAL
 from devagent.cli.render import preparations
-
-PARTIAL = 4
 
 
 def run(args: argparse.Namespace) -> int:

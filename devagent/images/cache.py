@@ -21,6 +21,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Final
 
+from devagent.cause import system_words
 from devagent.images.refused import NoImage, permanent, retry
 
 _DIGEST: Final = re.compile("[0-9a-f]{64}", re.ASCII)
@@ -144,4 +145,4 @@ class Cache:
 
     def _unusable(self, error: OSError) -> NoImage:
         hint = ": free some space" if error.errno in _FULL else ""
-        return retry(f"{self.folder} cannot be used: {(error.strerror or str(error)).lower()}{hint}")
+        return retry(f"{self.folder} cannot be used: {system_words(error)}{hint}")

@@ -20,6 +20,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
+from devagent.cause import system_words
 from devagent.images.offer import CHUNK, LARGEST, Offer
 from devagent.images.refused import NoImage, invalid, permanent, retry
 
@@ -134,4 +135,4 @@ def _is_sum(name: str) -> bool:
 
 
 def _unreadable(path: Path, error: OSError) -> NoImage:
-    return permanent(f"{path} cannot be read: {(error.strerror or str(error)).lower()}")
+    return permanent(f"{path} cannot be read: {system_words(error)}")

@@ -45,8 +45,6 @@ _TIMEOUT: Final = 30
 _READ: Final = 1 << 16
 _DOCUMENT: Final = 1 << 20
 _SHORTEST: Final = 0.1
-# Statuses with which a server or a proxy asks to come back later.
-_LATER: Final = (408, 425, 429)
 _GONE: Final = (404, 410)
 
 
@@ -146,7 +144,7 @@ class Glance:
             raise retry(f"{what}: the credentials of [glance] are refused")
         if status == 403:
             raise permanent(f"{what}: the user of [glance] may not read that image, or it was deactivated")
-        if status >= 500 or status in _LATER:
+        if status >= 500 or status in openstack_adapter.LATER:
             raise Away(what)
         if status not in (200, 204):
             raise permanent(f"{what}: check [glance] endpoint_override and the catalog")

@@ -12,13 +12,13 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 import threading
 from base64 import b64decode, b64encode
-from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
+
+from devagent.sources import state_file
 
 LOG = logging.getLogger(__name__)
 
@@ -75,18 +75,11 @@ class Index:
             self._save()
 
     def _save(self) -> None:
-        temporary = self._path.with_suffix(".new")
         try:
-            self._path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
-            with temporary.open("w", encoding="ascii") as file:
-                json.dump({"images": {key: _raw(each) for key, each in self._known.items()}}, file)
-                file.flush()
-                os.fsync(file.fileno())
-            temporary.replace(self._path)
+            data = json.dumps({"images": {key: _raw(each) for key, each in self._known.items()}})
+            state_file.replace(self._path, data.encode())
         except OSError as error:
             LOG.warning("%s cannot be written (%s): Glance is asked again after a restart", self._path, error.strerror)
-            with suppress(OSError):
-                temporary.unlink(missing_ok=True)
 
 
 def _read(path: Path) -> dict[str, Known]:

@@ -21,6 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from devagent.cause import system_words
 from devagent.errors import BadBitstream
 from devagent.images.cache import Cache
 from devagent.images.directory import Directory
@@ -201,7 +202,7 @@ class Library:
             except BadBitstream as error:
                 raise invalid(f"{what}: {error}") from None
             except OSError as error:
-                raise retry(f"{what} cannot be read: {(error.strerror or str(error)).lower()}") from None
+                raise retry(f"{what} cannot be read: {system_words(error)}") from None
         return Image(digest, header)
 
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from devagent.cause import system_words
 from devagent.errors import ConfigurationError
 from devagent.images.refused import permanent
 
@@ -54,7 +55,7 @@ def _load(path: Path) -> RSAPublicKey | EllipticCurvePublicKey:
     try:
         key: Any = load_pem_public_key(path.read_bytes())
     except OSError as error:
-        raise ConfigurationError(f"{where}: {(error.strerror or str(error)).lower()}") from None
+        raise ConfigurationError(f"{where}: {system_words(error)}") from None
     except Exception as error:
         raise ConfigurationError(f"{where}: is no public key in PEM: {error}") from None
     if not isinstance(key, rsa.RSAPublicKey | ec.EllipticCurvePublicKey):

@@ -15,10 +15,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import NamedTuple
 
-_FILE: Final = Path("/etc/devagent/devagent.conf")
-_DIR: Final = Path("/etc/devagent/devagent.conf.d")
+from devagent.places import CONFIG_DIR, CONFIG_FILE
 
 
 class Settings(NamedTuple):
@@ -36,7 +35,7 @@ def read(files: Iterable[Path] | None = None) -> Settings:
             found.update(_options(path.read_text(errors="replace")))
     socket, down = found.get(("api", "unix_socket")), found.get(("libvirt", "agent_down"), "fail")
     if socket and "$" in socket:  # of another option
-        from devagent import conf  # noqa: PLC0415 - as above
+        from devagent import conf  # noqa: PLC0415 - its import takes long
 
         socket = str(conf.load().api.unix_socket)
     return Settings(socket, down)
@@ -44,8 +43,8 @@ def read(files: Iterable[Path] | None = None) -> Settings:
 
 def _files() -> list[Path]:
     with suppress(OSError):
-        return [_FILE, *sorted(_DIR.glob("*.conf"))]
-    return [_FILE]
+        return [CONFIG_FILE, *sorted(CONFIG_DIR.glob("*.conf"))]
+    return [CONFIG_FILE]
 
 
 def _options(text: str) -> Iterator[tuple[tuple[str, str], str]]:

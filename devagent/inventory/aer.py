@@ -19,6 +19,7 @@ import re
 from collections.abc import Mapping
 from typing import Final
 
+from devagent.model.amount import amount
 from devagent.model.health import Health, State
 from devagent.model.pci import Function
 
@@ -46,12 +47,12 @@ def judge(before: Mapping[str, int], now: Mapping[str, int]) -> Health | None:
     if not _is_new(FATAL, before, now):
         if fatal > before[FATAL]:
             more = fatal - before[FATAL]
-            health |= Health(State.UNHEALTHY, (f"{_count(more, 'fatal PCIe error')} since the last look (AER)",))
+            health |= Health(State.UNHEALTHY, (f"{amount(more, 'fatal PCIe error')} since the last look (AER)",))
     elif fatal:
-        health |= Health(State.SUSPECT, (f"{_count(fatal, 'fatal PCIe error')} since boot, before it was watched",))
+        health |= Health(State.SUSPECT, (f"{amount(fatal, 'fatal PCIe error')} since boot, before it was watched",))
     if not _is_new(NONFATAL, before, now) and nonfatal > before[NONFATAL]:
         more = nonfatal - before[NONFATAL]
-        health |= Health(State.SUSPECT, (f"{_count(more, 'non-fatal PCIe error')} since the last look (AER)",))
+        health |= Health(State.SUSPECT, (f"{amount(more, 'non-fatal PCIe error')} since the last look (AER)",))
     return health
 
 
@@ -62,7 +63,3 @@ def _is_new(name: str, before: Mapping[str, int], now: Mapping[str, int]) -> boo
 def _total(text: str) -> int | None:
     match = re.search(r"^TOTAL_ERR_(?:FATAL|NONFATAL) ([0-9]{1,20})$", text, re.MULTILINE)
     return int(match[1]) if match else None
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"

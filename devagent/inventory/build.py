@@ -52,12 +52,11 @@ def root_uuid(host: HostFacts, hostname: str) -> str:
 
 def device_uuid(root: str, device: Device) -> str:
     """Gives the UUID of a device's provider: of this host, this model and this identity, and nothing else."""
-    function, identity = device.function, device.identity
-    return provider_uuid(root, f"{function.vendor_id}:{function.device_id}:{identity.source}:{identity.value}")
+    return provider_uuid(root, device.key)
 
 
 def provider_uuid(root: str, key: str) -> str:
-    """Gives the UUID of what `key` names below `root`: of a device, as the book of its health has it."""
+    """Gives the UUID of what `key` names below `root`: of a device, as `Device.key` has it."""
     return str(uuid.uuid5(uuid.UUID(root), key))
 
 
@@ -166,8 +165,8 @@ def _traits(device: Device) -> frozenset[str]:
     }
     # What is reset between two consumers is what they were given; what is made for one is not reset, but ends.
     mode = device.decision.mode
-    given = "virtfn0/reset_method" if mode is Mode.VF else "reset_method"
-    methods = () if mode is not None and mode.is_made else function.attributes.get(given, "").split()
+    given = function.vf_reset_methods if mode is Mode.VF else function.reset_methods
+    methods = () if mode is not None and mode.is_made else given
     traits.update(custom("RESET", method) for method in methods if method in _RESETS)
     if device.health.reasons and device.health.state in SICK:
         traits.add(SICK[device.health.state])

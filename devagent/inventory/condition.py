@@ -9,11 +9,11 @@ from dataclasses import dataclass, field, replace
 from typing import Final
 
 from devagent.inventory import evidence, happenings, operators, troubles
-from devagent.inventory.happenings import Occurrence
 from devagent.inventory.troubles import Observed
 from devagent.model.claim import Mode
 from devagent.model.device import Decision, Device, Share
 from devagent.model.health import Book, Condition, End, Given, Health, Kept, State, Trouble
+from devagent.model.occurrence import Occurrence
 
 _GONE_FOR: Final = 30 * 86400.0
 _MOST_GONE: Final = 256
@@ -27,12 +27,6 @@ class Rules:
     flap_limit: int = 3
     flap_window: float = 3600.0
     xids: Mapping[int, str] = field(default_factory=dict)
-
-
-def key(device: Device) -> str:
-    """Gives what a device is called in the book: its model and identity, as its provider's UUID is made of."""
-    function, identity = device.function, device.identity
-    return f"{function.vendor_id}:{function.device_id}:{identity.source}:{identity.value}"
 
 
 def follow(
@@ -52,7 +46,7 @@ def follow(
     device that is missing may only be unread.
     """
     happened = happenings.by_address(occurrences)
-    present = {key(device): device for device in devices}
+    present = {device.key: device for device in devices}
     followed = {
         name: _followed(
             device,
@@ -74,7 +68,7 @@ def settled(devices: Iterable[Device], book: Book, now: float) -> tuple[Device, 
     A device that must not be given is often one that cannot be read either, a GPU off the bus above all. It
     is then decided about as it was before, or what was offered of it would stay open.
     """
-    return tuple(_settled(device, book[name], now) if (name := key(device)) in book else device for device in devices)
+    return tuple(_settled(device, book[name], now) if (name := device.key) in book else device for device in devices)
 
 
 def _settled(device: Device, condition: Condition, now: float) -> Device:

@@ -20,7 +20,7 @@ def by_vfs(function: Function, rule: Rule, resource_class: str, around: Surround
     veto = guards.veto_vfs(function, around)
     if veto is not None:
         return Decision(False, veto, rule.name, rule.mode)
-    vfs = _vfs(function)
+    vfs = function.vfs
     chosen, vetoes = _chosen(function, rule, around)
     total = len(chosen) - len(vetoes)
     reasons = [f"{total} of {len(vfs)} VFs given" if vfs else "no VFs exist"]
@@ -77,7 +77,7 @@ def _carries(strange: list[str]) -> str | None:
 
 def _chosen(function: Function, rule: Rule, around: Surroundings) -> tuple[list[VirtualFunction], dict[int, str]]:
     """Gives the VFs that the rule gives, and why the guards keep some of them."""
-    chosen = [vf for vf in _vfs(function) if rule.vf_indexes is None or vf.index in rule.vf_indexes]
+    chosen = [vf for vf in function.vfs if rule.gives_vf(vf.index)]
     return chosen, {vf.index: reason for vf in chosen if (reason := guards.veto_vf(vf, around)) is not None}
 
 
@@ -87,7 +87,3 @@ def _grouped(vetoes: Mapping[int, str]) -> list[str]:
     for index, reason in vetoes.items():
         by_reason.setdefault(reason, []).append(index)
     return [f"VF {format_ranges(indexes)} {reason}" for reason, indexes in by_reason.items()]
-
-
-def _vfs(function: Function) -> tuple[VirtualFunction, ...]:
-    return function.sriov.vfs if function.sriov else ()

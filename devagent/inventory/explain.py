@@ -5,8 +5,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, fields
-from typing import Any, Final
+from dataclasses import dataclass, fields
+from typing import Final
 
 from devagent.inventory.policy import matches, serials
 from devagent.model.device import Device
@@ -72,11 +72,6 @@ def explain(device: Device, policy: Policy) -> Explanation:
         managed=decision.managed,
         result=given if decision.managed else decision.reason,
     )
-
-
-def as_dict(explanation: Explanation) -> dict[str, Any]:
-    """Gives the explanation for the JSON document."""
-    return asdict(explanation)
 
 
 def _tried(device: Device, policy: Policy) -> tuple[Tried, ...]:

@@ -37,7 +37,7 @@ def decide(
     if rule.mode is Mode.VF:
         decision = _vfs(function, rule, decision, around)
         # Of VFs that are yet to be made Nova's configuration says nothing that could be told before.
-        is_novas = bool(decision.total) or not (function.sriov and function.sriov.vfs)
+        is_novas = bool(decision.total) or not function.vfs
     else:
         is_novas = around.nova.device(function) is not None
     if not is_novas:
@@ -48,8 +48,8 @@ def decide(
 
 def _vfs(function: Function, rule: Rule, decision: Decision, around: Surroundings) -> Decision:
     """Leaves the VFs that are not Nova's with the host."""
-    functions, vfs = around.snapshot.functions, function.sriov.vfs if function.sriov else ()
-    chosen = [vf for vf in vfs if rule.vf_indexes is None or vf.index in rule.vf_indexes]
+    functions, vfs = around.snapshot.functions, function.vfs
+    chosen = [vf for vf in vfs if rule.gives_vf(vf.index)]
     foreign = {vf.index: "is not Nova's" for vf in chosen if around.nova.vf(functions[vf.address], function) is None}
     kept = {**foreign, **dict(decision.vf_vetoes)}
     total = len(chosen) - len(kept)

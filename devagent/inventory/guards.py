@@ -121,7 +121,7 @@ def _nova_vf(vf: VirtualFunction, around: Surroundings) -> str | None:
 
 
 def _has_vfs(function: Function) -> str | None:
-    count = len(function.sriov.vfs) if function.sriov else 0
+    count = len(function.vfs)
     return f"has {count} VFs: it can be given whole only without any" if count else None
 
 

@@ -10,7 +10,7 @@ from devagent.inventory.patient import Patient, warning
 from devagent.model.claim import Mode
 from devagent.model.device import Device
 from devagent.model.finding import Finding, Grade
-from devagent.model.pci import VirtualFunction
+from devagent.model.pci import VirtualFunction, is_vfio
 from devagent.model.ranges import format_ranges
 
 
@@ -59,7 +59,7 @@ def driverctl(patient: Patient) -> Iterator[Finding]:
             continue
         for address in device.addresses:
             driver = kept.get(address, "")
-            if driver and ("vfio" in driver) == _makes(device, address):
+            if driver and is_vfio(driver) == _makes(device, address):
                 text = (
                     f"driverctl binds {address} to {driver} at each boot, but {device.decision.rule} gives its device"
                 )

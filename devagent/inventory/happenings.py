@@ -9,12 +9,8 @@ from typing import Final
 
 from devagent.inventory import aer, troubles, xids
 from devagent.model.device import Device
-from devagent.model.happened import PcieError
 from devagent.model.health import End, Evidence, Health, State, Trouble
-from devagent.model.occurrence import AerError, DriverLoaded, Xid
-
-Occurrence = Xid | AerError | DriverLoaded | PcieError
-"""What the kernel tells between two looks."""
+from devagent.model.occurrence import AerError, DriverLoaded, Occurrence, PcieError, Xid
 
 Outcome = tuple[tuple[Trouble, ...], tuple[Evidence, ...]]
 

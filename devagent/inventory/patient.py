@@ -26,7 +26,7 @@ class Patient:
 
     def rule(self, device: Device) -> Rule | None:
         """Gives the rule that decided about `device`."""
-        return next((rule for rule in self.policy.rules if rule.name == device.decision.rule), None)
+        return self.policy.rule(device.decision.rule)
 
     def unread(self, check: str) -> Iterator[Finding]:
         """Gives a finding if something could not be read for `check`."""

@@ -64,7 +64,7 @@ def first_match(policy: Policy, function: Function, claim: Claim, settled: Ident
 def matches(match: Match, function: Function, claim: Claim, settled: Identity | None = None) -> bool:
     """Tells whether every selector that `match` gives fits; `settled` is what an earlier look settled on."""
     interfaces = claim.net.names if claim.net else ()
-    has_vfs = bool(function.sriov and function.sriov.vfs)
+    has_vfs = bool(function.vfs)
     return (
         (not match.kind or claim.kind in match.kind)
         and (not match.vendor or function.vendor_id in match.vendor)
@@ -117,7 +117,7 @@ def _any_fits(texts: tuple[str, ...], patterns: tuple[str, ...]) -> bool:
 
 def _device(function: Function, claim: Claim, rule: Rule | None, settled: Identity, around: Surroundings) -> Device:
     use, users = around.snapshot.host_use, around.snapshot.users
-    vfs = function.sriov.vfs if function.sriov else ()
+    vfs = function.vfs
     return Device(
         function=function,
         claim=claim,

@@ -14,6 +14,7 @@ import yaml
 from jsonschema import Draft202012Validator
 from jsonschema.exceptions import ValidationError
 
+from devagent.cause import system_words
 from devagent.errors import ConfigurationError, PolicyError
 from devagent.inventory.policy_rule import mistakes, rule
 from devagent.model.policy import Policy, Rule
@@ -29,7 +30,7 @@ def read(path: pathlib.Path) -> Policy:
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        reason = (error.strerror or str(error)).lower() if isinstance(error, OSError) else "it is not UTF-8 text"
+        reason = system_words(error) if isinstance(error, OSError) else "it is not UTF-8 text"
         raise ConfigurationError(f"the policy {path} cannot be read: {reason}") from None
     return parse(text, str(path))
 

@@ -205,11 +205,10 @@ def _open(device: Device, policy: Policy) -> Iterator[tuple[str, tuple[User, ...
         if device.users:
             yield device.address, device.users
         return
-    rule = next((rule for rule in policy.rules if rule.name == device.decision.rule), None)
-    given = rule.vf_indexes if rule is not None else None
+    rule = policy.rule(device.decision.rule)
     by_host, users = dict(device.vf_use), dict(device.vf_users)
     for vf in device.vfs:
-        if vf.index in users and vf.index not in by_host and (given is None or vf.index in given):
+        if vf.index in users and vf.index not in by_host and (rule is None or rule.gives_vf(vf.index)):
             yield vf.address, users[vf.index]
 
 

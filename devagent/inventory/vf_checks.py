@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from devagent.inventory.patient import Patient, warning
 from devagent.model.device import Device
 from devagent.model.finding import Finding, Grade
+from devagent.model.pci import is_vfio
 from devagent.model.ranges import format_ranges
 
 
@@ -63,7 +64,7 @@ def vf_drivers(patient: Patient) -> Iterator[Finding]:
     overridden = patient.vitals.overrides or {}
     for device in pfs:
         free = [vf for vf in device.vfs if vf.address not in overridden]
-        others = sorted({vf.driver for vf in free if vf.driver and "vfio" not in vf.driver})
+        others = sorted({vf.driver for vf in free if vf.driver and not is_vfio(vf.driver)})
         without = [vf for vf in free if vf.driver is None]
         if others and without:
             indexes, one = format_ranges(vf.index for vf in without), without[0].address

@@ -20,10 +20,11 @@ from devagent.model.gpu import MigFacts, MigProfile, VgpuType
 from devagent.model.mig import backing, profile_of
 from devagent.model.pci import Function
 from devagent.model.policy import Rule
+from devagent.model.vgpu import creatable
 
 _FILE: Final = re.compile(r"(?:virtfn([0-9]{1,5})/)?mdev_supported_types/([^/]+)/(name|available_instances)")
 _MADE: Final = re.compile(r"(?:virtfn([0-9]{1,5})/)?mdev_supported_types/([^/]+)/devices/([^/]+)/uevent")
-_ROW: Final = re.compile(r"\s*([0-9]{1,9})\s*:\s*\S.*")
+
 _ID: Final = re.compile("[0-9]{1,9}")
 _UUID: Final = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 _NUMBER: Final = re.compile("[0-9]{1,6}")
@@ -210,7 +211,7 @@ def _vgpu_places(function: Function) -> dict[int | None, Place]:
     """Gives the VFs that say which vGPU they carry; a VF that carries one has no room for another."""
     found: dict[int | None, Place] = {}
     files = function.attributes
-    for vf in function.sriov.vfs if function.sriov else ():
+    for vf in function.vfs:
         folder = f"virtfn{vf.index}/nvidia"
         current, table = files.get(f"{folder}/current_vgpu_type"), files.get(f"{folder}/creatable_vgpu_types")
         if current is None or not _ID.fullmatch(current):
@@ -220,6 +221,5 @@ def _vgpu_places(function: Function) -> dict[int | None, Place]:
         elif table is None:
             found[vf.index] = Place(vf.index, room=None)
         else:
-            rows = map(_ROW.fullmatch, table.splitlines())
-            found[vf.index] = Place(vf.index, room={row[1]: 1 for row in rows if row})
+            found[vf.index] = Place(vf.index, room=dict.fromkeys(creatable(table), 1))
     return found

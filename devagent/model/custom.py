@@ -8,18 +8,12 @@ import re
 from typing import Final
 
 MAX_LENGTH: Final = 255
-_NAME: Final = re.compile(r"CUSTOM_[A-Z0-9_]+")
 
 
 def custom(*parts: str) -> str:
     """Joins `parts` to one custom name: `custom("MODEL", "A100 80GB")` is `CUSTOM_MODEL_A100_80GB`."""
     text = "_".join(parts).upper()
     return ("CUSTOM_" + re.sub(r"[^A-Z0-9]+", "_", text).strip("_"))[:MAX_LENGTH]
-
-
-def is_custom(name: str) -> bool:
-    """Tells whether `name` is a well-formed custom trait or resource class."""
-    return len(name) <= MAX_LENGTH and _NAME.fullmatch(name) is not None
 
 
 def pci_class(vendor_id: str, device_id: str) -> str:

@@ -73,6 +73,12 @@ class Device:
     physical_network: str | None = None
 
     @property
+    def key(self) -> str:
+        """What it is called in the book of health and in the journal: its model, and what makes it the same device."""
+        function, identity = self.function, self.identity
+        return f"{function.vendor_id}:{function.device_id}:{identity.source}:{identity.value}"
+
+    @property
     def address(self) -> str:
         """The PCI address, such as `0000:3b:00.0`."""
         return self.function.address
@@ -80,7 +86,7 @@ class Device:
     @property
     def vfs(self) -> tuple[VirtualFunction, ...]:
         """The VFs that exist now."""
-        return self.function.sriov.vfs if self.function.sriov else ()
+        return self.function.vfs
 
     @property
     def addresses(self) -> tuple[str, ...]:

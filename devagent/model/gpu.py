@@ -156,14 +156,11 @@ class NvmlGpu:
 class KfdNode:
     """One node of AMD's KFD topology: a GPU, or one compute partition of it.
 
-    `links` are (kind, address of the peer) of its direct links; `xccs` its accelerator complexes.
+    `links` are (kind, address of the peer) of its direct links.
     """
 
     address: str
     node: int
-    unique_id: str | None = None
     hive_id: str | None = None
     gfx_version: str | None = None
-    xccs: int | None = None
-    render_minor: int | None = None
     links: tuple[tuple[str, str], ...] = ()

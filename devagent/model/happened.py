@@ -1,21 +1,12 @@
 # SPDX-FileCopyrightText: The devagent authors
 # SPDX-License-Identifier: Apache-2.0
-"""What the kernel said of the host's devices since it was last asked: which to look at again, and which had errors."""
+"""What the kernel's events said since they were last asked for: what to look at again, and what had errors."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-
-@dataclass(frozen=True, slots=True)
-class PcieError:
-    """The kernel recovers a device from a PCIe error, or has.
-
-    `state` is `begin_recovery`, `successful_recovery` or `failed_recovery` (pci_uevent_ers, drivers/pci/pci-driver.c).
-    """
-
-    address: str
-    state: str
+from devagent.model.occurrence import PcieError
 
 
 @dataclass(frozen=True, slots=True)

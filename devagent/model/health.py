@@ -156,7 +156,7 @@ class Condition:
 
 
 Book = Mapping[str, Condition]
-"""The conditions of all devices, by `inventory.condition.key`."""
+"""The conditions of all devices, by `Device.key`."""
 
 
 @dataclass(frozen=True, slots=True)

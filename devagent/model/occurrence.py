@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: The devagent authors
 # SPDX-License-Identifier: Apache-2.0
-"""What the kernel log tells of a device's health between two looks. Times are epoch seconds."""
+"""What the kernel tells of a device's health between two looks. Times are epoch seconds."""
 
 from __future__ import annotations
 
@@ -35,3 +35,18 @@ class DriverLoaded:
     """NVIDIA's kernel module was loaded anew: whatever its GPUs had before, they were reset since."""
 
     at: float
+
+
+@dataclass(frozen=True, slots=True)
+class PcieError:
+    """The kernel recovers a device from a PCIe error, or has: it says so by an event, not in its log.
+
+    `state` is `begin_recovery`, `successful_recovery` or `failed_recovery` (pci_uevent_ers, drivers/pci/pci-driver.c).
+    """
+
+    address: str
+    state: str
+
+
+Occurrence = Xid | AerError | DriverLoaded | PcieError
+"""What the kernel tells between two looks."""

@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -18,6 +18,11 @@ _ADDRESS: Final = re.compile(r"([0-9a-f]{4,8}):([0-9a-f]{2}):([01][0-9a-f])\.([0
 def is_address(text: str) -> bool:
     """Tells whether `text` is a PCI address in the kernel's own spelling, such as `0000:3b:00.1`."""
     return _ADDRESS.fullmatch(text) is not None
+
+
+def is_vfio(driver: str | None) -> bool:
+    """Tells whether a driver is vfio-pci or one of its variants (`mlx5_vfio_pci`), which all have it in their name."""
+    return driver is not None and "vfio" in driver
 
 
 def routed(address: str, further: int) -> str:
@@ -106,6 +111,21 @@ class Function:
         return self.address.rpartition(".")[0]
 
     @property
+    def vfs(self) -> tuple[VirtualFunction, ...]:
+        """The VFs that exist now."""
+        return self.sriov.vfs if self.sriov else ()
+
+    @property
+    def is_divisible(self) -> bool:
+        """Whether it is a PF of which VFs exist or could be made."""
+        return self.sriov is not None and (self.sriov.total_vfs > 0 or bool(self.sriov.vfs))
+
+    @property
+    def vf_device_id(self) -> str:
+        """The device id of its VFs; its own where the kernel does not say."""
+        return (self.sriov.vf_device_id if self.sriov else None) or self.device_id
+
+    @property
     def link(self) -> Link | None:
         """The PCIe link; None if the function has none or it could not be read."""
         link = Link(
@@ -122,6 +142,11 @@ class Function:
         return tuple(self.attributes.get("reset_method", "").split())
 
     @property
+    def vf_reset_methods(self) -> tuple[str, ...]:
+        """The same of its VFs, of which the first speaks for all."""
+        return tuple(self.attributes.get("virtfn0/reset_method", "").split())
+
+    @property
     def topology(self) -> str | None:
         """The path of device and function numbers from the root bus, without the bus numbers in between.
 
@@ -136,6 +161,11 @@ class Function:
         """Gives the sorted names directly below `directory` of which an attribute was read."""
         start = directory + "/"
         return tuple(sorted({key[len(start) :].split("/", 1)[0] for key in self.attributes if key.startswith(start)}))
+
+    def texts(self, pattern: str) -> Iterator[str]:
+        """Gives the texts of the attributes that fit a pattern as `Driver.reads` has it, sorted by path."""
+        spelling = re.compile("[^/]*".join(map(re.escape, pattern.split("*"))))
+        return (text for path, text in sorted(self.attributes.items()) if spelling.fullmatch(path))
 
 
 def _speed(text: str) -> float | None:

@@ -77,6 +77,10 @@ class Rule:
         """Gives how many VFs a device that can have `total` shall have; None: the rule does not say."""
         return total if self.vf_count == ALL_VFS else self.vf_count
 
+    def gives_vf(self, index: int) -> bool:
+        """Tells whether it gives the VF of this index, if it gives VFs at all."""
+        return self.vf_indexes is None or index in self.vf_indexes
+
     @property
     def placement_traits(self) -> frozenset[str]:
         """The traits that a device gets by this rule, with the one of its physical network as Neutron spells it."""
@@ -93,3 +97,7 @@ class Policy:
 
     rules: tuple[Rule, ...]
     origin: str
+
+    def rule(self, name: str | None) -> Rule | None:
+        """Gives the rule of that name."""
+        return next((rule for rule in self.rules if rule.name == name), None)

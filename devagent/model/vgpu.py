@@ -53,9 +53,14 @@ def vgpu_facts(attributes: Mapping[str, str], mdev: MdevFacts | None, told: Vgpu
     return told
 
 
+def creatable(table: str) -> dict[str, str]:
+    """Gives name by id of what a VF's `creatable_vgpu_types` lists."""
+    return {match[1]: match[2] for line in table.splitlines() if (match := _ROW.fullmatch(line))}
+
+
 def _by_vfio(tables: Sequence[str], told: Iterable[VgpuType], created: Sequence[str]) -> tuple[VgpuType, ...]:
     """Gives all types that NVML or a VF knows; without a VF that says what can be created, NVML has the word."""
-    rows = [match.groups() for table in tables for line in table.splitlines() if (match := _ROW.fullmatch(line))]
+    rows = [row for table in tables for row in creatable(table).items()]
     places = Counter(id for id, _ in rows)
     types = {each.id: each for each in told}
     for id, name in rows:

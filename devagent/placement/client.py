@@ -35,8 +35,6 @@ _CUSTOM: Final = "CUSTOM_"
 _NAMES_PER_REQUEST: Final = 25
 
 NOT_ACCEPTABLE: Final = 406
-# Statuses with which a server or a proxy asks to come back later.
-_LATER: Final = (408, 425, 429)
 
 Generation = int
 
@@ -350,7 +348,7 @@ def _refused(method: str, path: str, response: requests.Response) -> errors.Plac
         404: errors.PlacementNotFound,
         409: errors.PlacementConflict,
     }
-    later = status >= 500 or status in _LATER
+    later = status >= 500 or status in openstack_adapter.LATER
     default = errors.PlacementUnreachable if later else errors.PlacementRejected
     return kinds.get(status, default)(text, status=status, code=code, retry_after=_retry_after(response))
 

@@ -23,6 +23,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Final
 
+from devagent.cause import system_words
 from devagent.errors import DevagentError, JournalError
 
 LOG = logging.getLogger(__name__)
@@ -52,7 +53,7 @@ class Database:
 
     Raises JournalError if the file is in use, cannot be written, or was written by a newer devagent. A
     damaged file is set aside with a warning and an empty one takes its place, not `trusted` from then
-    on, also after restarts, until `trust()`.
+    on, also after restarts, until somebody removes the file that says so.
     """
 
     def __init__(self, path: Path, migrations: Sequence[str]) -> None:
@@ -64,7 +65,7 @@ class Database:
             path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
             self._connection = self._open_or_replace()
         except OSError as error:
-            raise JournalError(path, f"cannot be opened: {(error.strerror or str(error)).lower()}") from error
+            raise JournalError(path, f"cannot be opened: {system_words(error)}") from error
 
     @property
     def trusted(self) -> bool:
@@ -78,11 +79,6 @@ class Database:
             return self._mark.stat().st_mtime
         except FileNotFoundError:
             return None
-
-    def trust(self) -> None:
-        """Ends the mistrust, after somebody has made sure that what is not in here is nowhere."""
-        self._mark.unlink(missing_ok=True)
-        _sync_directory(self.path.parent)
 
     def rows(self, query: str, *parameters: Value) -> list[tuple[Any, ...]]:
         """Gives the rows of a query. Raises JournalError."""
@@ -164,7 +160,7 @@ class Database:
         # First of all: whatever interrupts us, the next start knows that something is missing.
         self._mark.write_text(f"{damage}; set aside as {aside}\n")
         _sync(self._mark)
-        _sync_directory(self.path.parent)
+        _sync(self.path.parent)
         for suffix in ("-wal", ""):
             with suppress(FileNotFoundError):
                 self.path.with_name(f"{self.path.name}{suffix}").replace(self.path.with_name(f"{aside}{suffix}"))
@@ -228,7 +224,3 @@ def _sync(path: Path) -> None:
         os.fsync(fd)
     finally:
         os.close(fd)
-
-
-def _sync_directory(path: Path) -> None:
-    _sync(path)

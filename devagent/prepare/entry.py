@@ -61,7 +61,7 @@ def stuck(entry: Entry, consumers: Mapping[str, str]) -> Refusal | None:
     return None if displaced else error
 
 
-def entry(row: tuple[str, str, str, str], steps: list[tuple[int, int, int, str]]) -> Entry:
+def decoded(row: tuple[str, str, str, str], steps: list[tuple[int, int, int, str]]) -> Entry:
     """Gives what the tables have: a row of ENTRIES and those of STEPS."""
     consumer, state, boot_id, document = row
     begun = ((number, bool(done), found) for releasing, number, done, found in steps if not releasing)

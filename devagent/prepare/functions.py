@@ -9,14 +9,15 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Final
 
-from devagent.inventory import condition
+from devagent.model.claim import Mode
 from devagent.model.device import Device
 from devagent.model.health import State
+from devagent.model.pci import is_vfio
 from devagent.model.plan import Group
 from devagent.model.preparation import Holder, Holdings, Refusal
 from devagent.model.user import User
 from devagent.prepare.refused import Refused, invalid, permanent, retry, shortage
-from devagent.prepare.treatment import Reset, Treatment, Way
+from devagent.prepare.treatment import Reset, Treatment
 from devagent.prepare.view import Part, View, functions
 
 VFIO: Final = "vfio-pci"
@@ -53,9 +54,9 @@ class Ask:
     treatment: Treatment
 
 
-def parts(device: Device, way: Way) -> tuple[Part, ...]:
+def parts(device: Device, mode: Mode) -> tuple[Part, ...]:
     """Gives the functions that can be given, or be made parts of: the device itself, or its VFs."""
-    itself = way is Way.WHOLE or (way in (Way.MDEV, Way.VGPU) and not _parents_are_vfs(device))
+    itself = mode is Mode.WHOLE or (mode.is_made and not _parents_are_vfs(device))
     return tuple(part for part in functions(device) if (part.index is None) == itself)
 
 
@@ -72,11 +73,6 @@ def wanted_driver(device: Device, treatment: Treatment, part: Part) -> str | Non
     if is_vfio(part.driver):
         return part.driver
     return device.function.vfio_driver if part.index is None else device.function.vf_vfio_driver
-
-
-def is_vfio(driver: str | None) -> bool:
-    """Tells whether a driver is vfio-pci or one of its variants (`mlx5_vfio_pci`), which all have it in their name."""
-    return driver is not None and "vfio" in driver
 
 
 def choose(
@@ -113,7 +109,7 @@ def _name(device: Device) -> str:
 
 def _asked(ask: Ask, desk: Desk) -> Iterator[Part]:
     """Gives the parts to choose from; what the plan has taken is none of them, but an error to ask for by name."""
-    found = parts(ask.device, ask.treatment.way)
+    found = parts(ask.device, ask.treatment.mode)
     address = ask.group.address
     if address is not None:
         found = tuple(part for part in found if part.address == address)
@@ -127,7 +123,7 @@ def _asked(ask: Ask, desk: Desk) -> Iterator[Part]:
 
 
 def _disturbance(desk: Desk, ask: Ask, part: Part) -> tuple[bool, float, int]:
-    rebind = ask.treatment.way in (Way.WHOLE, Way.VF) and part.driver != wanted_driver(ask.device, ask.treatment, part)
+    rebind = not ask.treatment.mode.is_made and part.driver != wanted_driver(ask.device, ask.treatment, part)
     return rebind, desk.holdings.released.get(part.address, float("-inf")), part.index or 0
 
 
@@ -142,7 +138,7 @@ def _device_obstacle(ask: Ask) -> Refusal | None:
 def _unwiped(desk: Desk, device: Device) -> Refusal | None:
     """A device that left the place where it was given has all that its consumer left, wherever it is now."""
     here = {part.address for part in functions(device)}
-    for address, consumer in sorted(desk.holdings.unwiped.get(condition.key(device), {}).items()):
+    for address, consumer in sorted(desk.holdings.unwiped.get(device.key, {}).items()):
         if address not in here or desk.holdings.consumers.get(address) != consumer:
             reason = f"{device.address} was given to consumer {consumer} as {address}, and is not wiped since"
             return retry(f"{reason}: see `devagent preparations show {consumer}`", device.address, [Holder(consumer)])
@@ -150,7 +146,7 @@ def _unwiped(desk: Desk, device: Device) -> Refusal | None:
 
 
 def _obstacle(desk: Desk, ask: Ask, part: Part, *, shared: bool) -> Refusal | None:
-    whole = ask.treatment.way in (Way.WHOLE, Way.VF)
+    whole = not ask.treatment.mode.is_made
     return (
         _never(desk, ask, part)
         or (_unfit(desk.view, ask, part) if whole else None)
@@ -173,7 +169,7 @@ def _never(desk: Desk, ask: Ask, part: Part) -> Refusal | None:
     use = device.in_use_by if part.index is None else dict(device.vf_use).get(part.index)
     if use:
         return permanent(f"{address} is used by the host: {use}", address)
-    if ask.treatment.way is Way.WHOLE and device.vfs:
+    if ask.treatment.mode is Mode.WHOLE and device.vfs:
         return permanent(f"{address} has {len(device.vfs)} VFs: it can be given whole only without any", address)
     return None
 
@@ -205,10 +201,8 @@ def _unfit(view: View, ask: Ask, part: Part) -> Refusal | None:
 
 
 def reset_methods(device: Device, index: int | None) -> tuple[str, ...]:
-    """Gives how the kernel can reset the device or its VFs, of which the first speaks for all."""
-    if index is None:
-        return device.function.reset_methods
-    return tuple(device.function.attributes.get("virtfn0/reset_method", "").split())
+    """Gives how the kernel can reset the device itself, whose `index` is None, or its VFs."""
+    return device.function.reset_methods if index is None else device.function.vf_reset_methods
 
 
 def _held(desk: Desk, device: Device, part: Part, *, shared: bool) -> Refusal | None:

@@ -15,18 +15,18 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from typing import Final
 
-from devagent.inventory.condition import key
 from devagent.inventory.identity import agrees, told
 from devagent.model.claim import Kind
 from devagent.model.device import Device
 from devagent.model.handle import Handle, PciHandle
+from devagent.model.pci import is_vfio
 from devagent.model.plan import Plan, Step
 from devagent.model.preparation import Preparation, Refusal
-from devagent.prepare.functions import busy, is_vfio, reset_methods
+from devagent.prepare.functions import busy, reset_methods
 from devagent.prepare.images import blank_step, programmer
-from devagent.prepare.locks import locks
+from devagent.prepare.lock_keys import lock_keys
 from devagent.prepare.refused import Refused, retry
-from devagent.prepare.treatment import Reset, Treatment, Way
+from devagent.prepare.treatment import Reset, Treatment
 from devagent.prepare.verbs import inverse
 from devagent.prepare.view import View
 
@@ -72,7 +72,7 @@ class _Work:
 
     def treatment(self, handle: Handle) -> Treatment:
         device, _ = self.view.parts[handle.function]
-        return self.view.treatments.get(handle.provider) or Treatment(Way.of(device.decision.mode))
+        return self.view.treatments.get(handle.provider) or Treatment.usual(device.decision.mode)
 
     def passed(self) -> list[PciHandle]:
         """Gives the functions that a guest had to itself: not NVIDIA's VFs, which its driver cleans with the vGPU."""
@@ -103,7 +103,7 @@ def _release(work: _Work) -> Plan:
     for handle in work.passed():
         _wipe(work, handle)
     touched = {step.target for step in work.steps} | {handle.function for handle in work.preparation.handles}
-    return Plan(work.preparation.consumer, tuple(work.steps), (), locks(work.view, touched))
+    return Plan(work.preparation.consumer, tuple(work.steps), (), lock_keys(work.view, touched))
 
 
 def _name(value: str | int | None) -> str | None:
@@ -144,7 +144,7 @@ def _absence(work: _Work, handle: Handle) -> str:
     name = work.preparation.plan.devices.get(handle.provider)
     what = handle.function if name is None else f"{handle.function} ({name})"
     forget = f"say `devagent preparations forget {work.preparation.consumer}`"
-    card = next((each.address for each in work.view.cards.values() if key(each) == name), None)
+    card = next((each.address for each in work.view.cards.values() if each.key == name), None)
     if card is not None:
         where = f"is not there, its card is at {card}"
         return f"{what} {where}, so it cannot be wiped: make that card's VFs as they were there, or {forget}"

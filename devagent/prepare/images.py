@@ -9,8 +9,9 @@ from typing import Final
 
 from devagent.model.claim import FpgaFacts, Kind
 from devagent.model.device import Device
+from devagent.model.pci import is_vfio
 from devagent.model.plan import Step
-from devagent.prepare.functions import Ask, is_vfio
+from devagent.prepare.functions import Ask
 from devagent.prepare.refused import Refused, invalid, permanent
 from devagent.prepare.view import Bitstream, Part, View
 

@@ -7,7 +7,7 @@
 
 Each of these is durable when it returns. A step that is intended and not done may or may not have happened.
 
-`trusted` is False after a damaged journal was set aside, until an operator says otherwise (see database.py). Then there
+`trusted` is False after a damaged journal was set aside, until an operator removes a file (see database.py). Then there
 may be consumers with devices, and changes of the machine, that nothing in here tells of. So the agent gives only what
 is provably free (proof.py), and leaves alone whatever it cannot explain: it neither releases nor removes it.
 """
@@ -28,8 +28,7 @@ from devagent.model.preparation import Holdings, Overview, Preparation, Refusal,
 from devagent.model.term import Term
 from devagent.prepare.database import Database, Taken, Transaction
 from devagent.prepare.encoding import encode, text
-from devagent.prepare.entry import Entry, leaving, stuck
-from devagent.prepare.entry import entry as decoded
+from devagent.prepare.entry import Entry, decoded, leaving, stuck
 from devagent.prepare.journal_tables import ENTRIES, MIGRATIONS, SETTLED, STEPS
 
 LOG = logging.getLogger(__name__)
@@ -72,10 +71,6 @@ class Journal:
     def trusted(self) -> bool:
         """Whether it tells of everybody who has a device."""
         return self._database.trusted
-
-    def trust(self) -> None:
-        """Ends the mistrust: somebody has made sure that nobody has a device that is not in here."""
-        self._database.trust()
 
     def close(self) -> None:
         """Closes the file."""

@@ -10,26 +10,26 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
-from devagent.inventory.condition import key
 from devagent.inventory.identity import told
+from devagent.model.claim import Mode
 from devagent.model.handle import Handle, PciHandle
+from devagent.model.pci import is_vfio
 from devagent.model.plan import Group, Plan, Step
 from devagent.model.preparation import Holdings, Refusal
 from devagent.prepare import attributes, images, vgpus
-from devagent.prepare.functions import VFIO, Ask, Desk, choose, is_vfio, wanted_driver
+from devagent.prepare.functions import VFIO, Ask, Desk, choose, wanted_driver
 from devagent.prepare.giving_back import release
-from devagent.prepare.locks import locks
+from devagent.prepare.lock_keys import lock_keys
 from devagent.prepare.refused import Refused, invalid, permanent
-from devagent.prepare.treatment import Way
 from devagent.prepare.view import Part, View
 
 __all__ = ["plan", "release"]
 
 _PROPERTIES: Final = {
-    Way.WHOLE: (images.NAME, *attributes.NAMES),
-    Way.VF: (images.NAME, *attributes.NAMES),
-    Way.MDEV: vgpus.NAMES,
-    Way.VGPU: vgpus.NAMES,
+    Mode.WHOLE: (images.NAME, *attributes.NAMES),
+    Mode.VF: (images.NAME, *attributes.NAMES),
+    Mode.MDEV: vgpus.NAMES,
+    Mode.VGPU: vgpus.NAMES,
 }
 
 
@@ -56,9 +56,9 @@ def _plan(consumer: str, groups: Sequence[Group], desk: Desk) -> Plan:
     wanted = {group.provider: desk.view.treatment(group.provider).wipe for group in groups}
     wipes = {provider: wipe for provider, wipe in wanted.items() if wipe is not None}
     given = {group.provider: desk.view.devices[group.provider] for group in groups}
-    devices = {provider: key(device) for provider, device in given.items()}
+    devices = {provider: device.key for provider, device in given.items()}
     says = {provider: told(device) for provider, device in given.items()}
-    return Plan(consumer, steps, handles, locks(desk.view, touched), wipes, devices, says)
+    return Plan(consumer, steps, handles, lock_keys(desk.view, touched), wipes, devices, says)
 
 
 def _group(consumer: str, group: Group, desk: Desk) -> tuple[list[Step], list[Handle]]:
@@ -70,7 +70,7 @@ def _group(consumer: str, group: Group, desk: Desk) -> tuple[list[Step], list[Ha
     steps: list[Step] = []
     handles: list[Handle] = []
     for resource_class, count in sorted(group.resources.items()):
-        if ask.treatment.way in (Way.MDEV, Way.VGPU):
+        if ask.treatment.mode.is_made:
             more = vgpus.vgpus(desk, ask, resource_class, count, consumer)
         else:
             more = _functions(desk, ask, resource_class, count)
@@ -81,7 +81,7 @@ def _group(consumer: str, group: Group, desk: Desk) -> tuple[list[Step], list[Ha
 
 def _check(ask: Ask) -> None:
     """Raises Refused for what the device is not, whoever holds it."""
-    group, device, way = ask.group, ask.device, ask.treatment.way
+    group, device, mode = ask.group, ask.device, ask.treatment.mode
     _check_owner(ask)
     offered = {device.decision.resource_class, *ask.treatment.types} - {None}
     for name, count in group.resources.items():
@@ -92,11 +92,11 @@ def _check(ask: Ask) -> None:
     amount = sum(group.resources.values())
     if not amount:
         raise Refused(invalid(f"nothing is asked for of resource provider {group.provider}"))
-    if amount > 1 and (way is Way.WHOLE or group.address is not None):
+    if amount > 1 and (mode is Mode.WHOLE or group.address is not None):
         raise Refused(invalid(f"{group.address or device.address} is one device: {amount} are asked for"))
-    unknown = sorted(set(group.properties) - {*_PROPERTIES[way]})
+    unknown = sorted(set(group.properties) - {*_PROPERTIES[mode]})
     if unknown:
-        reason = f"{', '.join(unknown)}: {device.address} is given as {way}, which has no such property"
+        reason = f"{', '.join(unknown)}: {device.address} is given as {mode}, which has no such property"
         raise Refused(invalid(reason, device.address))
 
 

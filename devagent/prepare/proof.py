@@ -11,6 +11,7 @@ makes, for the kernel makes no second one with its UUID.
 from __future__ import annotations
 
 from devagent.model.handle import Handle, PciHandle
+from devagent.model.pci import is_vfio
 from devagent.model.plan import Plan, Step
 
 
@@ -25,6 +26,6 @@ def _proves(step: Step, handle: Handle) -> bool:
         if step.target != handle.address:
             return False
         if step.verb == "bind":
-            return "driver" in before and "vfio" not in str(before["driver"])
+            return "driver" in before and not is_vfio(str(before["driver"]))
         return step.verb == "set_vgpu_type" and before.get("type") == 0
     return step.verb == "create_mdev" and step.arguments.get("uuid") == handle.uuid

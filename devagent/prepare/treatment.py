@@ -11,20 +11,6 @@ from dataclasses import dataclass, field, replace
 from devagent.model.claim import Mode
 
 
-class Way(enum.StrEnum):
-    """What a consumer gets of a device: all of it, a VF, a mediated device, or an NVIDIA vGPU."""
-
-    WHOLE = "whole"
-    VF = "vf"
-    MDEV = "mdev"
-    VGPU = "vgpu"
-
-    @classmethod
-    def of(cls, mode: Mode | None) -> Way:
-        """Gives the way that a rule's mode stands for; without one the device is given whole."""
-        return cls(mode.value) if mode is not None else cls.WHOLE
-
-
 class Reset(enum.StrEnum):
     """Whether a function is reset between two consumers; `required`: one that cannot be is not given at all."""
 
@@ -44,7 +30,7 @@ class Scrub(enum.StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Treatment:
-    """How one device is treated.
+    """How one device is treated, of which a consumer gets what `mode` says.
 
     `driver` is the VFIO driver to give it with, None for what the kernel offers. `keep`: between two
     consumers it stays on that driver. `types` names, by resource class, the type of mediated device or
@@ -52,7 +38,7 @@ class Treatment:
     None gives every VF. `blank` is the digest (sha256, 64 hex digits) of the image that wipes an FPGA.
     """
 
-    way: Way
+    mode: Mode
     driver: str | None = None
     keep: bool = False
     reset: Reset = Reset.POSSIBLE
@@ -65,6 +51,11 @@ class Treatment:
         """Raises ValueError for a wipe without the image that it needs, or an image without a use."""
         if (self.scrub is Scrub.FPGA_BLANK) != (self.blank is not None):
             raise ValueError("the digest of a blank image goes with scrub fpga-blank, and it with the digest")
+
+    @classmethod
+    def usual(cls, mode: Mode | None) -> Treatment:
+        """Gives how a device is treated of which no rule says more than its mode; without one it is given whole."""
+        return cls(mode or Mode.WHOLE)
 
     @property
     def wipe(self) -> Mapping[str, str | None] | None:

@@ -9,9 +9,10 @@ from dataclasses import replace
 from typing import Final
 
 from devagent.inventory.policy import first_match
+from devagent.model.claim import Mode
 from devagent.model.device import Device
 from devagent.model.policy import Policy, Rule
-from devagent.prepare.treatment import Reset, Scrub, Treatment, Way
+from devagent.prepare.treatment import Reset, Scrub, Treatment
 
 SHA256: Final = "sha256:"
 """How the policy begins a digest, of which the rest is what images are known by."""
@@ -21,7 +22,7 @@ def treatment(rule: Rule) -> Treatment:
     """Gives what `rule` says. Raises ValueError for a wipe without the image that it needs, or an image without one."""
     prepare = rule.prepare
     return Treatment(
-        way=Way.of(rule.mode),
+        mode=rule.mode or Mode.WHOLE,
         driver=prepare.driver,
         keep=prepare.keep,
         reset=Reset(prepare.reset),

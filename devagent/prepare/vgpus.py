@@ -4,7 +4,6 @@
 
 from __future__ import annotations
 
-import re
 import uuid
 from collections.abc import Iterable
 from typing import Final
@@ -15,6 +14,7 @@ from devagent.model.handle import Handle, MdevHandle, PciHandle
 from devagent.model.mig import backing, profile_of
 from devagent.model.plan import Step
 from devagent.model.preparation import Holder, Refusal
+from devagent.model.vgpu import creatable
 from devagent.prepare.functions import Ask, Desk, choose, group_obstacle, parts
 from devagent.prepare.refused import Refused, invalid, permanent, retry
 from devagent.prepare.view import Part
@@ -22,7 +22,7 @@ from devagent.prepare.view import Part
 NAMES: Final = ("vgpu_type", "mdev_type", "mig_profile")
 
 _NAMESPACE: Final = uuid.UUID("0d1c4be5-6f0a-5b0e-a8a5-2f1f3c7be0d4")
-_ROW: Final = re.compile(r"\s*([0-9]{1,9})\s*:\s*\S.*")
+
 
 _Types = tuple[VgpuType, ...] | tuple[MdevType, ...]
 
@@ -62,8 +62,7 @@ def _vf_obstacle(desk: Desk, ask: Ask, part: Part, wanted: VgpuType | MdevType, 
         return permanent(f"{part.address} does not say which vGPU it carries", part.address)
     if current != "0":
         return retry(f"{part.address} carries a vGPU of type {current} that no consumer holds", part.address)
-    rows = map(_ROW.fullmatch, files.get(f"virtfn{part.index}/nvidia/creatable_vgpu_types", "").splitlines())
-    if not fresh and wanted.id not in {row[1] for row in rows if row}:
+    if not fresh and wanted.id not in creatable(files.get(f"virtfn{part.index}/nvidia/creatable_vgpu_types", "")):
         return retry(f"{part.address} has no room for a vGPU {wanted.name} now", part.address, _neighbours(desk, ask))
     return group_obstacle(desk.view, ask.device, part)
 
@@ -76,7 +75,7 @@ def _mdevs(
     wanted = _type(ask, resource_class, facts.types if facts else (), profile)
     if profile is None:
         _room(desk, ask, wanted, count)
-    itself = any(part.index is None for part in parts(ask.device, ask.treatment.way))
+    itself = any(part.index is None for part in parts(ask.device, ask.treatment.mode))
     each = count if itself else 1
     found = choose(
         desk, ask, count // each, lambda part: _parent_obstacle(desk, ask, part, wanted, profile), shared=itself
@@ -125,15 +124,14 @@ def _unmade(desk: Desk, ask: Ask) -> int:
     """Counts what consumers hold of the device that the look does not show yet."""
     device, files = ask.device, ask.device.function.attributes
     made = {uid for uid, _ in device.claim.mdev.devices} if device.claim.mdev else set()
-    places = (device.address, *(vf.address for vf in device.vfs))
-    mdevs = sum(uid not in made for place in places for uid in desk.mdevs.get(place, ()))
+    mdevs = sum(uid not in made for place in device.addresses for uid in desk.mdevs.get(place, ()))
     bare = (vf for vf in device.vfs if files.get(f"virtfn{vf.index}/nvidia/current_vgpu_type") == "0")
     return mdevs + sum(vf.address in desk.holdings.consumers for vf in bare)
 
 
 def _neighbours(desk: Desk, ask: Ask) -> Iterable[Holder]:
     """Gives the consumers that have something of the same device, in a lasting order."""
-    places = (ask.device.address, *(vf.address for vf in ask.device.vfs))
+    places = ask.device.addresses
     keys = (*places, *(uid for place in places for uid in desk.mdevs.get(place, ())))
     found = {desk.holdings.consumers[key] for key in keys if key in desk.holdings.consumers}
     return [Holder(consumer) for consumer in sorted(found)]
@@ -180,9 +178,8 @@ def _is_ready(ask: Ask, wanted: VgpuType) -> bool:
     """Tells whether a VF could carry the type at once: somebody has made an instance for it beforehand."""
     files = ask.device.function.attributes
     tables = (text for path, text in files.items() if path.endswith("/nvidia/creatable_vgpu_types"))
-    rows = (row for text in tables for row in map(_ROW.fullmatch, text.splitlines()) if row)
     room = (text for path, text in files.items() if path.endswith(f"/{wanted.id}/available_instances"))
-    return wanted.id in {row[1] for row in rows} or any(text != "0" for text in room)
+    return any(wanted.id in creatable(text) for text in tables) or any(text != "0" for text in room)
 
 
 def _profile(desk: Desk, ask: Ask, name: str | None, count: int) -> MigProfile | None:

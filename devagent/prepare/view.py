@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 from devagent.inventory.build import device_uuid
 from devagent.model.device import Device
-from devagent.prepare.treatment import Treatment, Way
+from devagent.prepare.treatment import Treatment
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +63,7 @@ class View:
 
     def treatment(self, provider: str) -> Treatment:
         """Gives what the policy says of a provider's device, which by default follows from its mode."""
-        return self.treatments.get(provider) or Treatment(Way.of(self.devices[provider].decision.mode))
+        return self.treatments.get(provider) or Treatment.usual(self.devices[provider].decision.mode)
 
     def companions(self, part: Part) -> tuple[Neighbour, ...]:
         """Gives what else is in a part's IOMMU group."""

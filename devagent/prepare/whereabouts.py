@@ -8,7 +8,6 @@ from collections.abc import Container, Iterable, Mapping
 from dataclasses import dataclass, replace
 
 from devagent.inventory.build import device_uuid
-from devagent.inventory.condition import key
 from devagent.inventory.identity import agrees, told
 from devagent.model.device import Device
 from devagent.model.handle import Handle, PciHandle
@@ -50,13 +49,13 @@ def whereabouts(plan: Plan, devices: Iterable[Device], root: str, listed: Contai
     that are `listed` in Placement. Of a compute node that was made anew there, none can be told from its device.
     """
     cards = {part.address: device for device in devices for part in functions(device)}
-    places = {key(device): device.address for device in cards.values()}
+    places = {device.key: device.address for device in cards.values()}
 
     def is_given(handle: Handle, device: Device) -> bool:
         same = agrees(plan.told.get(handle.provider, {}), told(device))
         name = plan.devices.get(handle.provider)
         if same is not None or name is not None:
-            return key(device) == name if same is None else same
+            return device.key == name if same is None else same
         return handle.provider not in listed or device_uuid(root, device) == handle.provider
 
     at_home = {

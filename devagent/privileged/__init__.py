@@ -8,6 +8,6 @@ The process is forked first of all, before any thread, and does nothing but chec
 of verbs run at once, and one that hangs in the kernel takes nothing but its own child with it.
 """
 
-from devagent.privileged.client import Privileged, start
+from devagent.privileged.client import Privileged, hanging, start
 
-__all__ = ["Privileged", "start"]
+__all__ = ["Privileged", "hanging", "start"]

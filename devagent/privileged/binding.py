@@ -21,6 +21,7 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, Final
 
+from devagent.model.pci import is_vfio
 from devagent.privileged.device import Device, Meanings
 from devagent.privileged.nvme_disks import nobody_builds_on
 from devagent.privileged.refused import PERMANENT, RETRY
@@ -94,7 +95,7 @@ def _meanings(driver: str, *, has_group: bool) -> Meanings:
     """Says what a driver means that does not take a function (drivers/base/bus.c, vfio_pci_core.c, the drivers')."""
     other = "somebody else has bound it meanwhile, or a function of its IOMMU group is with a guest"
     refuses = f"the driver {driver} refuses it"
-    if "vfio" in driver:
+    if is_vfio(driver):
         refuses += " (some QATs, DSA and IAX are on vfio-pci's denylist)" if has_group else ": it is in no IOMMU group"
     return {
         errno.ENODEV: (PERMANENT, f"the driver {driver} is not for this device, or cannot start it; see dmesg"),

@@ -15,6 +15,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, NoReturn
 
+from devagent.cause import system_words
 from devagent.errors import VerbFailed
 from devagent.privileged import prctl
 from devagent.privileged.refused import as_json
@@ -109,7 +110,7 @@ def carry_out(do: Callable[[], Mapping[str, Any]], connection: socket.socket) ->
     except OSError as error:
         complain()
         where = f"{error.filename}: " if error.filename else ""
-        answer(connection, {"failed": f"{where}{(error.strerror or str(error)).lower()}"})
+        answer(connection, {"failed": f"{where}{system_words(error)}"})
     except Exception as error:  # a fault of ours: the caller must know, and the log tells where
         complain()
         answer(connection, {"failed": f"{type(error).__name__}: {error}"})

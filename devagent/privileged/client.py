@@ -24,6 +24,7 @@ from devagent.privileged.refused import from_json
 
 _ANSWER_SIZE: Final = 1 << 18
 _SEND_S: Final = 5.0
+_ANSWER_S: Final = 5.0
 _MARGIN_S: Final = process.GRACE_S + 5.0
 """The process itself says what became of a verb that was late; only if it is hampered, too, does nobody."""
 
@@ -109,6 +110,11 @@ class Privileged:
         if self.alive:
             return f"{what}: the privileged process gave no answer"
         return f"{what}: the privileged process has ended; devagent must be restarted"
+
+
+def hanging(privileged: Privileged) -> frozenset[str | None]:
+    """Gives the addresses of the devices on which a verb hangs in the kernel. Raises VerbFailed."""
+    return frozenset(each["arguments"].get("address") for each in privileged.call("stuck", _ANSWER_S)["stuck"])
 
 
 def start(

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from devagent.cause import system_words
 from devagent.model.preparation import Holder, RefusalKind
 from devagent.privileged import users
 from devagent.privileged.refused import PERMANENT, RETRY, VerbRefused
@@ -73,6 +74,10 @@ class Device:
         """Gives its links to VFs (virtfn0, ...). Raises VerbRefused if it is not there."""
         return [name for name in self.names() if re.fullmatch("virtfn[0-9]+", name)]
 
+    def vf_folders(self, links: Iterable[str]) -> list[tuple[Path, str]]:
+        """Gives the folders of the VFs behind these links, each with how it is called: `VF 3`."""
+        return [(self.folder / link, f"VF {link.removeprefix('virtfn')}") for link in sorted(links)]
+
     def driver(self) -> str | None:
         """Gives the driver that it is bound to; following the link waits for no lock."""
         try:
@@ -89,7 +94,7 @@ class Device:
             raise self.refusal(PERMANENT, missing) from None
         except OSError as error:
             hint = _CLOSED.get(error.errno or 0, "")
-            raise self.refusal(PERMANENT, f": {path.name} cannot be opened: {said(error)}{hint}") from None
+            raise self.refusal(PERMANENT, f": {path.name} cannot be opened: {system_words(error)}{hint}") from None
         try:
             # One write: a Python file object would do a failing one twice.
             os.write(fd, text.encode())
@@ -102,10 +107,10 @@ class Device:
     def _answered(self, error: OSError, meanings: Meanings) -> VerbRefused:
         kind, meaning = meanings.get(error.errno or 0, (RETRY, ""))
         if meaning:
-            return self.refusal(kind, f": {meaning} ({said(error)})")
+            return self.refusal(kind, f": {meaning} ({system_words(error)})")
         driver = self.driver()
         who = f"its driver {driver}" if driver else "the kernel"
-        return self.refusal(kind, f": {who} answered: {said(error)}")
+        return self.refusal(kind, f": {who} answered: {system_words(error)}")
 
     def nobody_has(self, folders: Iterable[tuple[Path, str]], nodes: Iterable[tuple[str, str]] = ()) -> None:
         """Raises VerbRefused if a process has one of the functions or mediated devices open, or one of `nodes`.
@@ -149,11 +154,6 @@ class Device:
             raise self.refusal(PERMANENT, f"{why} (see devagent.service)") from None
 
 
-def said(error: OSError) -> str:
-    """Gives the kernel's own words for an error."""
-    return (error.strerror or str(error)).lower()
-
-
 @contextmanager
 def opening(device: Device, node: str, flags: int = 0) -> Iterator[int]:
     """Opens a node in /dev while something is done. Raises VerbRefused; with O_EXCL if somebody has it open."""
@@ -161,7 +161,7 @@ def opening(device: Device, node: str, flags: int = 0) -> Iterator[int]:
         fd = os.open(device.root / "dev" / node, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC | flags)
     except OSError as error:
         kind, hint = _NODE.get(error.errno or 0, (RETRY, ""))
-        raise device.refusal(kind, f": /dev/{node} cannot be opened: {said(error)}{hint}") from None
+        raise device.refusal(kind, f": /dev/{node} cannot be opened: {system_words(error)}{hint}") from None
     try:
         yield fd
     finally:

@@ -27,8 +27,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from devagent.cause import system_words
 from devagent.model.bitstream import Kind
-from devagent.privileged.device import Device, Meanings, lines, opening, said, text
+from devagent.privileged.device import Device, Meanings, lines, opening, text
 from devagent.privileged.images import Image
 from devagent.privileged.job import Job
 from devagent.privileged.refused import PERMANENT, RETRY
@@ -126,9 +127,8 @@ def _nobody_uses(device: Device, card: Card, numbers: Iterable[int]) -> None:
     vfs = device.vfs()
     # A VF is the port of its index only where each port was released to one.
     wanted = [name for name in vfs if card.ports or int(name.removeprefix("virtfn")) in numbers]
-    folders = [(device.folder / name, f"VF {name.removeprefix('virtfn')}") for name in sorted(wanted)]
     nodes = [(folder.name, f"port {number}") for number, folder in card.ports.items() if number in numbers]
-    device.nobody_has([(device.folder, ""), *folders], nodes)
+    device.nobody_has([(device.folder, ""), *device.vf_folders(wanted)], nodes)
 
 
 def _afu(port: Path) -> str | int | None:
@@ -183,7 +183,7 @@ def _program(device: Device, card: Card, port: int, image: Image) -> None:
             device.names()  # it may have been pulled out meanwhile
             kind, meaning = _REASONS.get(error.errno or 0, (RETRY, "its driver could not program it"))
             more = [line for path in card.fme.glob("dfl-fme-mgr.*/fpga_manager/*/status") for line in lines(path)]
-            why = "; ".join([said(error), *more])
+            why = "; ".join([system_words(error), *more])
             left = _DISABLED if port in card.ports and _afu(card.ports[port]) == errno.EBUSY else ""
             raise device.refusal(kind, f": port {port}: {meaning} ({why}){left}") from None
 

@@ -23,7 +23,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
-from devagent.privileged.device import Device, Meanings, lines, said, text
+from devagent.cause import system_words
+from devagent.privileged.device import Device, Meanings, lines, text
 from devagent.privileged.images import Image
 from devagent.privileged.job import Job
 from devagent.privileged.refused import PERMANENT, RETRY, VerbRefused
@@ -55,8 +56,7 @@ def program(job: Job) -> None:
     if not (manager / "firmware").exists():
         raise device.refusal(PERMANENT, _NO_FIRMWARE)
     _fits(job)
-    vfs = [(device.folder / vf, f"VF {vf.removeprefix('virtfn')}") for vf in sorted(device.vfs())]
-    device.nobody_has([(device.folder, ""), *vfs])
+    device.nobody_has([(device.folder, ""), *device.vf_folders(device.vfs())])
     if (manager / "flags").exists():
         device.write(manager / "flags", "0", ": its fpga_manager is gone", {})
     with _firmware(device, job.image) as name:
@@ -104,7 +104,7 @@ def _firmware(device: Device, image: Image) -> Iterator[str]:
         with suppress(OSError):
             path.unlink()
         hint = "systemd-tmpfiles --create makes it, and the unit's ReadWritePaths lets devagent write there"
-        raise device.refusal(PERMANENT, f": {folder} cannot be written: {said(error)}; {hint}") from None
+        raise device.refusal(PERMANENT, f": {folder} cannot be written: {system_words(error)}; {hint}") from None
     try:
         yield f"{FOLDER}/{path.name}"
     finally:

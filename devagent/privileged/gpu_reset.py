@@ -17,6 +17,7 @@ import signal
 from pathlib import Path
 from typing import Any, Final
 
+from devagent.model.pci import is_vfio
 from devagent.privileged.binding import bind, driver
 from devagent.privileged.device import Device
 from devagent.privileged.refused import PERMANENT, RETRY, VerbRefused
@@ -46,7 +47,7 @@ def reset_gpu(device: Device) -> None:
         return
     _nobody_draws(device)
     before = driver(device.root, device.address)
-    if before["driver"] is None or "vfio" in before["driver"]:
+    if before["driver"] is None or is_vfio(before["driver"]):
         reset(device.root, device.address, None)
         return
     bind(device.root, device.address, None, before["override"])
@@ -85,13 +86,7 @@ def _refusal(device: Device, said: str) -> VerbRefused:
 
 def _nobody_draws(device: Device) -> None:
     """Raises VerbRefused if a process has the GPU open, by its driver's nodes or VFIO's."""
-    nodes = {f"/dev/dri/{each.name}": "" for each in device.folder.glob("drm/*[0-9]")}
-    information = device.root / "proc/driver/nvidia/gpus" / device.address / "information"
-    if information.is_file():
-        minor = re.search(r"^Device Minor:\s*([0-9]+)", information.read_text(errors="replace"), re.MULTILINE)
-        nodes |= {f"/dev/nvidia{minor[1]}": ""} if minor else {}
-    device.nobody_opens(nodes)
-    device.nobody_has([(device.folder, "")])
+    device.nobody_has([(device.folder, "")], [(f"dri/{each.name}", "") for each in device.folder.glob("drm/*[0-9]")])
 
 
 def _tool(device: Device) -> Path:

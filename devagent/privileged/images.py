@@ -19,12 +19,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from devagent.cause import system_words
 from devagent.errors import BadBitstream
 from devagent.model.bitstream import Header, read
-from devagent.privileged.device import Device, said
+from devagent.places import STATE_PATH
+from devagent.privileged.device import Device
 from devagent.privileged.refused import PERMANENT, RETRY
 
-FOLDER: Final = Path("/var/lib/devagent/images")
+FOLDER: Final = Path(STATE_PATH) / "images"
 """Where images are unless the configuration has another state_path."""
 MAX_SIZE: Final = 1 << 30
 """Bytes; no driver takes more (xclmgmt: 1 GiB), and most take much less."""
@@ -56,7 +58,7 @@ def load(device: Device, folder: Path, digest: str) -> Image:
     except FileNotFoundError:
         raise device.refusal(RETRY, f": its image {digest} is not in {folder} (any more): it must be fetched") from None
     except OSError as error:
-        raise device.refusal(RETRY, f": its image {folder / digest} cannot be read: {said(error)}") from None
+        raise device.refusal(RETRY, f": its image {folder / digest} cannot be read: {system_words(error)}") from None
     if hashlib.sha256(data).hexdigest() != digest:
         raise device.refusal(RETRY, f": {folder / digest} is not what its name says: remove it, to have it fetched")
     try:

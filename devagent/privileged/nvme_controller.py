@@ -21,7 +21,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from devagent.privileged.device import Device, said
+from devagent.cause import system_words
+from devagent.privileged.device import Device
 from devagent.privileged.nvme_admin import EVERY, Admin, NvmeStatus
 from devagent.privileged.refused import PERMANENT, RETRY
 
@@ -120,7 +121,9 @@ class Controller:
         try:
             return Admin(self.device.root / "dev" / self.name)
         except OSError as error:
-            raise self.device.refusal(PERMANENT, f": /dev/{self.name} cannot be opened: {said(error)}") from None
+            raise self.device.refusal(
+                PERMANENT, f": /dev/{self.name} cannot be opened: {system_words(error)}"
+            ) from None
 
     def await_disks(self, namespaces: list[Namespace]) -> list[str]:
         """Gives the names of the namespaces' block devices; waits a while for those that are not there yet."""

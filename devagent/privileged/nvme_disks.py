@@ -20,7 +20,8 @@ from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
-from devagent.privileged.device import Device, said
+from devagent.cause import system_words
+from devagent.privileged.device import Device
 from devagent.privileged.refused import PERMANENT, RETRY, VerbRefused
 
 _PATIENCE_S: Final = 10.0
@@ -106,7 +107,7 @@ def _claim(device: Device, disk: str) -> int:
         return os.open(device.root / "dev" / disk, os.O_RDONLY | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW)
     except OSError as error:
         why = "is mounted, or something is built on it" if error.errno == errno.EBUSY else "cannot be opened"
-        raise device.refusal(RETRY, f": /dev/{disk} {why} ({said(error)}): it is not wiped") from None
+        raise device.refusal(RETRY, f": /dev/{disk} {why} ({system_words(error)}): it is not wiped") from None
 
 
 def _nobody_uses(device: Device, disk: str) -> None:

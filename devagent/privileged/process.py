@@ -17,6 +17,7 @@ from functools import partial
 from pathlib import Path
 from typing import Final
 
+from devagent.cause import system_words
 from devagent.privileged import prctl
 from devagent.privileged.child import Child, Service, answer, carry_out, fork
 from devagent.privileged.request import MAX_SIZE, Refused, Request, parse
@@ -149,7 +150,7 @@ class _Process:
             answer(connection, {"stuck": str(error), "pid": error.pid})
             connection.close()
         except OSError as error:
-            answer(connection, {"failed": f"no process can be started: {(error.strerror or str(error)).lower()}"})
+            answer(connection, {"failed": f"no process can be started: {system_words(error)}"})
             connection.close()
 
     def _check(self, request: Request) -> None:

@@ -13,6 +13,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, Final, Protocol
 
+from devagent.model.pci import is_vfio
 from devagent.privileged import dfl, fpga_manager, xclbin
 from devagent.privileged.device import Device
 from devagent.privileged.images import load
@@ -54,7 +55,7 @@ def fpga_image(
 ) -> dict[str, Any]:
     """Tells whether the FPGA has the image with this digest, as far as it tells. Raises VerbRefused."""
     device = Device("fpga_image", root, address)
-    if "vfio" in (device.driver() or ""):
+    if is_vfio(device.driver()):
         # It is with a guest; what it had before that is what was programmed.
         return {"holds": True}
     way = _way(device)
@@ -67,6 +68,6 @@ def _way(device: Device) -> Way:
         if way.is_for(device):
             return way
     driver = device.driver()
-    if driver is None or "vfio" in driver:
+    if driver is None or is_vfio(driver):
         raise device.refusal(PERMANENT, f" is on {driver or 'no driver'}: only its own driver can program it")
     raise device.refusal(PERMANENT, f": nothing is known by which its driver {driver} programs it")

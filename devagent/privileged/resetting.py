@@ -15,7 +15,8 @@ import errno
 from pathlib import Path
 from typing import Any, Final
 
-from devagent.privileged.device import Device, Meanings, said
+from devagent.cause import system_words
+from devagent.privileged.device import Device, Meanings
 from devagent.privileged.refused import PERMANENT, RETRY
 
 NAME: Final = "reset"
@@ -36,8 +37,7 @@ def reset(root: Path, address: str, method: str | None) -> dict[str, Any]:
     Raises VerbRefused if it, or a VF of it, is in use, or if it cannot be reset so.
     """
     device = Device(NAME, root, address)
-    vfs = [(device.folder / vf, f"VF {vf.removeprefix('virtfn')}") for vf in sorted(device.vfs())]
-    device.nobody_has([(device.folder, ""), *vfs])
+    device.nobody_has([(device.folder, ""), *device.vf_folders(device.vfs())])
     if method is None:
         _reset(device)
         return {}
@@ -66,4 +66,4 @@ def _order(device: Device) -> str:
     except FileNotFoundError:
         raise device.refusal(PERMANENT, _UNABLE) from None
     except OSError as error:
-        raise device.refusal(RETRY, f": reset_method cannot be read: {said(error)}") from None
+        raise device.refusal(RETRY, f": reset_method cannot be read: {system_words(error)}") from None

@@ -13,9 +13,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
+from devagent.cause import system_words
 from devagent.privileged import capabilities, gpu_reset, nvme_format, nvme_sanitize
 from devagent.privileged.capabilities import Capability
-from devagent.privileged.device import Device, said
+from devagent.privileged.device import Device
 from devagent.privileged.nvme_admin import Admin, NvmeStatus
 from devagent.privileged.nvme_controller import DRIVER, Controller
 from devagent.privileged.refused import PERMANENT, RETRY
@@ -79,7 +80,7 @@ def _is_of_its_kind(device: Device, how: str) -> None:
     try:
         code = (device.folder / "class").read_text().strip()
     except OSError as error:
-        raise device.refusal(RETRY, f": its class cannot be read: {said(error)}") from None
+        raise device.refusal(RETRY, f": its class cannot be read: {system_words(error)}") from None
     if not code.startswith("0x0108" if how in _NVME else _GPUS):
         kind = "NVMe drive" if how in _NVME else "GPU"
         raise device.refusal(PERMANENT, f" is no {kind} (its class is {code}): it cannot be wiped by {how}")
@@ -102,4 +103,4 @@ def _opened(controller: Controller) -> Iterator[Admin]:
         raise device.refusal(RETRY, f": {controller.name} was to be wiped: {status}") from None
     except OSError as error:
         device.names()
-        raise device.refusal(RETRY, f": {controller.name} was to be wiped: {said(error)}") from None
+        raise device.refusal(RETRY, f": {controller.name} was to be wiped: {system_words(error)}") from None

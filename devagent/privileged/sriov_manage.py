@@ -17,7 +17,8 @@ import re
 from pathlib import Path
 from typing import Final
 
-from devagent.privileged.device import Device, said
+from devagent.cause import system_words
+from devagent.privileged.device import Device
 from devagent.privileged.gpu import opened
 from devagent.privileged.mig import instance_names
 from devagent.privileged.refused import PERMANENT, RETRY
@@ -44,7 +45,7 @@ def set_vfs(device: Device, count: int) -> None:
         text = f" has MIG instances ({', '.join(names)}), which would be destroyed: remove them first"
         raise device.refusal(RETRY, text)
     # After the session: one of ours that did not end would be found here.
-    device.nobody_has([(device.folder, ""), *((device.folder / vf, f"VF {vf.removeprefix('virtfn')}") for vf in vfs)])
+    device.nobody_has([(device.folder, ""), *device.vf_folders(vfs)])
     _run(device, tool, count)
 
 
@@ -83,7 +84,7 @@ def _carries_nothing(device: Device, vf: str) -> None:
     except FileNotFoundError:
         current = "0"
     except OSError as error:
-        raise device.refusal(RETRY, f": what VF {number} carries cannot be read: {said(error)}") from None
+        raise device.refusal(RETRY, f": what VF {number} carries cannot be read: {system_words(error)}") from None
     if current != "0":
         raise device.refusal(RETRY, f": VF {number} carries a vGPU of type {current:.20}: remove it first")
     for mdev in folder.glob("mdev_supported_types/*/devices/*"):
@@ -100,7 +101,7 @@ def _run(device: Device, tool: Path, count: int) -> None:
             command, env=_ENVIRONMENT, cwd="/", stdin=subprocess.DEVNULL, capture_output=True, check=False
         )
     except OSError as error:
-        raise device.refusal(PERMANENT, f": /{TOOL} cannot be run: {said(error)}") from None
+        raise device.refusal(PERMANENT, f": /{TOOL} cannot be run: {system_words(error)}") from None
     text = _printable(done.stderr or done.stdout)
     if _LOCKED in text:
         who = "a process without a name here opened it meanwhile: stop what watches GPUs (nvidia-dcgm, exporters)"

@@ -15,7 +15,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from devagent.privileged.device import Device, said
+from devagent.cause import system_words
+from devagent.privileged.device import Device
 from devagent.privileged.refused import RETRY, VerbRefused
 
 
@@ -42,4 +43,4 @@ def _state(device: Device, path: Path) -> str:
     try:
         return path.read_text().strip()
     except OSError as error:
-        raise device.refusal(RETRY, f": unbindLock cannot be read: {said(error)}") from None
+        raise device.refusal(RETRY, f": unbindLock cannot be read: {system_words(error)}") from None

@@ -9,8 +9,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
+from devagent.cause import system_words
 from devagent.privileged import rtnetlink
-from devagent.privileged.device import Device, Meanings, said
+from devagent.privileged.device import Device, Meanings
 from devagent.privileged.refused import PERMANENT, RETRY, VerbRefused
 
 NAMES: Final = ("mac", "vlan", "trust", "rate")
@@ -70,4 +71,4 @@ def _find(device: Device, index: int) -> tuple[int, Mapping[str, str | int | Non
 
 def _refusal(device: Device, what: str, error: OSError) -> VerbRefused:
     kind, meaning = _MEANINGS.get(error.errno or 0, (RETRY, f"its driver {device.driver()} answered"))
-    return device.refusal(kind, f": {what}: {meaning} ({said(error)})")
+    return device.refusal(kind, f": {what}: {meaning} ({system_words(error)})")

@@ -38,7 +38,7 @@ def set_vf_count(root: Path, address: str, count: int) -> dict[str, Any]:
         if device.driver() == "nvidia":
             sriov_manage.set_vfs(device, count)
         else:
-            device.nobody_has((device.folder / vf, f"VF {vf.removeprefix('virtfn')}") for vf in sorted(vfs))
+            device.nobody_has(device.vf_folders(vfs))
             missing = " is no SR-IOV PF: it cannot have VFs"
             device.write(device.folder / "sriov_numvfs", str(count), missing, _meanings(device.driver(), count))
     after = len(device.vfs())

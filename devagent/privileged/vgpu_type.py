@@ -17,7 +17,8 @@ import re
 from pathlib import Path
 from typing import Any, Final
 
-from devagent.privileged.device import Device, Meanings, said
+from devagent.cause import system_words
+from devagent.privileged.device import Device, Meanings
 from devagent.privileged.refused import PERMANENT, RETRY
 
 _CURRENT: Final = "current_vgpu_type"
@@ -73,4 +74,4 @@ def _read(device: Device, name: str) -> str:
     except FileNotFoundError:
         raise device.refusal(PERMANENT, _NO_VGPU) from None
     except OSError as error:
-        raise device.refusal(RETRY, f": {name} cannot be read: {said(error)}") from None
+        raise device.refusal(RETRY, f": {name} cannot be read: {system_words(error)}") from None

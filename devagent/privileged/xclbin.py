@@ -21,8 +21,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
+from devagent.cause import system_words
 from devagent.model.bitstream import Kind
-from devagent.privileged.device import Device, Meanings, opening, said, text
+from devagent.privileged.device import Device, Meanings, opening, text
 from devagent.privileged.job import Job
 from devagent.privileged.refused import PERMANENT, RETRY
 
@@ -53,7 +54,7 @@ def program(job: Job) -> None:
             fcntl.ioctl(fd, DOWNLOAD, struct.pack("=Q", image.address))
         except OSError as error:
             kind, meaning = _MEANINGS.get(error.errno or 0, (RETRY, "its driver could not program it; see dmesg"))
-            raise device.refusal(kind, f": {meaning} ({said(error)})") from None
+            raise device.refusal(kind, f": {meaning} ({system_words(error)})") from None
 
 
 def holds(job: Job) -> bool:

@@ -15,7 +15,7 @@ import devagent
 from devagent.errors import DevagentError
 from devagent.placement import client
 from devagent.placement.state import StateFile
-from devagent.privileged.client import Privileged
+from devagent.privileged import Privileged
 from devagent.service import logs, systemd
 from devagent.service.beats import Beats
 from devagent.service.facts import Facts

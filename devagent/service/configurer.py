@@ -17,7 +17,7 @@ from devagent.inventory.vfs import Step, plan
 from devagent.model.device import Device
 from devagent.model.policy import Policy
 from devagent.nvml_gate import NvmlGate
-from devagent.privileged.client import Privileged
+from devagent.privileged import Privileged, hanging
 from devagent.service.facts import Refused
 from devagent.service.metrics import Metrics
 
@@ -115,12 +115,12 @@ class Configurer:
         if not self.stuck:
             return
         with suppress(DevagentError):
-            hanging = {each["arguments"].get("address") for each in self._privileged.call("stuck", 5.0)["stuck"]}
+            left = hanging(self._privileged)
             with self._lock:
                 self._failed = {
                     address: failure
                     for address, failure in self._failed.items()
-                    if not failure.stuck or address in hanging
+                    if not failure.stuck or address in left
                 }
 
     def forgive(self) -> None:

@@ -96,5 +96,5 @@ class Facts:
         prepared = self.prepared()
         if self.held is None or prepared is None:
             return None
-        ready = (each.address for each in devices if prepared & {each.address, *(vf.address for vf in each.vfs)})
+        ready = (each.address for each in devices if prepared.intersection(each.addresses))
         return self.held.union(ready)

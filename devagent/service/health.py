@@ -6,7 +6,6 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from devagent.inventory import condition
 from devagent.inventory.build import device_uuid, root_uuid
 from devagent.model.device import Device
 from devagent.model.health import Condition, Override
@@ -26,7 +25,7 @@ def health(facts: Facts) -> dict[str, Any]:
 
 
 def _device(device: Device, seen: Seen, root: str) -> dict[str, Any]:
-    known = seen.book.get(condition.key(device), Condition(since=seen.at))
+    known = seen.book.get(device.key, Condition(since=seen.at))
     return {
         "id": device_uuid(root, device),
         "address": device.address,

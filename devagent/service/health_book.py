@@ -10,9 +10,9 @@ from dataclasses import replace
 
 from devagent.discovery import Discovery
 from devagent.inventory import condition, operators
-from devagent.inventory.happenings import Occurrence
 from devagent.model.device import Device
 from devagent.model.health import Book, Kept, Override
+from devagent.model.occurrence import Occurrence
 from devagent.service.settings import Settings
 from devagent.sources import condition_file
 
@@ -64,7 +64,7 @@ class HealthBook:
 
     def override(self, device: Device, said: Override, now: float) -> None:
         """Notes an operator's word."""
-        self.withhold(condition.key(device), said, now)
+        self.withhold(device.key, said, now)
 
     def withhold(self, name: str, said: Override, now: float) -> None:
         """Notes an operator's word about what the book calls `name`, also if it is not there now. Raises KeyError."""
@@ -74,7 +74,7 @@ class HealthBook:
     def clear(self, device: Device, by: str, now: float) -> None:
         """Takes an operator's word back, and forgets what is not to be seen any more."""
         with self._lock:
-            self._keep(replace(self._kept, book=operators.clear(self.current, condition.key(device), by, now)))
+            self._keep(replace(self._kept, book=operators.clear(self.current, device.key, by, now)))
 
     def _rules(self) -> condition.Rules:
         settings = self._settings()

@@ -14,10 +14,10 @@ from typing import ClassVar, Final
 from devagent.discovery import Discovery
 from devagent.errors import LookFailed
 from devagent.inventory import condition
-from devagent.inventory.happenings import Occurrence
 from devagent.model.device import Device
 from devagent.model.happened import Happened
 from devagent.model.health import Health, State
+from devagent.model.occurrence import Occurrence
 from devagent.service import news
 from devagent.service.beats import Beats
 from devagent.service.configurer import Configurer
@@ -206,7 +206,7 @@ class LookLoop(Loop):
 
 def _withheld(device: Device, configuring: Iterable[str], stuck: dict[str, str]) -> Device:
     """Gives a device that is not to be offered as it stands: half configured, or with a step that hangs."""
-    hanging = [stuck[each] for each in (device.address, *(vf.address for vf in device.vfs)) if each in stuck]
+    hanging = [stuck[each] for each in device.addresses if each in stuck]
     if hanging:
         return replace(device, health=device.health | Health(State.UNHEALTHY, tuple(hanging)))
     if device.address in configuring:

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import logging
 
+from devagent.model.amount import amount
 from devagent.model.device import Device
 from devagent.model.health import Health
 from devagent.service.facts import Seen
@@ -19,7 +20,7 @@ def log(before: Seen | None, after: Seen) -> None:
     new = {device.address: device for device in after.devices}
     if before is None:
         given = sum(device.decision.managed for device in after.devices)
-        LOG.info("the host has %d devices; given are %d", len(new), given)
+        LOG.info("the host has %s; given are %d", amount(len(new), "device"), given)
     for address in sorted(new.keys() - old.keys()) if before else ():
         _say(logging.INFO, new[address], f"appeared: {_name(new[address])}; {_given(new[address])}")
     for address in sorted(old.keys() - new.keys()):

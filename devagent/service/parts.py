@@ -23,7 +23,7 @@ from devagent.nvml_gate import NvmlGate
 from devagent.placement import client
 from devagent.placement.state import StateFile
 from devagent.prepare.executor import Executor
-from devagent.privileged.client import Privileged
+from devagent.privileged import Privileged
 from devagent.service.api_loop import ApiLoop, Drain, RemoteApiLoop
 from devagent.service.backend import ServiceBackend
 from devagent.service.configurer import Configurer

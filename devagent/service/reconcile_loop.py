@@ -49,7 +49,7 @@ class ReconcileLoop(Loop):
         self.beat()
         if self.stopping.is_set() or time.monotonic() < self._next:
             return
-        if self._reconciler.cycle(time.time()):
+        if self._reconciler.cycle():
             self._next = time.monotonic() + self._settings().reconcile_interval * random.uniform(0.9, 1.1)  # noqa: S311
         else:  # nothing was reported yet, or Placement does not answer
             self._next = time.monotonic() + _TICK

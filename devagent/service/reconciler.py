@@ -22,10 +22,9 @@ Tell = Callable[[frozenset[str], tuple[tuple[str, str], ...]], None]
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """Something found, since when (epoch seconds), and in how many cycles in a row."""
+    """Something found, and in how many cycles in a row."""
 
     finding: Unexplained
-    since: float
     cycles: int = 1
 
     @property
@@ -48,11 +47,11 @@ class Reconciler:
 
     @property
     def told(self) -> tuple[Standing, ...]:
-        """What does not fit, each with the time since when, in the order of addresses."""
+        """What does not fit, in the order of addresses."""
         return tuple(one for _, one in sorted(self._standing.items()) if one.counts)
 
-    def cycle(self, now: float) -> bool:
-        """Compares once, at `now` (epoch seconds); tells whether it could.
+    def cycle(self) -> bool:
+        """Compares once; tells whether it could.
 
         It cannot before the first look and listing, nor while Placement does not answer. Then all that
         was found stays as it was.
@@ -61,20 +60,20 @@ class Reconciler:
         if scene is None:
             return False
         try:
-            self._compare(scene, now)
+            self._compare(scene)
         except PlacementError as error:
             self._failed(str(error))
             return False
         self._error = None
         return True
 
-    def _compare(self, scene: Scene, now: float) -> None:
+    def _compare(self, scene: Scene) -> None:
         holdings = self._holders.update({uuid: entry.generation for uuid, entry in watched(scene).items()})
         verdict = reconcile(scene, holdings)
         if verdict.found:  # what is told must rest on what Placement says now
             holdings = self._holders.confirm(each.provider for each in verdict.found)
             verdict = reconcile(scene, holdings)
-        before, self._standing = self._standing, follow(self._standing, verdict, now)
+        before, self._standing = self._standing, follow(self._standing, verdict)
         _log(before, self._standing)
         self._tell(held_addresses(scene, holdings), tuple((one.finding.address, one.finding.what) for one in self.told))
 
@@ -84,15 +83,15 @@ class Reconciler:
         self._error = error
 
 
-def follow(standing: Mapping[Key, Standing], verdict: Verdict, now: float) -> dict[Key, Standing]:
-    """Gives what stands after one more cycle, which ended at `now` (epoch seconds).
+def follow(standing: Mapping[Key, Standing], verdict: Verdict) -> dict[Key, Standing]:
+    """Gives what stands after one more cycle.
 
     What was found about a provider that was not judged this time stays as it was.
     """
     after = {key: one for key, one in standing.items() if one.finding.provider in verdict.unjudged}
     for each in verdict.found:
         before = standing.get(each.key)
-        after[each.key] = Standing(each, before.since, before.cycles + 1) if before else Standing(each, now)
+        after[each.key] = Standing(each, before.cycles + 1) if before else Standing(each)
     return after
 
 

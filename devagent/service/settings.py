@@ -19,6 +19,7 @@ from devagent.inventory import policy_file
 from devagent.inventory.build import Nest
 from devagent.inventory.default_policy import DEFAULT
 from devagent.model.policy import Policy
+from devagent.places import POLICY_FILE
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,6 +116,6 @@ def _check_paths(conf: Any) -> None:
 def _policy(conf: Any, named: str | None) -> Policy:
     path = Path(named or conf.inventory.policy_file)
     # Only the default place may be empty: a policy that was named and is not there is a mistake.
-    if named is None and path == configuration.POLICY_FILE and not path.exists():
+    if named is None and path == POLICY_FILE and not path.exists():
         return DEFAULT
     return policy_file.read(path)

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any, Final
 
 import devagent
-from devagent.inventory import condition
 from devagent.model.device import Device
 from devagent.model.health import Condition
 from devagent.model.pci import is_address
@@ -163,7 +162,7 @@ def _hanging(stuck: Stuck) -> dict[str, Any]:
 
 
 def _fenced(device: Device, seen: Seen) -> dict[str, Any]:
-    known = seen.book.get(condition.key(device))
+    known = seen.book.get(device.key)
     return {
         "address": device.address,
         "model": f"{device.claim.vendor} {device.claim.model}",

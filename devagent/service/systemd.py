@@ -57,10 +57,6 @@ class Notifier:
         """Says that the service gets on with its work."""
         self._send("WATCHDOG=1")
 
-    def extend(self, seconds: float) -> None:
-        """Asks for so many more seconds to start or stop in, from now on."""
-        self._send(f"EXTEND_TIMEOUT_USEC={round(seconds * _MICRO)}")
-
     def _send(self, message: str) -> None:
         if not self._address:
             return

@@ -11,8 +11,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Final
 
-from devagent.inventory.happenings import Occurrence
-from devagent.model.occurrence import DriverLoaded
+from devagent.model.occurrence import DriverLoaded, Occurrence
 from devagent.service.settings import Settings
 
 _TICK: Final = 5.0

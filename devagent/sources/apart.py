@@ -26,6 +26,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+from devagent.cause import system_words
 from devagent.errors import DevagentError, Unreadable
 from devagent.sources import abandoned
 from devagent.sources.host import Tree
@@ -141,7 +142,7 @@ class _Run:
         try:
             self._fork(selector)
         except OSError as error:  # too many processes or open files
-            self._skip(f"cannot be asked: no process can be started ({(error.strerror or str(error)).lower()})")
+            self._skip(f"cannot be asked: no process can be started ({system_words(error)})")
 
     def _skip(self, why: str) -> None:
         self.outcome.failures.update(dict.fromkeys(self.subjects[self.next :], why))

@@ -47,26 +47,12 @@ def load(state_path: str) -> Kept:
 def save(state_path: str, kept: Kept) -> bool:
     """Replaces the file in one step, durably, if it would differ; false, and a warning, if it cannot be saved."""
     path = Path(state_path) / FILE
-    data = _encode(kept)
     try:
-        before = state_file.read(path)
-        if before == data:
-            return True
-        if before is not None:
-            _keep_if_damaged(path, before)
-        state_file.replace(path, data)
+        state_file.update(path, _encode(kept), _decode, _DAMAGED)
     except OSError as error:
         LOG.warning("%s cannot be written (%s): after a restart, health is judged anew", path, error.strerror)
         return False
     return True
-
-
-def _keep_if_damaged(path: Path, content: bytes) -> None:
-    """Sets a damaged file aside: somebody may still mend it, or read what stood in it."""
-    try:
-        _decode(content)
-    except _DAMAGED as error:
-        LOG.warning("%s is damaged (%s): set aside as %s", path, error, state_file.set_aside(path).name)
 
 
 def _encode(kept: Kept) -> bytes:

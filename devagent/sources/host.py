@@ -12,6 +12,7 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Final, Self
 
+from devagent.cause import system_words
 from devagent.errors import Unreadable
 
 # The kernel gives an attribute at most one page; files of /proc can be longer.
@@ -238,4 +239,4 @@ def _decode(path: str, data: bytes | None, limit: int, *, lenient: bool = False)
 def _reason(error: OSError) -> str:
     if error.errno == errno.ELOOP:
         return LINK
-    return (error.strerror or str(error)).lower()
+    return system_words(error)

@@ -22,6 +22,7 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Final
 
+from devagent.cause import system_words
 from devagent.model.occurrence import AerError, DriverLoaded, Xid
 
 LOG = logging.getLogger(__name__)
@@ -134,7 +135,7 @@ class KernelLog:
 
     def _give_up(self, error: OSError) -> None:
         self.close()
-        self.problem = f"{PATH}: {(error.strerror or str(error)).lower()}"
+        self.problem = f"{PATH}: {system_words(error)}"
         LOG.warning(
             "%s cannot be read (%s): XIDs of NVIDIA GPUs are not seen; root or CAP_SYSLOG may read it",
             PATH,

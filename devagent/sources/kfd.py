@@ -6,10 +6,7 @@
                                       vendor_id 4098
                                       location_id 49152                PCI bus << 8 | device << 3 | function
                                       domain 0
-                                      drm_render_minor 130
-                                      unique_id 5587706466826308178    of GFX9 and newer
                                       hive_id 11025894512213120212     equal for GPUs that XGMI joins
-                                      num_xcc 8
                                       gfx_target_version 90402
     nodes/4/io_links/0/properties     type 11                          XGMI; 2 is PCIe
                                       node_to 5
@@ -81,11 +78,8 @@ def _node(tree: Tree, number: int, properties: Mapping[str, int]) -> KfdNode | N
     return KfdNode(
         address=address,
         node=number,
-        unique_id=_id(properties.get("unique_id")),
         hive_id=_id(properties.get("hive_id")),
         gfx_version=_gfx(properties.get("gfx_target_version", 0)),
-        xccs=properties.get("num_xcc") or None,
-        render_minor=properties.get("drm_render_minor") or None,
     )
 
 

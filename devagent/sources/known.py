@@ -21,7 +21,6 @@ from devagent.sources.typed import decode
 
 LOG = logging.getLogger(__name__)
 
-STATE_PATH: Final = "/var/lib/devagent"
 FILE: Final = "identities.json"
 SOURCE: Final = "identity"
 _VERSION: Final = 1
@@ -46,24 +45,10 @@ def load(host: Tree, state_path: str, problems: list[Problem]) -> tuple[Known, .
 def save(state_path: str, known: tuple[Known, ...]) -> None:
     """Replaces the file in one step, durably, if it would differ. What cannot be saved is a warning."""
     path = Path(state_path) / FILE
-    data = _encode(known)
     try:
-        before = state_file.read(path)
-        if before == data:
-            return
-        if before is not None:
-            _keep_if_damaged(path, before)
-        state_file.replace(path, data)
+        state_file.update(path, _encode(known), _decode, _DAMAGED)
     except OSError as error:
         LOG.warning("%s cannot be written (%s): devices may get another identity later", path, error.strerror)
-
-
-def _keep_if_damaged(path: Path, content: bytes) -> None:
-    """Sets a damaged file aside: somebody may still mend it, and devices would be what they were."""
-    try:
-        _decode(content.decode())
-    except _DAMAGED as error:
-        LOG.warning("%s is damaged (%s): set aside as %s", path, error, state_file.set_aside(path).name)
 
 
 def _encode(known: tuple[Known, ...]) -> bytes:
@@ -84,9 +69,9 @@ def _gpu(gpu: GpuFacts | None) -> dict[str, Any] | None:
     return {"uuid": gpu.uuid, "serial": gpu.serial, "memory_mib": gpu.memory_mib} if gpu else None
 
 
-def _decode(text: str) -> tuple[Known, ...]:
+def _decode(content: str | bytes) -> tuple[Known, ...]:
     """Raises one of _DAMAGED for anything that was not written so."""
-    body = json.loads(text)
+    body = json.loads(content)
     if body["version"] != _VERSION:
         raise ValueError(f"version {body['version']!r} is unknown")
     return tuple(_device(raw) for raw in body["devices"])

@@ -25,6 +25,7 @@ from devagent.model.pci import is_address
 from devagent.model.snapshot import Problem
 from devagent.model.user import User
 from devagent.sources.apart import Ask, Look
+from devagent.sources.device_path import pci_address
 from devagent.sources.host import Tree
 
 SOURCE: Final = "processes"
@@ -192,8 +193,8 @@ class _Nodes:
 
     def path(self, link: str) -> tuple[str, ...]:
         """Gives the last PCI address in the path that a link of sysfs leads to."""
-        addresses = [part for part in (self.tree.link(link) or "").split("/") if is_address(part)]
-        return tuple(addresses[-1:])
+        address = pci_address(self.tree.link(link))
+        return () if address is None else (address,)
 
 
 def _in(folder: str) -> Callable[[_Nodes, str], Iterable[str]]:

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
+from devagent.cause import system_words
 from devagent.errors import RootError, Unreadable
 from devagent.sources import pci
 from devagent.sources.host import Directory, Tree
@@ -72,7 +73,7 @@ def _top(root: Path) -> Tree:
     except Unreadable as error:
         raise RootError(str(error)) from None
     except OSError as error:
-        raise RootError(f"{root}: {(error.strerror or str(error)).lower()}") from None
+        raise RootError(f"{root}: {system_words(error)}") from None
     raise RootError(f"{root}: no such directory or archive")
 
 

@@ -25,6 +25,7 @@ from devagent.model.nova import NovaDevices
 from devagent.model.pci import Function
 from devagent.model.snapshot import HostFacts, Problem, Snapshot
 from devagent.nvml_gate import NvmlGate
+from devagent.places import STATE_PATH
 from devagent.sources import (
     function_files,
     kfd,
@@ -82,7 +83,7 @@ def scan(
     reads: pci.Reads,
     asks: Asks,
     *,
-    state_path: str = known.STATE_PATH,
+    state_path: str = STATE_PATH,
     remembered: tuple[Known, ...] = (),
     earlier: Seen | None = None,
     only: frozenset[str] = frozenset(),

@@ -10,11 +10,16 @@ health.damaged-1763712000         what was set aside, for whoever wants to read 
 from __future__ import annotations
 
 import errno
+import logging
 import os
 import stat
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
+from typing import Final
+
+LOG: Final = logging.getLogger(__name__)
 
 
 def read(path: Path) -> bytes | None:
@@ -52,6 +57,22 @@ def replace(path: Path, data: bytes) -> None:
         with suppress(OSError):
             temporary.unlink(missing_ok=True)
         raise
+
+
+def update(path: Path, data: bytes, decode: Callable[[bytes], object], damage: tuple[type[Exception], ...]) -> None:
+    """Replaces a file as `replace` does, unless it holds that already. Raises OSError.
+
+    One that was damaged, so that `decode` raises one of `damage`, is set aside: somebody may still mend it.
+    """
+    before = read(path)
+    if before == data:
+        return
+    if before is not None:
+        try:
+            decode(before)
+        except damage as error:
+            LOG.warning("%s is damaged (%s): set aside as %s", path, error, set_aside(path).name)
+    replace(path, data)
 
 
 def set_aside(path: Path) -> Path:

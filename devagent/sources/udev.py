@@ -21,7 +21,8 @@ import select
 import time
 from typing import TYPE_CHECKING, Final
 
-from devagent.model.happened import Happened, PcieError
+from devagent.model.happened import Happened
+from devagent.model.occurrence import PcieError
 from devagent.sources.device_path import pci_address
 
 if TYPE_CHECKING:

@@ -13,6 +13,7 @@ import uuid
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -28,12 +29,15 @@ from .cloud import Cloud
 from .descriptions import small
 from .running_daemon import folder
 
+GOLDEN = Path(__file__).parent / "golden"
 HOSTS = Path(__file__).parents[1] / "hosts"
 REPOSITORY = HOSTS.parents[1]
 
 MEMORY = Path("/dev/shm")
 ROOM = 1 << 30
 
+FORMATS = ("tree", "table", "wide", "matrix", "json")
+SCHEMA = resources.files("devagent").joinpath("schemas/discover.schema.json")
 NAMES = ("gpu8", "hgx", "fpga", "qat", "zoo", "vm")
 # Terminal escape sequences, where a host's name should be.
 HOSTILE = "evil\x1b]0;owned\x07\x1b[2J\x9b31m\u202e"

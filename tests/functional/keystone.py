@@ -11,15 +11,15 @@ from __future__ import annotations
 
 import json
 import ssl
-import threading
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from typing import Any
 
 import requests
+from unit.http_server import listening
 
 PASSWORD = "s3cret"
 SECRET = "app-s3cret"
@@ -153,18 +153,8 @@ def serving(keystone: Keystone, tls: ssl.SSLContext | None = None) -> Iterator[K
         def log_message(self, format: str, *args: object) -> None:
             """Says nothing."""
 
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    if tls is not None:
-        server.socket = tls.wrap_socket(server.socket, server_side=True)
-    keystone.url = f"{'https' if tls else 'http'}://127.0.0.1:{server.server_port}"
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
-    thread.start()
-    try:
+    with listening(Handler, tls) as keystone.url:
         yield keystone
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()
 
 
 _PASSED = ("Content-Type", "Accept", "OpenStack-API-Version")

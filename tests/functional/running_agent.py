@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import signal
+import subprocess
 import sys
 from contextlib import AbstractContextManager, suppress
 from pathlib import Path
@@ -86,3 +87,8 @@ def running(
     watchdog = {"WATCHDOG_USEC": str(int(watchdog_s * 1e6))} if watchdog_s else {}
     command = [sys.executable, "-m", program, "agent", "--root", str(root), "--config-file", str(configuration)]
     return started(RunningAgent, [*command, *arguments], at / "notify", at / "log", environment | watchdog)
+
+
+def command(agent: RunningAgent, *arguments: str) -> subprocess.CompletedProcess[str]:
+    own = [sys.executable, "-m", "devagent", arguments[0], "--socket", str(agent.folder / "api.sock"), *arguments[1:]]
+    return subprocess.run(own, capture_output=True, text=True, check=False)

@@ -17,7 +17,7 @@ from unit.cli.agent_documents import DEGRADED, RUNNING, STARTING
 from devagent.api.schemas import validator
 
 from .conftest import Devagent, Ran, Write
-from .test_start import HEAVY, imported
+from .imports import HEAVY, imported
 
 Run = Callable[..., Ran]
 

@@ -111,7 +111,7 @@ def test_a_socket_that_cannot_be_had_ends_the_start_before_anything_is_touched(
         assert "the host has" not in agent.log
 
 
-def test_fifty_signals_and_an_end(place: Path, host: Path, cloud: Cloud) -> None:
+def test_fifty_signals_neither_end_it_nor_keep_it_from_its_end(place: Path, host: Path, cloud: Cloud) -> None:
     with running(host, write_configuration(place, cloud.name, cloud.url)) as agent:
         agent.reported()
         for number in [signal.SIGHUP, signal.SIGCHLD, signal.SIGPIPE, signal.SIGCONT, signal.SIGWINCH] * 10:

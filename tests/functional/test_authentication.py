@@ -51,14 +51,14 @@ def password(identity: Keystone, **other: str) -> dict[str, str]:
     return {"auth_type": "password", "auth_url": f"{identity.url}/v3", "password": PASSWORD, **USER, **PROJECT, **other}
 
 
-def test_password(report: Report, cloud: Cloud, identity: Keystone) -> None:
+def test_a_password_gets_a_token(report: Report, cloud: Cloud, identity: Keystone) -> None:
     ran = report(cloud, **password(identity, **WHERE))
     assert (ran.code, ran.err) == (0, "")
     assert identity.logins == ["password"]
     assert len(cloud.ours()) == 3
 
 
-def test_application_credential(report: Report, cloud: Cloud, identity: Keystone) -> None:
+def test_an_application_credential_gets_a_token(report: Report, cloud: Cloud, identity: Keystone) -> None:
     options = {"application_credential_id": "some-id", "application_credential_secret": SECRET}
     auth = {"auth_type": "v3applicationcredential", "auth_url": f"{identity.url}/v3"}
     assert report(cloud, **auth, **options, **WHERE).code == 0
@@ -66,7 +66,7 @@ def test_application_credential(report: Report, cloud: Cloud, identity: Keystone
     assert len(cloud.ours()) == 3
 
 
-def test_a_token_with_an_endpoint(report: Report, cloud: Cloud) -> None:
+def test_a_token_and_an_endpoint_need_no_keystone(report: Report, cloud: Cloud) -> None:
     assert report(cloud, auth_type="admin_token", endpoint=cloud.url, token="admin").code == 0
     assert len(cloud.ours()) == 3
 

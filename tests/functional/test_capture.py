@@ -19,19 +19,16 @@ import pytest
 from hosts.generate import generate
 
 from devagent import registry
-from devagent.cli.render import json as rendered
 from devagent.cli.render import matrix
 from devagent.discovery import discover
 from devagent.inventory.build import Nest
 from devagent.inventory.default_policy import DEFAULT
 from devagent.sources import known, roots
 from devagent.sources.captures.archive import Archive
-from devagent.sources.captures.packing import pack
-from devagent.sources.captures.recorder import Recorder
 from devagent.view import Look
 
+from .captures import N6000, NEC, looked
 from .conftest import HOSTS, NAMES, REPOSITORY
-from .test_recorded import N6000, NEC
 
 # Of lists, the items stand on lines of their own: the UUIDs of MIG instances and mdevs.
 UUID = r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}"
@@ -39,17 +36,6 @@ CLIQUE = '"CUSTOM_NVLINK_CLIQUE_'  # the trait has the cluster's UUID
 SECRET = re.compile(
     rf'"(id|hostname|boot_id|name|parent|value|uuid|serial|mac|cluster|XGMI hive)": |^ *"(MIG-)?{UUID}",?$'
 )
-
-
-def looked(root: Path, into: Path | None = None, *, redact: bool = False) -> str:
-    """Gives the JSON, and captures what was read for it."""
-    with roots.open_root(root) as tree:
-        recorder = Recorder(tree)
-        found = discover(recorder, registry.load(), DEFAULT, every=True)
-        name = roots.kept_name(tree) or found.host.hostname or roots.name_of(root)
-        if into is not None:
-            pack(recorder, into, name, redact=redact)
-    return rendered.render(Look(found, name, Nest.NUMA))
 
 
 def twice(root: Path, top: Path, **how: bool) -> tuple[str, str]:

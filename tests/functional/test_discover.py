@@ -18,19 +18,14 @@ import sys
 import tarfile
 import tempfile
 import time
-from importlib import resources
 from pathlib import Path
 
 import jsonschema
 import pytest
 from hosts.generate import generate, generate_archive
 
-from .conftest import HOSTILE, HOSTS, NAMES, REPOSITORY, Describe, Devagent, Write, has_room
+from .conftest import FORMATS, GOLDEN, HOSTILE, HOSTS, NAMES, REPOSITORY, SCHEMA, Describe, Devagent, Write, has_room
 from .descriptions import GPU, small
-
-GOLDEN = Path(__file__).parent / "golden"
-FORMATS = ("tree", "table", "wide", "matrix", "json")
-SCHEMA = resources.files("devagent").joinpath("schemas/discover.schema.json")
 
 
 @pytest.mark.parametrize("form", FORMATS)

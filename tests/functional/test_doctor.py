@@ -61,7 +61,7 @@ def no_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("devagent.placement.patience._BACKOFF", 0.0)
 
 
-def test_a_captured_host_without_faults(hosts: dict[str, Path], devagent: Devagent) -> None:
+def test_a_captured_host_without_faults_exits_with_0(hosts: dict[str, Path], devagent: Devagent) -> None:
     ran = devagent("doctor", "--root", hosts["gpu8"])
     assert (ran.code, ran.err) == (0, "")  # what needs the machine itself was not to be checked
     lines = ran.out.splitlines()

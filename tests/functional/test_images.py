@@ -8,7 +8,6 @@ A tree of files cannot be programmed, so each ends with that; what comes before 
 from __future__ import annotations
 
 import hashlib
-import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -16,7 +15,7 @@ from typing import Any
 
 import pytest
 import yaml
-from unit.images.glances import PATIENCE_S, TOKEN, FakeGlance, Handler, serving
+from unit.images.glances import PATIENCE_S, TOKEN, FakeGlance, serving
 
 from devagent.api.schemas import mistake
 from devagent.errors import AgentRefused
@@ -24,8 +23,7 @@ from devagent.errors import AgentRefused
 from .cloud import Cloud
 from .conftest import HOSTS, Describe
 from .descriptions import small
-from .running_agent import RunningAgent, running, write_configuration
-from .test_prepare import command
+from .running_agent import RunningAgent, command, running, write_configuration
 
 N3000 = "0000:18:00.0"
 INTERFACE = bytes.fromhex("f3c9941350814aadbced07eb84a6d0bb")
@@ -95,15 +93,7 @@ def refused(agent: RunningAgent, cloud: Cloud, bitstream: str) -> AgentRefused:
 def test_an_image_of_glance_s_is_fetched_while_its_progress_is_shown(
     start: Start, cloud: Cloud, place: Path, glance: FakeGlance
 ) -> None:
-    go_on = threading.Event()
-
-    def slow(handler: Handler, data: bytes) -> None:
-        handler.begin("application/octet-stream", len(data))
-        handler.wfile.write(data[:100_000])
-        go_on.wait(PATIENCE_S)
-        handler.wfile.write(data[100_000:])
-
-    glance.send = slow
+    go_on = glance.halt_after(100_000)
     image = glance.add("loopback", LOOPBACK)
     agent = start(glance=of(glance))
     own, provider = consumer(cloud)

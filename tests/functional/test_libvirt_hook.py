@@ -12,7 +12,7 @@ import os
 import sys
 import threading
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -99,9 +99,6 @@ class Host:
     def driver(self, address: str) -> str | None:
         """Gives who drives a function."""
         return driver(self.root, address)
-
-
-Hosts = Callable[..., Any]
 
 
 @pytest.fixture

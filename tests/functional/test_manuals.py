@@ -21,7 +21,6 @@ from .conftest import REPOSITORY
 
 PAGES = REPOSITORY / "docs/man"
 SCHEMA = REPOSITORY / "devagent/schemas/policy.schema.json"
-SEVERAL = "OPTIONS OF SEVERAL COMMANDS"
 ALL_AGENT = "COMMANDS THAT ASK THE AGENT"
 
 

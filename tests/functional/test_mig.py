@@ -4,7 +4,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,68 +15,19 @@ from devagent.model.preparation import Holder, RefusalKind
 from devagent.prepare.machine import Gone, StepFailed
 from devagent.prepare.verbs import inverse
 from devagent.privileged import Privileged, start
-from devagent.privileged.refused import VerbRefused
 from devagent.service.preparing.machine import PrivilegedMachine
 
+from .mig_gpu import GPU, LONG, ON, ONE, STATE, THREE, TWO, call, nvml, opens, privileged, refused, root
 from .nvml.library import Nvml
 
-GPU = "0000:3b:00.0"
-STATE = f"gpu {GPU} GPU-3b3b3b3b-2222-3333-4444-555555555555 40960 20f110de NVIDIA A100-PCIE-40GB"
-ON = f"set {GPU} mig 1"
-ONE, ONE_MEDIA, TWO, THREE = 19, 20, 14, 9
-"""The ids of 1g.5gb, 1g.5gb+me, 2g.10gb and 3g.20gb."""
-LONG = 30.0
+__all__ = ["call", "nvml", "privileged", "root"]
+
 PERSISTENCED = 812
-
-
-@pytest.fixture
-def nvml(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Nvml:
-    found = Nvml(tmp_path)
-    found.says(STATE, ON)
-    found.serve(monkeypatch)
-    return found
-
-
-@pytest.fixture
-def root(tmp_path: Path) -> Path:
-    """A host with the GPU; its driver is nvidia, and its node /dev/nvidia0."""
-    folder = tmp_path / "host/sys/bus/pci/devices" / GPU
-    folder.mkdir(parents=True)
-    (folder / "driver").symlink_to("../../drivers/nvidia")
-    information = tmp_path / f"host/proc/driver/nvidia/gpus/{GPU}/information"
-    information.parent.mkdir(parents=True)
-    information.write_text("Model: \t\t NVIDIA A100-PCIE-40GB\nIRQ:   \t\t 42\nDevice Minor: \t 0\n")
-    return tmp_path / "host"
-
-
-def opens(root: Path, pid: int, command: str, node: str = "/dev/nvidia0") -> None:
-    """Lets a process have a node open."""
-    (root / f"proc/{pid}/fd").mkdir(parents=True)
-    (root / f"proc/{pid}/comm").write_text(f"{command[:15]}\n")
-    (root / f"proc/{pid}/fd/5").symlink_to(node)
-
-
-@pytest.fixture
-def privileged(root: Path, nvml: Nvml) -> Iterator[Privileged]:
-    started = start({}, root=str(root))
-    yield started
-    started.stop()
-
-
-@pytest.fixture
-def call(privileged: Privileged) -> Callable[..., dict[str, Any]]:
-    return lambda verb, **arguments: privileged.call(verb, LONG, address=GPU, **arguments)
 
 
 @pytest.fixture
 def machine(privileged: Privileged, root: Path) -> PrivilegedMachine:
     return PrivilegedMachine(privileged, root)
-
-
-def refused(call: Callable[..., Any], verb: str, **arguments: Any) -> VerbRefused:
-    with pytest.raises(VerbRefused) as caught:
-        call(verb, **arguments)
-    return caught.value
 
 
 # --- instances ---

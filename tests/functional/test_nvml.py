@@ -434,7 +434,9 @@ ROWS = [f"set {A} {key}_rows {value}" for key, value in (("corrected", 3), ("unc
         ([*ROWS, f"set {A} mig 1", f"instance {A} 19 0"], MemoryErrors(None, None, 3, 1, True, False)),
     ],
 )
-def test_memory_errors(facts: Callable[..., GpuFacts], lines: list[str], errors: MemoryErrors | None) -> None:
+def test_memory_errors_are_told_where_the_gpu_counts_them(
+    facts: Callable[..., GpuFacts], lines: list[str], errors: MemoryErrors | None
+) -> None:
     assert facts(*lines).errors == errors
 
 

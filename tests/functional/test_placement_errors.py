@@ -44,7 +44,7 @@ def only_line(ran: Ran) -> str:
     return line
 
 
-def test_nobody_listens(report: Report) -> None:
+def test_where_nobody_listens_the_url_is_named(report: Report) -> None:
     url = closed_port()
     ran = report(auth_type="admin_token", endpoint=url, token="admin")
     assert ran.code == 1

@@ -23,11 +23,11 @@ import pytest
 from devagent.api.schemas import mistake
 from devagent.errors import AgentRefused
 
+from .captures import looked
 from .cloud import Cloud
 from .conftest import Describe
 from .descriptions import small
-from .running_agent import RunningAgent, running, write_configuration
-from .test_capture import looked
+from .running_agent import RunningAgent, command, running, write_configuration
 
 NIC = "0000:3c:00.0"
 VF = "SRIOV_NET_VF"
@@ -247,11 +247,6 @@ def test_what_is_moved_to_a_migration_is_kept_until_that_is_confirmed(start: Sta
     cloud.call("DELETE", f"/allocations/{migration}")
     hint(agent, server)
     agent.until(lambda: listed(agent).keys() == {other})
-
-
-def command(agent: RunningAgent, *arguments: str) -> subprocess.CompletedProcess[str]:
-    own = [sys.executable, "-m", "devagent", arguments[0], "--socket", str(agent.folder / "api.sock"), *arguments[1:]]
-    return subprocess.run(own, capture_output=True, text=True, check=False)
 
 
 def test_the_commands_prepare_show_and_release(start: Start, cloud: Cloud) -> None:

@@ -5,17 +5,13 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from .conftest import REPOSITORY, Devagent
-
-FOLDER = Path(os.environ.get("DEVAGENT_RECORDED_HOSTS", REPOSITORY.parent / "shared/hosts"))
-N6000 = FOLDER / "fpga-n6000-pf-3vfs.tar.gz"
-NEC = FOLDER / "nec-8-vector-engines-x722.tar.bz2"
+from .captures import FOLDER, N6000, NEC
+from .conftest import Devagent
 
 pytestmark = [pytest.mark.recorded, pytest.mark.skipif(not FOLDER.is_dir(), reason=f"{FOLDER} is not there")]
 

@@ -17,8 +17,8 @@ from devagent.privileged import Privileged
 from devagent.privileged.binding import bind
 from devagent.privileged.refused import VerbRefused
 
+from .mig_gpu import GPU, ON, ONE, STATE, call, nvml, opens, privileged, refused, root
 from .nvml.library import Nvml
-from .test_mig import GPU, ON, ONE, STATE, call, nvml, opens, privileged, refused, root
 
 __all__ = ["call", "nvml", "privileged", "root"]
 

@@ -17,7 +17,7 @@ from devagent.model.preparation import RefusalKind
 from devagent.privileged import Privileged, start
 from devagent.privileged.refused import VerbRefused
 
-from .test_real_nvml import directly
+from .nvml_itself import directly
 
 pytestmark = pytest.mark.gpu
 

@@ -5,7 +5,7 @@
 To take it anew, after changes to what discovery reads, and its golden files with it:
 
     DEVAGENT_GOLDEN=1 python -m pytest tests/kernel/test_capture.py
-    DEVAGENT_GOLDEN=1 python -m pytest tests/functional/test_guest.py
+    DEVAGENT_GOLDEN=1 python -m pytest tests/functional/test_captured_guest.py
 """
 
 from __future__ import annotations

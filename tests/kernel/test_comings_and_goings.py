@@ -27,7 +27,7 @@ def test_vfs_made_and_removed_behind_our_back(guest: Guest) -> None:
 
 
 @pytest.mark.parametrize(("port", "numa"), [(ACPI_PORT, None), (NATIVE_PORT, 1)])
-def test_hot_plug(guest: Guest, port: str, numa: int | None) -> None:
+def test_what_is_plugged_is_found_and_what_is_unplugged_is_not(guest: Guest, port: str, numa: int | None) -> None:
     address = guest.hotplug("nvme", port, serial="hot")
     found = guest.discover("--all")
     agree(guest, found)
@@ -39,7 +39,7 @@ def test_hot_plug(guest: Guest, port: str, numa: int | None) -> None:
     assert address not in found.devices
 
 
-def test_devices_that_come_and_go_during_looks(guest: Guest) -> None:
+def test_what_a_look_shows_is_so_while_devices_come_and_go(guest: Guest) -> None:
     """Looks again and again; each may show a device or not, but what it shows must be so."""
     stays = guest.plug(gpu(numa=0, vfs=4))
     guest.set_vfs(stays, 4)

@@ -10,13 +10,13 @@ from .cards import gpu
 from .guest import Guest, eventually
 
 
-def test_doctor_of_a_host_with_an_iommu(guest: Guest) -> None:
+def test_doctor_finds_the_iommu(guest: Guest) -> None:
     guest.plug(gpu(vfs=4))
     grades = _doctor(guest)
     assert grades["iommu"] == "ok"
 
 
-def test_doctor_of_a_host_without_one(guest_without_iommu: Guest) -> None:
+def test_doctor_misses_the_iommu(guest_without_iommu: Guest) -> None:
     guest_without_iommu.plug(gpu(vfs=4))
     assert _doctor(guest_without_iommu)["iommu"] != "ok"
 
@@ -26,14 +26,14 @@ def _doctor(guest: Guest) -> dict[str, str]:
     return {each["check"]: each["grade"] for each in json.loads(ran.out)["findings"]}
 
 
-def test_command_itself(guest: Guest) -> None:
+def test_the_command_says_what_its_function_says(guest: Guest) -> None:
     """Elsewhere it runs in a process that has imported it before; it must say the same."""
     guest.plug(gpu(vfs=4))
     ran = guest.run("devagent", "discover", "--all", "-o", "json", check=False)
     assert ran == guest.discover("--all").ran
 
 
-def test_difference_between_before_and_after(guest: Guest) -> None:
+def test_diff_shows_what_was_plugged_since(guest: Guest) -> None:
     before = guest.put("/tmp/before.json", guest.discover("--all").ran.out)
     assert guest.devagent("discover", "--all", "--diff", before).code == 0
     card = guest.plug(gpu(vfs=4))

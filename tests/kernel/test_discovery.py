@@ -88,7 +88,7 @@ def _fpgas() -> dict[str, object]:
     return {"regions": sorted(found), "compat_id": list(found.values()), "base": base}
 
 
-def test_card_with_a_plain_fpga_manager(guest: Guest) -> None:
+def test_a_plain_fpga_manager_tells_its_region_and_state(guest: Guest) -> None:
     card = guest.plug(altera(numa=0))
     found = guest.discover("--all")
     agree(guest, found)
@@ -116,7 +116,7 @@ def _program(manager: str, image: str) -> None:
         os.close(fd)
 
 
-def test_card_whose_driver_offers_mediated_devices(guest: Guest) -> None:
+def test_mediated_devices_and_their_types_are_found(guest: Guest) -> None:
     card = guest.plug(vgpu(numa=1))
     types = f"{PCI}/{card}/mdev_supported_types"
     assert guest.names(types) == ["nvidia-222", "nvidia-223"]
@@ -134,7 +134,7 @@ def test_card_whose_driver_offers_mediated_devices(guest: Guest) -> None:
     assert [each["available"] for each in device["mdev"]["types"]] == [14, 7]
 
 
-def test_card_whose_driver_does_not_bind(guest: Guest) -> None:
+def test_a_card_is_known_though_its_driver_does_not_bind(guest: Guest) -> None:
     guest.write("/sys/devices/platform/lab_pci/fail_probe", str(errno.EIO))
     card = guest.plug(gpu(numa=0))
     assert guest.link(f"{PCI}/{card}/driver") is None
@@ -144,7 +144,7 @@ def test_card_whose_driver_does_not_bind(guest: Guest) -> None:
     assert found.devices[card]["driver"] is None
 
 
-def test_nvidia_card_without_nvidias_library(guest: Guest) -> None:
+def test_without_nvidias_library_its_card_is_a_problem(guest: Guest) -> None:
     card = guest.plug(gpu(driver="nvidia"))
     found = guest.discover("--all")
     agree(guest, found)
@@ -162,7 +162,7 @@ def test_serial_number_is_the_identity(guest: Guest) -> None:
     assert guest.discover("--all").devices[elsewhere]["id"] == before["id"]
 
 
-def test_domain_of_more_than_four_digits(guest: Guest) -> None:
+def test_a_domain_may_have_more_than_four_digits(guest: Guest) -> None:
     card = guest.plug(gpu(domain=0x10000, vfs=8, numa=1))
     assert card.startswith("10000:")
     vfs = guest.set_vfs(card, 8)

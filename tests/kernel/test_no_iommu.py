@@ -9,7 +9,7 @@ from .guest import PCI, Guest
 from .truth import agree
 
 
-def test_host_without_iommu(guest_without_iommu: Guest) -> None:
+def test_without_iommu_there_are_no_groups(guest_without_iommu: Guest) -> None:
     guest = guest_without_iommu
     card = guest.plug(gpu(numa=1, vfs=4))
     vfs = guest.set_vfs(card, 4)

@@ -5,51 +5,17 @@
 from __future__ import annotations
 
 import json
-import re
 from pathlib import Path
-from typing import Any
 
 from .cards import gpu, vgpu
-from .guest import CONTROL, NOBODY, PCI, Guest, eventually
-from .payload import REPOSITORY
+from .guest import CONTROL, PCI, Guest, eventually
+from .plan_steps import UNDO, bind, executing, step, steps
 
-SCRIPT = "/tmp/executing.py"
 UUID = "4b20d080-1b54-4048-85b3-a6a62d165c0{}"
 TRACING = "/sys/kernel/tracing"
-PATIENCE_S = 200
-
-Said = dict[str, Any]
 
 
-def executing(guest: Guest, *arguments: str, more: str = "") -> list[Said]:
-    guest.put(SCRIPT, Path(__file__).with_name("executing.py").read_text())
-    unit = (REPOSITORY / "etc/systemd/devagent.service").read_text()
-    match = re.search("^AmbientCapabilities=(.*)$", unit, re.MULTILINE)
-    assert match is not None
-    kept = ",".join(f"+{name.removeprefix('CAP_').lower()}" for name in [*match[1].split(), *more.split()])
-    rights = ["--reuid", str(NOBODY), "--regid", str(NOBODY), "--clear-groups", "--bounding-set", f"-all,{kept}"]
-    rights += ["--inh-caps", f"-all,{kept}", "--ambient-caps", f"-all,{kept}"]
-    ran = guest.run("setpriv", *rights, "python3", SCRIPT, *arguments, timeout=PATIENCE_S)
-    said: list[Said] = json.loads(ran.out)
-    return said
-
-
-def steps(guest: Guest, *steps: Said) -> list[Said]:
-    return executing(guest, "steps", json.dumps(steps))
-
-
-def step(verb: str, target: str, **arguments: str | int | None) -> Said:
-    return {"verb": verb, "target": target, "arguments": arguments}
-
-
-def bind(target: str, driver: str | None) -> Said:
-    return step("bind", target, driver=driver)
-
-
-UNDO: Said = {"undo": True}
-
-
-def test_vf_to_a_guest_and_back_to_no_driver_and_to_its_own(guest: Guest) -> None:
+def test_a_vf_goes_to_vfio_and_back_to_what_it_had(guest: Guest) -> None:
     card = guest.plug(gpu(vfs=4))
     vf = guest.set_vfs(card, 2)[1]
     guest.run("modprobe", "pci-pf-stub")
@@ -62,7 +28,7 @@ def test_vf_to_a_guest_and_back_to_no_driver_and_to_its_own(guest: Guest) -> Non
     ]
 
 
-def test_pf_to_a_guest_and_back(guest: Guest) -> None:
+def test_a_pf_goes_to_vfio_and_back_unless_it_has_vfs(guest: Guest) -> None:
     card = guest.plug(gpu(vfs=4))
     said = steps(guest, bind(card, "vfio-pci"), UNDO)
     assert [each["holds"] for each in said] == [True, True]
@@ -164,7 +130,7 @@ def test_mediated_device_comes_and_goes(guest: Guest) -> None:
     assert guest.names("/sys/bus/mdev/devices") == []
 
 
-def test_no_room_for_a_mediated_device(guest: Guest) -> None:
+def test_a_mediated_device_too_many_is_refused_for_now(guest: Guest) -> None:
     card = guest.plug(vgpu())
     (kind,) = guest.names(f"{PCI}/{card}/mdev_supported_types")[-1:]
     room = int(guest.read(f"{PCI}/{card}/mdev_supported_types/{kind}/available_instances"))
@@ -190,7 +156,7 @@ def test_reset_by_function_level_reset(guest: Guest) -> None:
     assert guest.read(f"{PCI}/{card}/reset_method") == order
 
 
-def test_attributes_of_a_nics_vf(guest: Guest) -> None:
+def test_a_nics_vf_takes_its_attributes(guest: Guest) -> None:
     (nic,) = guest.names("/sys/bus/pci/drivers/igb")[:1]
     guest.set_vfs(nic, 2)
     (name,) = guest.names(f"{PCI}/{nic}/net")

@@ -15,7 +15,7 @@ from unit.model.images import gbs, metadata
 from .cards import altera, dfl
 from .daemon import Daemon
 from .guest import PCI, Guest, eventually
-from .test_prepare import UNDO, bind, step, steps
+from .plan_steps import UNDO, bind, step, steps
 
 Said = dict[str, Any]
 

@@ -14,7 +14,7 @@ import pytest
 from .daemon import Daemon
 from .guest import PCI, Guest, eventually
 from .payload import REPOSITORY
-from .test_prepare import Said, bind, executing, step
+from .plan_steps import Said, bind, executing, step
 
 SECRET = "what the tenant before had"
 DISK = "/dev/nvme0n1"

@@ -11,7 +11,7 @@ from .truth import agree, truth
 LONGEST_S = 25
 
 
-def test_nic_and_nvme_controller_with_drivers_of_their_own(guest: Guest) -> None:
+def test_a_nic_and_an_nvme_controller_are_known_with_their_vfs(guest: Guest) -> None:
     pfs = {each["driver"]: address for address, each in truth(guest).items() if each["driver"] in ("igb", "nvme")}
     for pf in pfs.values():
         guest.set_vfs(pf, 4)
@@ -25,7 +25,7 @@ def test_nic_and_nvme_controller_with_drivers_of_their_own(guest: Guest) -> None
     assert (nic["sriov"]["total_vfs"], controller["sriov"]["total_vfs"]) == (7, 4)
 
 
-def test_pf_with_another_driver_or_none(guest: Guest) -> None:
+def test_a_pf_on_another_driver_or_none_is_seen_as_it_is(guest: Guest) -> None:
     card = guest.plug(gpu(vfs=8, numa=1))
     guest.set_vfs(card, 2)
     guest.write(f"{PCI}/{card}/driver/unbind", card)

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator
 from devagent.cli.render import words
 from devagent.cli.render.printable import printable
 from devagent.inventory.explain import Explanation, Tried, explain
+from devagent.model.amount import amount
 from devagent.model.device import Device
 from devagent.model.policy import Policy
 
@@ -16,8 +17,7 @@ from devagent.model.policy import Policy
 def section(devices: Iterable[Device], policy: Policy) -> list[str]:
     """Gives a heading and the explanation of each device; nothing where there is no device."""
     texts = [line for device in devices for line in ["", _name(device), *lines(explain(device, policy))]]
-    rules = len(policy.rules)
-    heading = f"Why, by the {rules} rule{'s' if rules != 1 else ''} of the policy ({policy.origin}):"
+    heading = f"Why, by the {amount(len(policy.rules), 'rule')} of the policy ({policy.origin}):"
     return ["", printable(heading), *texts] if texts else []
 
 
@@ -37,7 +37,7 @@ def _lines(explanation: Explanation) -> Iterator[str]:
     if not fits:
         yield "no rule fits"
     elif explanation.untried:
-        yield f"{explanation.untried} more rule{'s' if explanation.untried > 1 else ''} after it: not tried"
+        yield f"{amount(explanation.untried, 'more rule')} after it: not tried"
     offers = ", ".join(f"{mode} as {name}" for mode, name in explanation.offers.items())
     yield f"driver {explanation.driver} offers {offers or 'nothing'}"
     yield from (f"driver {explanation.driver} refuses {mode}: {why}" for mode, why in explanation.refusals.items())

@@ -9,6 +9,7 @@ from typing import Any, Final
 
 from devagent.cli.render.printable import printable
 from devagent.cli.render.times import since, until
+from devagent.model.amount import amount
 
 Document = Mapping[str, Any]
 Section = tuple[str, list[str]]
@@ -63,11 +64,6 @@ def amiss(document: Document, now: float) -> list[Section]:
     return [(heading.format(len(lines)), lines) for heading, lines in listed if lines]
 
 
-def counted(devices: int) -> str:
-    """Gives `14 devices`."""
-    return f"{devices} device{'' if devices == 1 else 's'}"
-
-
 def problem_lines(scan: Document) -> list[str]:
     """Gives what a look could not read, as lines with a heading; none if there is nothing."""
     lines = [f"  {line}" for line in _problems(scan)]
@@ -84,7 +80,7 @@ def _headline(document: Document, now: float) -> str:
     }[report["state"]]
     state = _STATES[document["state"]].format(since(document["started"], now))
     scan = document["scan"]
-    looked = f"{counted(scan['devices'])}, {scan['given']} given" if scan["at"] else "not looked yet"
+    looked = f"{amount(scan['devices'], 'device')}, {scan['given']} given" if scan["at"] else "not looked yet"
     return " · ".join((document["host"], state, looked, placement))
 
 

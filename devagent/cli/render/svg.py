@@ -4,7 +4,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import Final
 
 from devagent.cli.render import words
@@ -13,6 +13,7 @@ from devagent.cli.render.picture.style import band, css, patterns
 from devagent.cli.render.picture.text import escaped, fitted, measured, wrapped
 from devagent.cli.render.picture.topology import nodes
 from devagent.cli.render.table import NOTHING
+from devagent.model.amount import amount
 from devagent.model.health import State
 from devagent.view import Look
 
@@ -88,8 +89,12 @@ class _Page:
         room = x - _MARGIN
         self._text(fitted(seen.hostname, room, 30, bold=True), _MARGIN, self.height + 28, 30, "ink bold")
         host = seen.found.host
-        facts = (f"Linux {host.kernel}" if host.kernel else "", f"IOMMU {'on' if host.iommu else 'off'}")
-        line = " · ".join([*filter(None, facts), *_nodes_words(host.numa_nodes)])
+        facts = (
+            f"Linux {host.kernel}" if host.kernel else "",
+            f"IOMMU {'on' if host.iommu else 'off'}",
+            amount(len(host.numa_nodes), "NUMA node") if host.numa_nodes else "",
+        )
+        line = " · ".join(filter(None, facts))
         self._text(fitted(line, room, 14), _MARGIN, self.height + 52, 14, "soft")
         self.height += 78
 
@@ -138,10 +143,6 @@ def _tiles(seen: Look) -> Iterator[tuple[str, str, str]]:
         yield str(ailing), "not well", "alarm"
     if seen.found.problems:
         yield str(len(seen.found.problems)), "problems", "alarm"
-
-
-def _nodes_words(found: Sequence[int]) -> list[str]:
-    return [f"{len(found)} NUMA node{'s' if len(found) != 1 else ''}"] if found else []
 
 
 def _swatches() -> Iterator[tuple[str, str]]:

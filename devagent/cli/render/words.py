@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import TypeVar
 
 from devagent.cli.render.printable import printable
+from devagent.model.amount import amount
 from devagent.model.device import Device
 from devagent.model.gpu import GpuFacts
 from devagent.model.health import State
@@ -30,13 +31,12 @@ def name(device: Device) -> str:
 def headline(seen: Look) -> str:
     """Gives the host in one line."""
     host, devices = seen.found.host, seen.found.devices
-    count = len(host.numa_nodes)
     parts = (
         seen.hostname,
         f"Linux {host.kernel}" if host.kernel else "",
-        f"{count} NUMA node{'s' if count != 1 else ''}" if count else "",
+        amount(len(host.numa_nodes), "NUMA node") if host.numa_nodes else "",
         "IOMMU on" if host.iommu else "IOMMU off (enable it in firmware and kernel, or nothing can be given)",
-        f"{len(devices)} devices, {sum(device.decision.managed for device in devices)} given",
+        f"{amount(len(devices), 'device')}, {sum(device.decision.managed for device in devices)} given",
     )
     return printable(" · ".join(filter(None, parts)))
 

@@ -13,7 +13,6 @@ import time
 from typing import Any, Final
 
 from devagent.inventory.build import provider_uuid
-from devagent.inventory.condition import key
 from devagent.model.device import Device
 from devagent.model.health import Override, State
 from devagent.model.preparation import Preparation
@@ -49,7 +48,7 @@ class Forgetting:
 
     def _device(self, preparation: Preparation, provider: str, functions: list[str]) -> dict[str, Any]:
         device = self._found(provider, functions)
-        name = key(device) if device is not None else self._remembered(provider)
+        name = device.key if device is not None else self._remembered(provider)
         withheld = name is not None and name in self._book.current and not self._offer
         if name is not None and withheld:
             reason = f"{self._reason} (forgotten: {preparation.consumer})"[:_LONGEST]
@@ -62,9 +61,9 @@ class Forgetting:
         reported, seen = self._facts.reported, self._facts.seen
         for device in seen.devices if seen is not None else ():
             if reported.root is not None and provider in reported.listed:
-                if provider_uuid(reported.root, key(device)) == provider:
+                if provider_uuid(reported.root, device.key) == provider:
                     return device
-            elif {device.address, *(vf.address for vf in device.vfs)} & set(functions):
+            elif not set(functions).isdisjoint(device.addresses):
                 return device
         return None
 

@@ -9,14 +9,11 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
-from typing import Final
 
 from devagent.errors import DevagentError
-from devagent.privileged import Privileged
+from devagent.privileged import Privileged, hanging
 
 LOG = logging.getLogger(__name__)
-
-_ANSWER_S: Final = 5.0
 
 
 class Hanging:
@@ -53,10 +50,10 @@ class Hanging:
         if not self.stuck:
             return
         with suppress(DevagentError):
-            hanging = {each["arguments"].get("address") for each in self._privileged.call("stuck", _ANSWER_S)["stuck"]}
+            left = hanging(self._privileged)
             with self._lock:
-                ended = self._since.keys() - hanging
-                self._since = {address: each for address, each in self._since.items() if address in hanging}
+                ended = self._since.keys() - left
+                self._since = {address: each for address, each in self._since.items() if address in left}
             for address in sorted(ended):
                 LOG.info("what hung in the kernel has ended", extra={"device": address})
             if ended:

@@ -14,10 +14,10 @@ from pathlib import Path
 from typing import Any, Final
 
 from devagent.errors import VerbFailed, VerbStuck
+from devagent.model.pci import is_vfio
 from devagent.model.plan import Arguments, Step
 from devagent.model.preparation import Refusal, RefusalKind
 from devagent.prepare.attributes import NEUTRAL
-from devagent.prepare.functions import is_vfio
 from devagent.prepare.machine import Gone, Machine, StepFailed, StepStuck
 from devagent.privileged import Privileged
 from devagent.privileged.refused import VerbRefused

@@ -77,7 +77,7 @@ def _resisting(request: Request, seen: View, held: Set[str], unwipeable: Unwipea
         treatment, device = seen.treatments.get(group.provider), seen.devices.get(group.provider)
         if treatment is None or treatment.scrub is None or treatment.blank is not None or device is None:
             continue
-        found = [part.address for part in parts(device, treatment.way) if part.address not in held]
+        found = [part.address for part in parts(device, treatment.mode) if part.address not in held]
         # One VF speaks for all.
         for address in [group.address] if group.address in found else found[:1]:
             refusal = unwipeable(address, treatment.scrub.value)

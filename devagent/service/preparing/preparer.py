@@ -27,7 +27,7 @@ from devagent.prepare.beside import beside
 from devagent.prepare.executor import Executor, Request
 from devagent.prepare.runs import RELEASED
 from devagent.prepare.steps import Phases
-from devagent.prepare.treatment import Treatment, Way, wiped
+from devagent.prepare.treatment import Treatment, wiped
 from devagent.prepare.treatments import treatments, vetoes
 from devagent.prepare.view import Bitstream, View, functions, view
 from devagent.prepare.whereabouts import Whereabouts, whereabouts
@@ -150,7 +150,7 @@ class Preparer:
         for handle in found.handles or found.plan.handles:
             device, wipe = cards.get(handle.function), preparation.plan.wipes.get(handle.provider)
             if device is not None:
-                treatment = wanted.get(device.address) or Treatment(Way.of(device.decision.mode))
+                treatment = wanted.get(device.address) or Treatment.usual(device.decision.mode)
                 given[handle.provider] = treatment if wipe is None else wiped(treatment, wipe)
         replaced = frozenset(known.strangers.values())
         return found, replace(view(devices, _NOWHERE), treatments=given, replaced=replaced)

@@ -25,6 +25,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import IO, Any, Final
 
+from devagent.cause import system_words
 from devagent.errors import ConfigurationError, DevagentError
 from devagent.sources.captures.archive import Folder, Link
 from devagent.sources.captures.layout import lay_out
@@ -71,7 +72,7 @@ def pack(recorder: Recorder, path: Path, name: str, *, redact: bool = False) -> 
             os.fsync(file.fileno())
         temporary.replace(path)
     except OSError as error:
-        reason = (error.strerror or str(error)).lower()
+        reason = system_words(error)
         raise DevagentError(f"{path}: the capture cannot be written: {reason}") from None
     finally:
         if temporary is not None:

@@ -4,63 +4,25 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 import re
 import resource
-import socket
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from devagent.api.client import Client
-from devagent.api.schemas import validator
 from devagent.api.server import CONNECTIONS
 
 from .agents import GPU, Agent, connected, exchange, received, serving
+from .wire import CLOSE, GET, RESCAN, error, one_answer, status
 
-GET = b"GET /v1/status HTTP/1.1\r\nHost: x\r\n\r\n"
-CLOSE = b"GET /v1/status HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
 CHUNKED = f"PUT /v1/health/{GPU} HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n".encode()
-RESCAN = b"POST /v1/rescan HTTP/1.1\r\nHost: x\r\nConnection: close\r\nPrefer: wait=300\r\n\r\n"
-
-
-def status(answer: bytes) -> int:
-    found = re.match(rb"HTTP/1\.1 (\d{3}) ", answer)
-    assert found, answer
-    return int(found[1])
-
-
-def error(answer: bytes, wanted: int, code: str) -> dict[str, Any]:
-    """Checks that an answer is a whole one, an error in the form of all errors, and gives its headers."""
-    assert status(answer) == wanted
-    head, _, body = answer.partition(b"\r\n\r\n")
-    headers = dict(line.split(": ", 1) for line in head.decode().split("\r\n")[1:])
-    assert headers["Content-Length"] == str(len(body))
-    document = json.loads(body)
-    validator("errors").validate(document)
-    assert document["errors"][0]["code"] == code
-    assert document["errors"][0]["request_id"] == headers["X-Openstack-Request-Id"]
-    return headers
-
-
-def one_answer(opened: socket.socket) -> bytes:
-    """Reads one whole answer of a connection that stays open."""
-    found = b""
-    while b"\r\n\r\n" not in found:
-        found += opened.recv(1)
-    size = re.search(rb"Content-Length: (\d+)", found)
-    assert size
-    with opened.makefile("rb", 0) as rest:
-        while len(found) - found.index(b"\r\n\r\n") - 4 < int(size[1]):
-            found += rest.read(1)
-    return found
 
 
 def test_a_call_is_answered_and_the_connection_stays(agent: Agent, path: Path) -> None:
@@ -366,7 +328,7 @@ def test_stop_closes_clients_that_say_nothing(agent: Agent, path: Path) -> None:
         assert server.stop(5) is True
 
 
-def test_one_after_the_other_on_the_same_path(agent: Agent, path: Path) -> None:
+def test_a_server_starts_again_on_the_same_path(agent: Agent, path: Path) -> None:
     for _ in range(2):
         with serving(agent, path):
             assert Client(str(path)).get("/v1/status") == {"state": "running"}

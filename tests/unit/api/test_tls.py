@@ -26,7 +26,7 @@ from devagent.errors import AgentDenied, AgentRefused, AgentUnreachable, Configu
 
 from .agents import GPU, ROOT, Agent, received, serving_at
 from .authority import RELAY, Authority, Reached, reached
-from .test_server import CLOSE, GET, RESCAN, error, one_answer, status
+from .wire import CLOSE, GET, RESCAN, error, one_answer, status
 
 OVERRIDE = {"state": "suspect", "reason": "it smells"}
 HELLO = b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03"

@@ -105,12 +105,12 @@ def test_wide_says_everything_that_is_known() -> None:
         (Link(None, 4, 8.0, 4), "?GT/s x4 of 8GT/s x4"),
     ],
 )
-def test_link_now_and_at_its_best(link: Link | None, text: str) -> None:
+def test_a_link_is_told_as_it_is_and_at_its_best(link: Link | None, text: str) -> None:
     assert words.link(link) == text
 
 
 @pytest.mark.parametrize(("mib", "text"), [(None, ""), (512, "512 MiB"), (40960, "40 GiB"), (81559, "79.65 GiB")])
-def test_memory_in_gibibytes(mib: int | None, text: str) -> None:
+def test_memory_is_told_in_gibibytes(mib: int | None, text: str) -> None:
     assert words.memory(mib) == text
 
 

@@ -13,14 +13,15 @@ from hypothesis import strategies as st
 
 from devagent.driver import Driver
 from devagent.model.claim import Claim
-from devagent.model.custom import is_custom
 from devagent.model.pci import Function, Sriov
 from devagent.registry import load
+
+from ..custom_names import is_custom
 
 os_resource_classes = pytest.importorskip("os_resource_classes")
 
 DRIVERS = load().drivers
-# Files that touch config space, wake the device or wait for its lock (reference/devices.md 6.6).
+# Files that touch config space, wake the device or wait for its lock.
 SLOW = re.compile(r"sriov_numvfs|config|vpd|serial_number|(current|max)_link_|resource\d|.*_bus_number|sriov_vf_total")
 
 HEX = st.sampled_from(

@@ -12,7 +12,6 @@ from hypothesis import strategies as st
 
 from devagent.drivers.nvidia import MODELS, Nvidia
 from devagent.model.claim import Claim, Kind, Mode
-from devagent.model.custom import is_custom
 from devagent.model.gpu import (
     Fabric,
     GpuFacts,
@@ -29,6 +28,7 @@ from devagent.model.health import Health, State
 from devagent.model.identity import Identity
 from devagent.model.pci import Sriov
 
+from ..custom_names import is_custom
 from ..worlds import decide, function, look_at, port, rule, snapshot
 
 A100 = {"id": "10de:20f1", "class": "030200", "driver": "nvidia", "vfs": {"total": 16, "offset": 4}}

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import threading
 import time
 from collections.abc import Iterator
@@ -94,3 +95,14 @@ def room(tmp_path: Path) -> Room:
 def cloud(tmp_path: Path, glance: FakeGlance) -> Room:
     """Gives a library with Glance."""
     return Room(tmp_path, glance)
+
+
+RAW = b"\x5a" * 3000
+
+
+def put(room: Room, name: str, data: bytes, checksum: str | None = None) -> str:
+    """Puts an image there with its checksum, or another one; gives its sha256."""
+    (room.directory / name).write_bytes(data)
+    digest = hashlib.sha256(data).hexdigest()
+    (room.directory / f"{name}.sha256").write_text(f"{checksum or digest}  {name}\n")
+    return digest

@@ -11,13 +11,15 @@ import uuid
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 from keystoneauth1 import adapter, session, token_endpoint
 
 from devagent.images.glance import Glance
+
+from ..http_server import listening
 
 TOKEN = "t0ken"
 PATIENCE_S = 30.0
@@ -49,6 +51,19 @@ class FakeGlance:
         """Gives a client as it is configured for this server."""
         own = session.Session(auth=token_endpoint.Token(self.url, TOKEN), timeout=PATIENCE_S)
         return Glance(adapter.Adapter(own, service_type="image"))
+
+    def halt_after(self, size: int) -> threading.Event:
+        """Sends so many bytes of each image from now on, and the rest when the event is set that it gives."""
+        go_on = threading.Event()
+
+        def halting(handler: Handler, data: bytes) -> None:
+            handler.begin("application/octet-stream", len(data))
+            handler.wfile.write(data[:size])
+            go_on.wait(PATIENCE_S)
+            handler.wfile.write(data[size:])
+
+        self.send = halting
+        return go_on
 
     def downloads(self) -> int:
         """Tells how often data was asked for."""
@@ -140,13 +155,5 @@ class Handler(BaseHTTPRequestHandler):
 def serving() -> Iterator[FakeGlance]:
     """Runs one, empty."""
     glance = FakeGlance()
-    server = ThreadingHTTPServer(("127.0.0.1", 0), type("Bound", (Handler,), {"glance": glance}))
-    glance.url = f"http://127.0.0.1:{server.server_port}"
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
-    thread.start()
-    try:
+    with listening(type("Bound", (Handler,), {"glance": glance})) as glance.url:
         yield glance
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()

@@ -16,8 +16,7 @@ import pytest
 from devagent.images.refused import NoImage
 from devagent.model.preparation import RefusalKind
 
-from .conftest import Room
-from .test_directory import RAW, put
+from .conftest import RAW, Room, put
 
 MIB = 1 << 20
 

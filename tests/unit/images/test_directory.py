@@ -16,17 +16,7 @@ from devagent.images.offer import LARGEST
 from devagent.model.preparation import RefusalKind
 
 from ..model.images import FUNCTION, INTERFACE, gbs, xclbin
-from .conftest import Room
-
-RAW = b"\x5a" * 3000
-
-
-def put(room: Room, name: str, data: bytes, checksum: str | None = None) -> str:
-    """Puts an image there with its checksum, or another one; gives its sha256."""
-    (room.directory / name).write_bytes(data)
-    digest = hashlib.sha256(data).hexdigest()
-    (room.directory / f"{name}.sha256").write_text(f"{checksum or digest}  {name}\n")
-    return digest
+from .conftest import RAW, Room, put
 
 
 @pytest.mark.parametrize("data", [gbs(), xclbin()])

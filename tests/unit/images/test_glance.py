@@ -23,9 +23,8 @@ from devagent.images.refused import NoImage
 from devagent.model.preparation import Progress, RefusalKind
 
 from ..model.images import FUNCTION, INTERFACE, gbs
-from .conftest import Room
+from .conftest import Room, put
 from .glances import PATIENCE_S, FakeGlance, Handler
-from .test_directory import put
 
 DATA = gbs(b"\xa5" * 300_000)
 SHA256 = hashlib.sha256(DATA).hexdigest()
@@ -90,15 +89,7 @@ def test_who_asks_at_the_same_time_shares_one_download(cloud: Room, glance: Fake
 
 
 def test_who_has_no_time_left_or_is_cancelled_is_told_and_others_get_it(cloud: Room, glance: FakeGlance) -> None:
-    go_on = threading.Event()
-
-    def slow(handler: Handler, data: bytes) -> None:
-        handler.begin("application/octet-stream", len(data))
-        handler.wfile.write(data[:1000])
-        go_on.wait(PATIENCE_S)
-        handler.wfile.write(data[1000:])
-
-    glance.send = slow
+    go_on = glance.halt_after(1000)
     glance.add("loopback", DATA)
     cancelled = threading.Event()
     with ThreadPoolExecutor(2) as pool:

@@ -14,9 +14,8 @@ from devagent.errors import ConfigurationError
 from devagent.images.signature import SigningKey
 from devagent.model.preparation import RefusalKind
 
-from .conftest import Room
+from .conftest import RAW, Room, put
 from .glances import FakeGlance
-from .test_directory import RAW, put
 
 KINDS = {
     "rsa": ("genpkey", "-algorithm", "RSA", "-pkeyopt", "rsa_keygen_bits:2048"),

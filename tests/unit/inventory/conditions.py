@@ -8,12 +8,11 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Final
 
-from devagent.inventory.condition import Rules, follow, key, settled
-from devagent.inventory.happenings import Occurrence
+from devagent.inventory.condition import Rules, follow, settled
 from devagent.model.device import Device
 from devagent.model.gpu import GpuFacts
 from devagent.model.health import Book, Condition, Health, State
-from devagent.model.occurrence import Xid
+from devagent.model.occurrence import Occurrence, Xid
 
 from ..worlds import claim, function, managed
 
@@ -72,7 +71,7 @@ class Patient:
 
     @property
     def condition(self) -> Condition:
-        return self.book[key(self.last)]
+        return self.book[self.last.key]
 
     @property
     def health(self) -> Health:

@@ -19,13 +19,13 @@ from hypothesis import strategies as st
 from devagent.discovery import Discovery
 from devagent.inventory.build import Nest, build, device_uuid, root_uuid
 from devagent.model.claim import Mode
-from devagent.model.custom import is_custom
 from devagent.model.device import Decision, Device, Share
 from devagent.model.health import Health, State
 from devagent.model.pci import Function
 from devagent.model.provider import Inventory, Provider, ProviderTree
 from devagent.model.snapshot import HostFacts
 
+from ..custom_names import is_custom
 from ..worlds import claim, described, function, look, managed, pf, port
 
 os_traits = pytest.importorskip("os_traits")

@@ -117,7 +117,7 @@ def test_a_captured_host_without_groups_tells_nothing_of_them() -> None:
         ({"vfio_pci": None}, Grade.UNKNOWN, "not loaded, and without /lib"),
     ],
 )
-def test_vfio_lacks_a_module(modules: dict[str, Module | None], grade: Grade, seen: str) -> None:
+def test_each_missing_module_of_vfio_is_named(modules: dict[str, Module | None], grade: Grade, seen: str) -> None:
     found = told(replace(WELL, modules=MODULES | modules), gpu(driver="nvidia"))
     assert found[:2] == ("vfio", grade)
     assert found[3].startswith(seen)
@@ -164,13 +164,15 @@ def test_without_nvidias_driver_nobody_misses_its_version() -> None:
         ("nouveau", (), "blacklist nouveau"),
     ],
 )
-def test_a_gpu_without_its_driver(driver: str | None, able: tuple[str, ...], cure: str) -> None:
+def test_a_gpu_without_its_driver_is_a_warning_with_the_cure(
+    driver: str | None, able: tuple[str, ...], cure: str
+) -> None:
     check, grade, device, _, said = told(WELL, gpu(driver, drivers=able))
     assert (check, grade, device) == ("drivers", Grade.WARNING, PF)
     assert cure in said
 
 
-def test_numvfs_and_the_vfs_differ() -> None:
+def test_vfs_that_numvfs_does_not_count_are_a_failure() -> None:
     check, grade, device, seen, _ = told(replace(WELL, num_vfs={PF: 8}), nic(4, rule(Mode.VF)))
     assert (check, grade, device) == ("vf-count", Grade.FAILED, PF)
     assert seen == "sriov_numvfs is 8, but there are 4 VFs"
@@ -221,7 +223,7 @@ def vfs_with(*drivers: str | None) -> list[Device]:
     return list(decide(snapshot(*functions), rule(Mode.VF), claims=[claim(functions[0], Kind.NIC)]).values())
 
 
-def test_a_driver_that_failed_on_some_vfs() -> None:
+def test_a_driver_that_failed_on_some_vfs_is_a_warning() -> None:
     found = told(replace(WELL, num_vfs={PF: 4}), vfs_with("iavf", None, None, "vfio-pci"))
     assert found[:4] == ("vf-drivers", Grade.WARNING, PF, "VF 1-2 without a driver, where other VFs have iavf")
     assert "0000:3b:01.1" in found[4]
@@ -252,7 +254,7 @@ def test_a_capture_without_overrides_tells_nothing_of_them() -> None:
     )
 
 
-def test_two_devices_in_one_group() -> None:
+def test_two_devices_in_one_group_are_a_warning() -> None:
     functions = [function(f"0000:3b:00.{number}", driver="nvidia", iommu_group=7) for number in (0, 1)]
     devices = decide(snapshot(*functions), rule()).values()
     found = told(replace(WELL, shared={7: (PF, "0000:3b:00.1")}), devices)
@@ -327,7 +329,7 @@ def test_nova_takes_what_a_rule_gives() -> None:
 
 
 @pytest.mark.parametrize(("state", "grade"), [(State.SUSPECT, Grade.WARNING), (State.LOST, Grade.FAILED)])
-def test_a_device_that_is_not_well(state: State, grade: Grade) -> None:
+def test_a_device_that_is_not_well_is_graded_by_its_state(state: State, grade: Grade) -> None:
     device = replace(gpu("other")[0], health=Health(state, ("fell off the bus",)))
     assert told(WELL, [device])[:4] == ("health", grade, PF, f"{state}: fell off the bus")
 

@@ -8,19 +8,18 @@ from dataclasses import replace
 
 import pytest
 
-from devagent.inventory.condition import Rules, follow, key, resume, settled
+from devagent.inventory.condition import Rules, follow, resume, settled
 from devagent.inventory.operators import clear, verdict
 from devagent.model.claim import Mode
 from devagent.model.device import Decision, Share
-from devagent.model.happened import PcieError
 from devagent.model.health import Condition, End, Health, Kept, State
-from devagent.model.occurrence import AerError, DriverLoaded, Xid
+from devagent.model.occurrence import AerError, DriverLoaded, PcieError, Xid
 
 from ..worlds import claim, managed, pf
 from .conditions import ADDRESS, DEAD, OUT_OF_PROCESSOR, SICK, SUSPECT, WELL, Patient, fatal, given_away, gpu
 
 STOPPED = Xid(ADDRESS, 46, "GPU stopped processing", 0.0)
-NAME = key(gpu())
+NAME = gpu().key
 
 
 def test_what_is_worse_is_believed_at_once() -> None:

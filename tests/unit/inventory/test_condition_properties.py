@@ -12,13 +12,11 @@ from tempfile import TemporaryDirectory
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from devagent.inventory.condition import Rules, follow, key, resume
-from devagent.inventory.happenings import Occurrence
+from devagent.inventory.condition import Rules, follow, resume
 from devagent.inventory.operators import OVERRIDES, override, verdict
 from devagent.model.device import Device
-from devagent.model.happened import PcieError
 from devagent.model.health import Book, Condition, Health, Kept, Override, State
-from devagent.model.occurrence import AerError, DriverLoaded, Xid
+from devagent.model.occurrence import AerError, DriverLoaded, Occurrence, PcieError, Xid
 from devagent.sources import condition_file
 
 from ..worlds import claim, function, managed
@@ -47,7 +45,7 @@ OCCURRENCES: st.SearchStrategy[Occurrence] = st.one_of(
 )
 STEPS = st.lists(st.tuples(DEVICES | st.none(), st.lists(OCCURRENCES, max_size=30), TIMES), max_size=30)
 RULES = st.builds(Rules, st.integers(1, 4), st.integers(1, 4), st.floats(1, 1e6))
-NAME = key(gpu())
+NAME = gpu().key
 
 
 def books(steps: list[tuple[Device | None, list[Occurrence], float]], rules: Rules) -> list[Book]:

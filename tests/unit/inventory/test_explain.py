@@ -5,13 +5,13 @@
 from __future__ import annotations
 
 import json
-from dataclasses import fields
+from dataclasses import asdict, fields
 from typing import Any
 
 from hypothesis import given
 from hypothesis import strategies as st
 
-from devagent.inventory.explain import ACTUAL, Tried, as_dict, explain
+from devagent.inventory.explain import ACTUAL, Tried, explain
 from devagent.inventory.policy import devices, first_match, matches
 from devagent.model.claim import Kind, Mode, NetFacts, NetInterface
 from devagent.model.gpu import GpuFacts
@@ -140,7 +140,7 @@ def test_a_guard_is_told_apart_from_a_refusal_of_the_driver() -> None:
 def test_an_explanation_is_plain_json() -> None:
     nic = pf(2)
     explanation = explain(decide(snapshot(*nic), rule(Mode.VF))[nic[0].address], Policy((rule(Mode.VF),), "test"))
-    said = json.loads(json.dumps(as_dict(explanation)))
+    said = json.loads(json.dumps(asdict(explanation)))
     assert said["tried"] == [{"rule": "r", "mode": "vf", "mismatches": []}]
     assert (said["managed"], said["result"]) == (True, "CUSTOM_VF 2: 2 of 2 VFs given")
     assert explanation.tried == (Tried("r", "vf"),)

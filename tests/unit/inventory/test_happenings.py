@@ -6,11 +6,10 @@ from __future__ import annotations
 
 import pytest
 
-from devagent.inventory.happenings import Occurrence, by_address, happened, of_device
+from devagent.inventory.happenings import by_address, happened, of_device
 from devagent.model.device import Device
-from devagent.model.happened import PcieError
 from devagent.model.health import End, Health, State, Trouble
-from devagent.model.occurrence import AerError, DriverLoaded, Xid
+from devagent.model.occurrence import AerError, DriverLoaded, Occurrence, PcieError, Xid
 
 from ..worlds import claim, managed, pf
 

@@ -9,14 +9,13 @@ from collections.abc import Iterator
 
 import pytest
 
-from devagent.inventory.condition import key
 from devagent.inventory.operators import clear, override
-from devagent.model.happened import PcieError
 from devagent.model.health import Book, Health, Override, State
+from devagent.model.occurrence import PcieError
 
 from .conditions import ADDRESS, DEAD, OUT_OF_PROCESSOR, SICK, WELL, Patient, fatal, gpu
 
-NAME = key(gpu())
+NAME = gpu().key
 TWICE = Health(State.UNHEALTHY, ("its driver asks for a reset", "a row could not be remapped"))
 
 

@@ -112,7 +112,7 @@ def test_a_driver_that_makes_all_or_none_is_not_asked_for_some() -> None:
     assert planned(0, seen(8, 0, kind=Kind.QAT)).steps == (Step(PF, 0, "0 VFs", "mlx5_core"),)
 
 
-def test_a_pf_without_driver() -> None:
+def test_a_pf_without_driver_gets_no_vfs() -> None:
     assert why(planned(8, seen(0, driver=None))) == (
         "the device has no driver, and VFs are made by the driver; bind one"
     )
@@ -133,7 +133,7 @@ def test_what_is_unknown_stays_as_it_is() -> None:
     assert why(planned(8, unread)) == "unknown: virtfn could not be read; what was reported of it stays"
 
 
-def test_each_pf_by_itself() -> None:
+def test_one_pf_that_is_refused_keeps_no_other_from_its_vfs() -> None:
     one, other = seen(0), seen(4)
     other = replace(other, function=replace(other.function, address="0000:5e:00.0"))
     found = plan([one, other], Policy((rule(Mode.VF, vf_count=8),), "test"))

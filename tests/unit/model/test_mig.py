@@ -28,7 +28,7 @@ ONE = MigProfile("1g.10gb", 9856, 7)
         ("", None),
     ],
 )
-def test_profiles_of_types(name: str, profile: str | None) -> None:
+def test_the_name_of_a_type_says_its_profile(name: str, profile: str | None) -> None:
     assert profile_of(name) == profile
 
 

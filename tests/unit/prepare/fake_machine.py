@@ -40,7 +40,6 @@ class Function:
     vgpu: int = 0
     image: str = "factory"
     mdevs: dict[str, str] = field(default_factory=dict)
-    resets: int = 0
     dirty: bool = False
 
     def raw(self) -> dict[str, Any]:
@@ -137,7 +136,6 @@ class Kernel:
         """Gives all that a host's next user could see; without the override where it says what is so anyway."""
         told = {address: function.raw() for address, function in self.functions.items()}
         for raw in told.values():
-            raw.pop("resets")
             raw["override"] = None if raw["override"] in (None, raw["own"]) else raw["override"]
             raw["attributes"] = {name: value for name, value in raw["attributes"].items() if value}
         return told
@@ -208,7 +206,7 @@ class FakeMachine:
                     function.image = str(arguments["digest"])
             case "reset":
                 with kernel.write("reset"):
-                    function.resets += 1
+                    pass
             case "scrub":
                 with kernel.write("scrub"):
                     function.dirty = False

@@ -15,13 +15,14 @@ from typing import Any
 from hosts.generate import generate
 
 from devagent.inventory.build import device_uuid
+from devagent.model.claim import Mode
 from devagent.model.device import Device
 from devagent.model.gpu import MigInstance
 from devagent.model.plan import Arguments, Group, Plan, Step
 from devagent.model.preparation import Holdings, Preparation, Refusal, State
 from devagent.prepare.attributes import NEUTRAL
 from devagent.prepare.planner import plan
-from devagent.prepare.treatment import Treatment, Way
+from devagent.prepare.treatment import Treatment
 from devagent.prepare.verbs import VERBS, inverse
 from devagent.prepare.view import Bitstream, View, functions, view
 
@@ -269,7 +270,7 @@ class Machine:
 
 def l40s(**more: Any) -> Machine:
     """A GPU with four VFs that carry vGPUs by NVIDIA's own VFIO framework."""
-    return Machine(on_bus(L40S), {"0000:3b:00.0": Treatment(Way.VGPU, types={"CUSTOM_VGPU": None}, **more)})
+    return Machine(on_bus(L40S), {"0000:3b:00.0": Treatment(Mode.VGPU, types={"CUSTOM_VGPU": None}, **more)})
 
 
 def held(*addresses: str, consumer: str = BOB) -> Holdings:

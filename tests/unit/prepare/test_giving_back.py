@@ -17,7 +17,7 @@ from devagent.model.policy import Match, Policy, Rule
 from devagent.model.preparation import Holder, Preparation, Refusal, RefusalKind
 from devagent.model.user import User
 from devagent.prepare.planner import release
-from devagent.prepare.treatment import Reset, Scrub, Treatment, Way
+from devagent.prepare.treatment import Reset, Scrub, Treatment
 from devagent.prepare.view import Bitstream
 
 from ..worlds import described, look, port, write
@@ -46,14 +46,14 @@ def test_a_whole_gpu_is_reset_before_its_driver_sees_it_again() -> None:
 
 
 def test_by_policy_it_stays_on_vfio() -> None:
-    machine = gpu8(Treatment(Way.WHOLE, keep=True))
+    machine = gpu8(Treatment(Mode.WHOLE, keep=True))
     done = machine.prepare(machine.planned(machine.group(GPU)))
     assert steps(machine, done) == [("reset", GPU, {"method": None})]
     assert machine.planned(machine.group(GPU)).steps == ()
 
 
 def test_by_policy_nothing_is_reset() -> None:
-    machine = gpu8(Treatment(Way.WHOLE, reset=Reset.NEVER))
+    machine = gpu8(Treatment(Mode.WHOLE, reset=Reset.NEVER))
     assert [verb for verb, *_ in steps(machine, machine.prepare(machine.planned(machine.group(GPU))))] == ["bind"]
 
 
@@ -106,7 +106,7 @@ def test_nothing_is_done_while_the_guest_still_runs() -> None:
 
 @pytest.mark.parametrize(("instance", "free"), [(ALICE, False), (BOB, True)])
 def test_other_users_of_a_shared_parent_do_not_matter(instance: str, *, free: bool) -> None:
-    machine = Machine(on_bus(T4), {"0000:3b:00.0": Treatment(Way.VGPU, types={"CUSTOM_VGPU": "GRID T4-1B"})})
+    machine = Machine(on_bus(T4), {"0000:3b:00.0": Treatment(Mode.VGPU, types={"CUSTOM_VGPU": "GRID T4-1B"})})
     done = machine.prepare(machine.planned(machine.group("0000:3b:00.0")))
     user = User(4711, "qemu-system-x86", "/dev/vfio/40", instance)
     devices = tuple(
@@ -117,7 +117,7 @@ def test_other_users_of_a_shared_parent_do_not_matter(instance: str, *, free: bo
 
 def test_the_vgpu_goes_before_its_gpu_instance_and_its_vf_is_never_reset() -> None:
     address = "0000:3b:00.0"
-    treatment = Treatment(Way.VGPU, types={"CUSTOM_VGPU": None})
+    treatment = Treatment(Mode.VGPU, types={"CUSTOM_VGPU": None})
     machine = Machine(on_bus(H100, nvml={address: H100_NVML}), {address: treatment})
     done = machine.prepare(machine.planned(machine.group(address, mig_profile="1g.10gb")))
     assert machine.instances == {(address, 0): "1g.10gb"}
@@ -132,7 +132,7 @@ def test_an_instance_that_the_look_may_not_see_is_removed_all_the_same() -> None
     """NVML tells only privileged users of instances; to others it says that there are none."""
     address = "0000:3b:00.0"
     machine = Machine(
-        on_bus(H100, nvml={address: H100_NVML}), {address: Treatment(Way.VGPU, types={"CUSTOM_VGPU": None})}
+        on_bus(H100, nvml={address: H100_NVML}), {address: Treatment(Mode.VGPU, types={"CUSTOM_VGPU": None})}
     )
     done = machine.prepare(machine.planned(machine.group(address, mig_profile="1g.10gb")))
     blind = replace(machine, instances={})
@@ -142,7 +142,7 @@ def test_an_instance_that_the_look_may_not_see_is_removed_all_the_same() -> None
 
 
 def test_what_is_as_it_was_already_gets_no_step() -> None:
-    machine = Machine(on_bus(T4), {"0000:3b:00.0": Treatment(Way.VGPU, types={"CUSTOM_VGPU": "GRID T4-1B"})})
+    machine = Machine(on_bus(T4), {"0000:3b:00.0": Treatment(Mode.VGPU, types={"CUSTOM_VGPU": "GRID T4-1B"})})
     done = machine.prepare(machine.planned(machine.group("0000:3b:00.0")))
     machine.mdevs.clear()
     assert steps(machine, done) == []
@@ -167,7 +167,7 @@ def absent(machine: Machine, preparation: Preparation, *without: str, replaced: 
 
 
 def test_what_is_to_be_wiped_and_is_not_there_is_waited_for() -> None:
-    machine = gpu8(Treatment(Way.WHOLE, scrub=Scrub.GPU_RESET))
+    machine = gpu8(Treatment(Mode.WHOLE, scrub=Scrub.GPU_RESET))
     done = machine.prepare(machine.planned(machine.group(GPU)))
     (name,) = done.plan.devices.values()
     forget = f"`devagent preparations forget {ALICE}`"
@@ -185,7 +185,7 @@ def test_what_is_to_be_wiped_and_is_not_there_is_waited_for() -> None:
 
 
 def test_of_a_vf_that_is_not_there_it_is_said_where_its_card_is_now() -> None:
-    machine = Machine(described_host("gpu8"), {NIC: Treatment(Way.VF, scrub=Scrub.NVME_FORMAT)})
+    machine = Machine(described_host("gpu8"), {NIC: Treatment(Mode.VF, scrub=Scrub.NVME_FORMAT)})
     done = machine.prepare(machine.planned(machine.group(NIC, at=VF7)))
     fewer = tuple(
         replace(each, function=replace(each.function, sriov=replace(each.function.sriov, vfs=())))
@@ -201,7 +201,7 @@ def test_of_a_vf_that_is_not_there_it_is_said_where_its_card_is_now() -> None:
 def test_a_device_that_no_driver_but_vfio_knows_is_wiped_as_it_is() -> None:
     machine = Machine(
         on_bus({"id": "10de:20f1", "class": "030200", "driver": "vfio-pci"}),
-        {"0000:3b:00.0": Treatment(Way.WHOLE, scrub=Scrub.GPU_RESET)},
+        {"0000:3b:00.0": Treatment(Mode.WHOLE, scrub=Scrub.GPU_RESET)},
     )
     done = machine.prepare(machine.planned(machine.group("0000:3b:00.0")))
     made = release(done, machine.view())
@@ -235,7 +235,7 @@ def test_what_no_rule_gives_any_more_is_brought_back_all_the_same() -> None:
 
 
 def test_what_was_never_ready_is_neither_reset_nor_wiped() -> None:
-    machine = gpu8(Treatment(Way.WHOLE, scrub=Scrub.GPU_RESET))
+    machine = gpu8(Treatment(Mode.WHOLE, scrub=Scrub.GPU_RESET))
     done = replace(machine.prepare(machine.planned(machine.group(GPU))), handles=())
     assert steps(machine, done) == [("bind", GPU, {"driver": "nvidia"})]
 
@@ -247,7 +247,7 @@ def test_only_what_was_done_is_taken_back() -> None:
 
 
 def test_a_gpu_is_wiped_by_its_own_driver() -> None:
-    machine = gpu8(Treatment(Way.WHOLE, scrub=Scrub.GPU_RESET))
+    machine = gpu8(Treatment(Mode.WHOLE, scrub=Scrub.GPU_RESET))
     done = machine.prepare(machine.planned(machine.group(GPU)))
     assert [verb for verb, *_ in steps(machine, done)] == ["reset", "bind", "scrub"]
     assert machine.cleaned == [(GPU, "reset"), (GPU, "gpu-reset")]
@@ -255,7 +255,7 @@ def test_a_gpu_is_wiped_by_its_own_driver() -> None:
 
 def test_an_nvme_vf_that_stays_on_vfio_goes_to_nvme_to_be_wiped() -> None:
     address = "0000:83:00.0"
-    treatment = Treatment(Way.VF, keep=True, scrub=Scrub.NVME_SANITIZE)
+    treatment = Treatment(Mode.VF, keep=True, scrub=Scrub.NVME_SANITIZE)
     machine = Machine(described_host("zoo"), {address: treatment})
     done = machine.prepare(machine.planned(machine.group(address)))
     vf = done.handles[0].function
@@ -269,7 +269,7 @@ def test_an_nvme_vf_that_stays_on_vfio_goes_to_nvme_to_be_wiped() -> None:
 
 def test_an_fpga_gets_the_blank_image_once_its_driver_is_back() -> None:
     address = "0000:18:00.0"
-    treatment = Treatment(Way.WHOLE, scrub=Scrub.FPGA_BLANK, blank="sha256:00")
+    treatment = Treatment(Mode.WHOLE, scrub=Scrub.FPGA_BLANK, blank="sha256:00")
     images = {"blank": Bitstream("sha256:00", "f3c9941350814aadbced07eb84a6d0bb")}
     machine = Machine(described_host("fpga"), {address: treatment}, images)
     done = machine.prepare(machine.planned(machine.group(address)))
@@ -312,7 +312,7 @@ def test_only_the_drive_that_was_given_is_wiped_though_no_driver_claims_it(tmp_p
     folder = (top / "sys/bus/pci/devices/0000:3b:00.0").resolve()
     write(folder, {"nvme/nvme0/serial": "S4EVNX0M 1          \n"})
     devices = look(top, Policy((Rule("drives", mode=Mode.WHOLE, match=Match()),), "test"), every=True).devices
-    machine = Machine(devices, {"0000:3b:00.0": Treatment(Way.WHOLE, scrub=Scrub.NVME_FORMAT)})
+    machine = Machine(devices, {"0000:3b:00.0": Treatment(Mode.WHOLE, scrub=Scrub.NVME_FORMAT)})
     made = machine.planned(machine.group("0000:3b:00.0"))
     (said,) = made.told.values()
     assert said == {"nvme": "S4EVNX0M 1"}

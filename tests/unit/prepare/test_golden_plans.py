@@ -6,9 +6,10 @@ from __future__ import annotations
 
 from textwrap import dedent
 
+from devagent.model.claim import Mode
 from devagent.model.plan import Plan
 from devagent.prepare.planner import release
-from devagent.prepare.treatment import Scrub, Treatment, Way
+from devagent.prepare.treatment import Scrub, Treatment
 from devagent.prepare.view import Bitstream
 
 from .scenes import H100, H100_NVML, Machine, described_host, lines, on_bus
@@ -24,7 +25,7 @@ def golden(text: str) -> str:
     return dedent(text).strip()
 
 
-def test_a_gpu_and_a_vf_of_the_nic_beside_it() -> None:
+def test_a_gpu_and_a_vf_are_bound_and_brought_back() -> None:
     machine = Machine(described_host("gpu8"))
     vf = machine.group("0000:1b:00.0", at="0000:1b:01.0", vlan="120", trust="true")
     plan, back = there_and_back(machine, machine.planned(machine.group("0000:19:00.0"), vf))
@@ -46,9 +47,9 @@ def test_a_gpu_and_a_vf_of_the_nic_beside_it() -> None:
     """)
 
 
-def test_two_vgpus_on_gpu_instances_of_their_own() -> None:
+def test_two_vgpus_get_a_gpu_instance_each() -> None:
     address = "0000:3b:00.0"
-    treatment = Treatment(Way.VGPU, types={"CUSTOM_VGPU_H100_1_10C": "NVIDIA H100-1-10C"})
+    treatment = Treatment(Mode.VGPU, types={"CUSTOM_VGPU_H100_1_10C": "NVIDIA H100-1-10C"})
     machine = Machine(on_bus(H100, nvml={address: H100_NVML}), {address: treatment})
     plan, back = there_and_back(machine, machine.planned(machine.group(address, 2, mig_profile="1g.10gb")))
     assert plan == golden("""
@@ -71,7 +72,7 @@ def test_two_vgpus_on_gpu_instances_of_their_own() -> None:
 
 def test_an_fpga_card_with_an_image_wiped_afterwards() -> None:
     address, interface = "0000:19:00.0", "38d782e3b6125343b9342433e348ac4c"
-    treatment = Treatment(Way.WHOLE, scrub=Scrub.FPGA_BLANK, blank="sha256:00")
+    treatment = Treatment(Mode.WHOLE, scrub=Scrub.FPGA_BLANK, blank="sha256:00")
     images = {"nlb": Bitstream("sha256:60", interface), "blank": Bitstream("sha256:00", interface)}
     machine = Machine(described_host("fpga"), {address: treatment}, images)
     plan, back = there_and_back(machine, machine.planned(machine.group(address, bitstream="nlb")))
@@ -92,7 +93,7 @@ def test_an_fpga_card_with_an_image_wiped_afterwards() -> None:
 
 def test_an_nvme_vf_that_stays_on_vfio_is_sanitized() -> None:
     address = "0000:83:00.0"
-    machine = Machine(described_host("zoo"), {address: Treatment(Way.VF, keep=True, scrub=Scrub.NVME_SANITIZE)})
+    machine = Machine(described_host("zoo"), {address: Treatment(Mode.VF, keep=True, scrub=Scrub.NVME_SANITIZE)})
     plan, back = there_and_back(machine, machine.planned(machine.group(address)))
     assert plan == golden("""
         => CUSTOM_NVME_VF 0000:83:00.1

@@ -8,10 +8,10 @@ from dataclasses import replace
 
 import pytest
 
-from devagent.model.claim import FpgaFacts
+from devagent.model.claim import FpgaFacts, Mode
 from devagent.model.plan import Arguments, Step
 from devagent.model.preparation import RefusalKind
-from devagent.prepare.treatment import Scrub, Treatment, Way
+from devagent.prepare.treatment import Scrub, Treatment
 from devagent.prepare.view import Bitstream
 
 from .scenes import Machine, described_host
@@ -28,8 +28,8 @@ def fpga(blank: str | None = None, facts: FpgaFacts | None = None, address: str 
             replace(each, claim=replace(each.claim, fpga=facts)) if each.address == address else each
             for each in devices
         )
-    way = Way.VF if address == D5005 else Way.WHOLE
-    treatment = Treatment(way, scrub=Scrub.FPGA_BLANK if blank else None, blank=blank)
+    mode = Mode.VF if address == D5005 else Mode.WHOLE
+    treatment = Treatment(mode, scrub=Scrub.FPGA_BLANK if blank else None, blank=blank)
     images = {"loopback": Bitstream(GOOD, INTERFACE), "other": Bitstream("sha256:07", OTHER)}
     if blank and address == N3000:
         images["blank"] = Bitstream(blank, INTERFACE)
@@ -159,6 +159,6 @@ def test_an_alveo_is_programmed_by_the_management_pf_that_stays_with_the_host() 
 
 def test_a_blank_image_and_its_use_go_together() -> None:
     with pytest.raises(ValueError, match="blank"):
-        Treatment(Way.WHOLE, scrub=Scrub.FPGA_BLANK)
+        Treatment(Mode.WHOLE, scrub=Scrub.FPGA_BLANK)
     with pytest.raises(ValueError, match="blank"):
-        Treatment(Way.WHOLE, blank=BLANK)
+        Treatment(Mode.WHOLE, blank=BLANK)

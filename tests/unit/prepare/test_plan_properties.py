@@ -10,13 +10,13 @@ from functools import cache
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
-from devagent.model.claim import Kind
+from devagent.model.claim import Kind, Mode
 from devagent.model.device import Device
 from devagent.model.handle import MdevHandle
 from devagent.model.plan import Group, Plan
 from devagent.model.preparation import Holdings, Preparation, Refusal, RefusalKind
 from devagent.prepare.planner import plan, release
-from devagent.prepare.treatment import Reset, Treatment, Way
+from devagent.prepare.treatment import Reset, Treatment
 from devagent.prepare.view import Bitstream, view
 
 from .scenes import A40, ALICE, H100, H100_NVML, L40S, NOBODY, ROOT, T4, Machine, described_host, on_bus
@@ -46,10 +46,10 @@ relaxed = settings(settings.get_profile("plans"))
 
 @cache
 def hosts() -> tuple[Machine, ...]:
-    vgpu = {GPU: Treatment(Way.VGPU, types={"CUSTOM_VGPU": None})}
+    vgpu = {GPU: Treatment(Mode.VGPU, types={"CUSTOM_VGPU": None})}
     images = {name: Bitstream(f"sha256:{name}", id) for name, id in zip(("first", "second"), INTERFACES, strict=True)}
     described = [Machine(described_host(name), {}, images) for name in ("gpu8", "zoo", "fpga", "qat")]
-    variants = {"0000:1b:00.0": Treatment(Way.VF, driver="mlx5_vfio_pci"), "0000:19:00.0": Treatment(Way.WHOLE)}
+    variants = {"0000:1b:00.0": Treatment(Mode.VF, driver="mlx5_vfio_pci"), "0000:19:00.0": Treatment(Mode.WHOLE)}
     divided = [on_bus(L40S), on_bus(H100, nvml={GPU: H100_NVML}), on_bus(T4), on_bus(A40)]
     return (*described, Machine(described_host("gpu8"), variants), *(Machine(devices, vgpu) for devices in divided))
 
@@ -230,7 +230,7 @@ def test_kept_functions_need_no_step_the_second_time(name: str, keep: bool) -> N
     devices = described_host(name)
     given_away = view(devices, ROOT).devices.values()
     treatments = {
-        each.address: Treatment(Way.of(each.decision.mode), keep=keep, reset=Reset.NEVER) for each in given_away
+        each.address: Treatment(each.decision.mode or Mode.WHOLE, keep=keep, reset=Reset.NEVER) for each in given_away
     }
     machine = Machine(devices, treatments)
     groups = [machine.group(address) for address in sorted(treatments)]

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from devagent.model.claim import Mode
 from devagent.model.handle import PciHandle
 from devagent.model.health import Health
 from devagent.model.health import State as HealthState
@@ -16,7 +17,7 @@ from devagent.model.plan import Group, Plan, Step
 from devagent.model.preparation import Holder, Holdings, Refusal, RefusalKind
 from devagent.model.user import User
 from devagent.prepare.planner import plan
-from devagent.prepare.treatment import Reset, Treatment, Way
+from devagent.prepare.treatment import Reset, Treatment
 from devagent.prepare.view import view
 
 from .scenes import ALICE, BOB, L40S, NOBODY, ROOT, Machine, described_host, held, on_bus, provider
@@ -65,7 +66,7 @@ def test_what_never_was_given_comes_before_what_was_released_and_of_that_the_low
 
 
 def test_a_variant_driver_of_the_policy_counts_more_than_the_one_it_is_on() -> None:
-    machine = gpu8(nic=Treatment(Way.VF, driver="mlx5_vfio_pci"))
+    machine = gpu8(nic=Treatment(Mode.VF, driver="mlx5_vfio_pci"))
     made = machine.planned(machine.group(NIC))
     assert made.steps == (Step("bind", VFS[0], {"driver": "mlx5_vfio_pci"}, {"driver": "vfio-pci"}),)
 
@@ -185,7 +186,7 @@ def test_a_stuck_function_or_pf_is_left_alone(place: str) -> None:
 
 
 def test_vfs_that_the_policy_keeps_are_not_given() -> None:
-    machine = gpu8(nic=Treatment(Way.VF, vf_indexes=frozenset({6, 7})))
+    machine = gpu8(nic=Treatment(Mode.VF, vf_indexes=frozenset({6, 7})))
     assert machine.planned(machine.group(NIC)).handles[0].function == VFS[6]
     refusal = machine.refused(machine.group(NIC, at=VFS[0]))
     assert refusal.reason == f"VF 0 of {NIC} stays with the host by policy"
@@ -201,7 +202,7 @@ def test_what_a_guard_vetoes_is_not_given() -> None:
 
 def test_a_device_that_cannot_be_reset_is_not_given_where_the_policy_requires_it() -> None:
     devices = on_bus({"id": "10de:20f1", "class": "030200", "driver": "nvidia", "reset": []})
-    machine = Machine(devices, {"0000:3b:00.0": Treatment(Way.WHOLE, reset=Reset.REQUIRED)})
+    machine = Machine(devices, {"0000:3b:00.0": Treatment(Mode.WHOLE, reset=Reset.REQUIRED)})
     refusal = machine.refused(machine.group("0000:3b:00.0"))
     assert refusal.reason == "0000:3b:00.0 cannot be reset, which the policy requires"
     assert replace(machine, treatments={}).planned(machine.group("0000:3b:00.0")).steps
@@ -217,7 +218,7 @@ def test_without_an_iommu_nothing_is_given() -> None:
 
 
 def test_a_pf_is_given_whole_only_without_its_vfs() -> None:
-    machine = gpu8(nic=Treatment(Way.WHOLE))
+    machine = gpu8(nic=Treatment(Mode.WHOLE))
     refusal = machine.refused(machine.group(NIC))
     assert (refusal.kind, refusal.reason) == (
         RefusalKind.PERMANENT,
@@ -251,7 +252,7 @@ def test_a_host_without_a_vfio_driver_says_so() -> None:
 
 def test_a_pf_without_vfs_says_what_to_do() -> None:
     machine = Machine(on_bus({**L40S, "id": "15b3:101d", "class": "020000", "vfs": {"total": 8}}))
-    machine = replace(machine, treatments={"0000:3b:00.0": Treatment(Way.VF, types={"CUSTOM_VF": None})})
+    machine = replace(machine, treatments={"0000:3b:00.0": Treatment(Mode.VF, types={"CUSTOM_VF": None})})
     refusal = machine.refused(machine.group("0000:3b:00.0", 1, "CUSTOM_VF"))
     assert refusal.kind is RefusalKind.PERMANENT
     assert refusal.reason.endswith("0000:3b:00.0 has no VFs: make some first")
@@ -302,7 +303,7 @@ def test_the_same_address_twice_is_a_mistake() -> None:
 
 def test_the_order_of_classes_and_properties_changes_nothing() -> None:
     types = {"CUSTOM_C": None, "CUSTOM_A": "NVIDIA L40S-8Q", "CUSTOM_B": "NVIDIA L40S-16Q"}
-    machine = Machine(on_bus(L40S), {"0000:3b:00.0": Treatment(Way.VGPU, types=types)})
+    machine = Machine(on_bus(L40S), {"0000:3b:00.0": Treatment(Mode.VGPU, types=types)})
     asked = machine.group("0000:3b:00.0")
     plans = [machine.planned(replace(asked, resources=dict.fromkeys(names, 1))) for names in (["CUSTOM_A", "CUSTOM_B"],
              ["CUSTOM_B", "CUSTOM_A"])]  # fmt: skip
@@ -356,7 +357,7 @@ def test_locks_are_of_the_pfs_and_groups_that_are_touched_and_of_no_others() -> 
 
 def novas() -> Machine:
     """Gives gpu8 with a NIC that a rule leaves to Nova's own PCI tracking."""
-    machine = gpu8(nic=Treatment(Way.VF))
+    machine = gpu8(nic=Treatment(Mode.VF))
     nic = next(each for each in machine.devices if each.address == NIC)
     decision = replace(nic.decision, managed=False, owner="nova", resource_class=None, rule="nics")
     return changed(machine, NIC, decision=decision)

@@ -16,7 +16,7 @@ from devagent.model.claim import Claim, Mode
 from devagent.model.device import Decision, Device, Share
 from devagent.model.handle import MdevHandle
 from devagent.model.policy import Policy, Prepare, Rule
-from devagent.prepare.treatment import Reset, Scrub, Treatment, Way, wiped
+from devagent.prepare.treatment import Reset, Scrub, Treatment, wiped
 from devagent.prepare.treatments import treatment, treatments, vetoes
 
 from ..worlds import claim, decide, function, pf, rule, snapshot
@@ -44,24 +44,24 @@ def machine(device: Any, *rules: Rule) -> Machine:
 
 def test_a_rule_without_prepare_is_treated_as_its_mode_alone_would_be() -> None:
     for mode in Mode:
-        assert treatment(rule(mode)) == Treatment(Way(mode.value))
+        assert treatment(rule(mode)) == Treatment(mode)
 
 
 def test_every_word_of_a_rule_counts() -> None:
     prepare = Prepare("mlx5_vfio_pci", True, "required", "fpga-blank", BLANK)
     said = rule(Mode.VF, vf_indexes=frozenset({0, 3}), prepare=prepare)
     assert treatment(said) == Treatment(
-        Way.VF, "mlx5_vfio_pci", True, Reset.REQUIRED, Scrub.FPGA_BLANK, "0a" * 32, vf_indexes=frozenset({0, 3})
+        Mode.VF, "mlx5_vfio_pci", True, Reset.REQUIRED, Scrub.FPGA_BLANK, "0a" * 32, vf_indexes=frozenset({0, 3})
     )
 
 
 def test_what_was_to_be_wiped_when_it_was_given_is_wiped_and_the_policy_may_say_anew_how() -> None:
-    then = Treatment(Way.WHOLE, scrub=Scrub.FPGA_BLANK, blank="0a" * 32)
+    then = Treatment(Mode.WHOLE, scrub=Scrub.FPGA_BLANK, blank="0a" * 32)
     assert then.wipe == {"how": "fpga-blank", "image": "0a" * 32}
-    assert wiped(Treatment(Way.WHOLE, keep=True), then.wipe) == replace(then, keep=True)
-    now = Treatment(Way.WHOLE, scrub=Scrub.GPU_RESET)
+    assert wiped(Treatment(Mode.WHOLE, keep=True), then.wipe) == replace(then, keep=True)
+    now = Treatment(Mode.WHOLE, scrub=Scrub.GPU_RESET)
     assert wiped(now, then.wipe) == now
-    assert Treatment(Way.WHOLE).wipe is None
+    assert Treatment(Mode.WHOLE).wipe is None
 
 
 def test_every_word_that_the_policy_knows_has_a_meaning() -> None:
@@ -70,7 +70,7 @@ def test_every_word_that_the_policy_knows_has_a_meaning() -> None:
     assert set(words["reset"]["enum"]) == {each.value for each in Reset}
     assert set(words["scrub"]["enum"]) == {each.value for each in Scrub}
     modes = {*policy_file.schema()["$defs"]["rule"]["properties"]["mode"]["enum"]} - {"ignore"}
-    assert modes == {each.value for each in Mode} == {each.value for each in Way}
+    assert modes == {each.value for each in Mode}
 
 
 def test_only_what_is_given_can_be_planned_for_a_consumer() -> None:
@@ -82,7 +82,7 @@ def test_only_what_is_given_can_be_planned_for_a_consumer() -> None:
     policy = Policy((ignored, keeping), "test")
     seen = snapshot(function(), held, used, host_use={used.address: "the console"})
     found = decide(seen, *policy.rules).values()
-    assert treatments(found, policy) == {GPU: Treatment(Way.WHOLE, keep=True)}
+    assert treatments(found, policy) == {GPU: Treatment(Mode.WHOLE, keep=True)}
     assert treatments(found, policy, given=False).keys() == {GPU, used.address}
 
 

@@ -9,11 +9,12 @@ from typing import Any
 
 import pytest
 
+from devagent.model.claim import Mode
 from devagent.model.gpu import MigFacts, MigProfile
 from devagent.model.handle import MdevHandle, PciHandle
 from devagent.model.plan import Step
 from devagent.model.preparation import Holder, Holdings, RefusalKind
-from devagent.prepare.treatment import Treatment, Way
+from devagent.prepare.treatment import Treatment
 
 from .scenes import A40, ALICE, BOB, H100, H100_NVML, L40S, T4, Machine, held, on_bus, provider
 
@@ -22,8 +23,8 @@ VFS = [f"0000:3b:00.{function}" for function in (4, 5, 6, 7)]
 EIGHT, SIXTEEN = "NVIDIA L40S-8Q", "NVIDIA L40S-16Q"
 
 
-def machine(device: Any, way: Way = Way.VGPU, types: dict[str, str | None] | None = None, **more: Any) -> Machine:
-    return Machine(on_bus(device, **more), {GPU: Treatment(way, types=types or {"CUSTOM_VGPU": None})})
+def machine(device: Any, mode: Mode = Mode.VGPU, types: dict[str, str | None] | None = None, **more: Any) -> Machine:
+    return Machine(on_bus(device, **more), {GPU: Treatment(mode, types=types or {"CUSTOM_VGPU": None})})
 
 
 def h100() -> Machine:
@@ -375,7 +376,7 @@ def test_other_devices_than_gpus_make_mediated_devices_by_their_own_name() -> No
         "driver": "idxd",
         "mdev": {"types": {"idxd-1dwq-v1": {"name": "idxd-1dwq-v1", "available_instances": 3}}},
     }
-    dsa = machine(idxd, Way.MDEV, {"CUSTOM_DSA": "idxd-1dwq-v1"})
+    dsa = machine(idxd, Mode.MDEV, {"CUSTOM_DSA": "idxd-1dwq-v1"})
     (handle,) = dsa.planned(dsa.group(GPU)).handles
     assert isinstance(handle, MdevHandle)
     assert handle.mdev_type == "idxd-1dwq-v1"

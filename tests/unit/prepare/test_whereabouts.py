@@ -10,11 +10,12 @@ from typing import Any
 
 import pytest
 
+from devagent.model.claim import Mode
 from devagent.model.device import Device
 from devagent.model.identity import Identity
 from devagent.model.plan import Plan
 from devagent.prepare.beside import beside
-from devagent.prepare.treatment import Scrub, Treatment, Way
+from devagent.prepare.treatment import Scrub, Treatment
 from devagent.prepare.view import functions
 from devagent.prepare.whereabouts import Whereabouts, whereabouts
 
@@ -23,7 +24,7 @@ from .scenes import ROOT, T4, Machine, described_host, on_bus, provider
 HERE, THERE, NIC = "0000:3b:00.0", "0000:3b:01.0", "0000:3b:02.0"
 DRIVE: dict[str, Any] = {"id": "144d:a80a", "class": "010802", "driver": "nvme"}
 CARD: dict[str, Any] = {"id": "15b3:101d", "class": "020000", "driver": "mlx5_core", "vfs": {"total": 2, "count": 2}}
-FORMAT = Treatment(Way.WHOLE, scrub=Scrub.NVME_FORMAT)
+FORMAT = Treatment(Mode.WHOLE, scrub=Scrub.NVME_FORMAT)
 
 
 def host(here: str | None, there: str | None = None, *, tells: bool = True) -> tuple[Device, ...]:
@@ -89,7 +90,7 @@ def test_two_that_changed_places_are_both_looked_at() -> None:
 
 
 def test_what_is_not_to_be_wiped_is_not_followed() -> None:
-    plan = given(host("A", "B"), HERE, Treatment(Way.WHOLE, types={"LOCAL_NVME": None}))
+    plan = given(host("A", "B"), HERE, Treatment(Mode.WHOLE, types={"LOCAL_NVME": None}))
     assert where(plan, host("B", "A")) == Whereabouts({HERE: HERE}, {})
 
 
@@ -122,7 +123,7 @@ def test_of_a_plan_that_does_not_say_what_it_gave_the_provider_decides_while_pla
 def test_a_vf_is_at_home_while_its_pf_is_and_else_the_pf_is_a_stranger() -> None:
     devices = host("A")
     card = next(each for each in devices if each.address == NIC)
-    treatment = Treatment(Way.VF, scrub=Scrub.NVME_SANITIZE, types={"CUSTOM_VF": None})
+    treatment = Treatment(Mode.VF, scrub=Scrub.NVME_SANITIZE, types={"CUSTOM_VF": None})
     machine = Machine(devices, {NIC: treatment})
     plan = machine.planned(machine.group(NIC, 1, "CUSTOM_VF"))
     vf = plan.handles[0].function
@@ -134,7 +135,7 @@ def test_a_vf_is_at_home_while_its_pf_is_and_else_the_pf_is_a_stranger() -> None
 
 def test_a_mediated_device_stays_at_the_address_that_it_was_made_of() -> None:
     devices = on_bus(T4)
-    machine = Machine(devices, {HERE: Treatment(Way.VGPU, types={"CUSTOM_VGPU": "GRID T4-1B"})})
+    machine = Machine(devices, {HERE: Treatment(Mode.VGPU, types={"CUSTOM_VGPU": "GRID T4-1B"})})
     made = machine.prepare(machine.planned(machine.group(HERE)))
     assert Whereabouts({}, {HERE: THERE}).followed(made).handles == made.handles
 

@@ -153,7 +153,7 @@ def test_nothing_is_touched_that_has_vfs(tmp_path: Path, monkeypatch: pytest.Mon
     assert kernel.written == []
 
 
-def test_a_device_that_is_gone(tmp_path: Path) -> None:
+def test_a_device_that_is_gone_is_told_as_gone(tmp_path: Path) -> None:
     assert refused(write(tmp_path / "h", {"sys/bus/pci/devices/": ""}), None).gone
 
 

@@ -99,7 +99,7 @@ def test_the_kernels_answer_is_explained(
     assert (caught.value.kind, says in str(caught.value)) == (kind, True)
 
 
-def test_a_success_that_is_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_success_that_is_none_is_noticed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "write", lambda _, data: len(data))
     with pytest.raises(VerbRefused, match="is not there"):
         create_mdev(host(tmp_path), PARENT, TYPE, UUID)

@@ -273,7 +273,7 @@ def test_the_driver_stays_where_somebody_needs_it(
     assert noted == []
 
 
-def test_a_success_that_is_none(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_success_that_is_none_is_noticed(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
     host.build(card(0, afu=OTHER))
     assert f"was programmed with {FUNCTION}, and says that it is {OTHER}" in str(host.refused(gbs()))
     disabled(monkeypatch)
@@ -403,7 +403,9 @@ def test_what_an_fpga_manager_refuses_is_told_with_its_state(host: Host, monkeyp
     assert list((host.root / "lib/firmware/devagent").iterdir()) == []
 
 
-def test_an_fpga_manager_that_does_not_operate_afterwards(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_fpga_manager_that_does_not_operate_afterwards_has_failed(
+    host: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
     host.build(manager("write error"))
     kernel(host, monkeypatch)
     assert "says that it is in the state 'write error'" in str(host.refused(b"raw"))
@@ -456,7 +458,7 @@ def test_a_card_with_a_guest_has_what_it_was_given_with(host: Host) -> None:
     assert host.holds(gbs())
 
 
-def test_a_card_that_is_gone(host: Host) -> None:
+def test_a_card_that_is_gone_is_told_as_gone(host: Host) -> None:
     host.build({"sys/bus/pci/devices/": ""})
     assert host.refused(gbs()).gone
 

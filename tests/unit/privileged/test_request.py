@@ -28,7 +28,7 @@ def refusal(raw: Any) -> str:
     return str(caught.value)
 
 
-def test_a_verb_and_a_service() -> None:
+def test_a_verb_and_a_service_are_parsed() -> None:
     request = parse(json.dumps(GOOD).encode(), ())
     assert (request.name, request.arguments, request.deadline_s) == ("set_vf_count", GOOD["arguments"], 30.0)
     assert request.address == "0000:3b:00.0"
@@ -86,7 +86,7 @@ FITTING: list[tuple[str, dict[str, Any]]] = [
 
 
 @pytest.mark.parametrize(("verb", "arguments"), FITTING, ids=lambda value: str(value)[:30])
-def test_what_the_verbs_of_a_plan_take(verb: str, arguments: dict[str, Any]) -> None:
+def test_what_a_plan_asks_of_the_verbs_is_taken(verb: str, arguments: dict[str, Any]) -> None:
     raw = {"verb": verb, "arguments": FUNCTION | arguments, "deadline_s": 30}
     assert parse(json.dumps(raw).encode(), ()).arguments == FUNCTION | arguments
 

@@ -43,12 +43,12 @@ def refused(top: Path, method: str | None = None) -> VerbRefused:
     return caught.value
 
 
-def test_as_the_kernel_prefers(tmp_path: Path, written: list[tuple[str, bytes]]) -> None:
+def test_without_a_method_it_is_reset_as_the_kernel_prefers(tmp_path: Path, written: list[tuple[str, bytes]]) -> None:
     reset(host(tmp_path), PF, None)
     assert written == [("reset", b"1")]
 
 
-def test_by_a_method_which_is_chosen_only_for_this_time(tmp_path: Path, written: list[tuple[str, bytes]]) -> None:
+def test_a_method_is_chosen_for_this_time_alone(tmp_path: Path, written: list[tuple[str, bytes]]) -> None:
     reset(host(tmp_path), PF, "bus")
     assert written == [("reset_method", b"bus"), ("reset", b"1"), ("reset_method", b"flr bus")]
 
@@ -69,12 +69,12 @@ def test_the_order_comes_back_also_if_the_reset_fails(tmp_path: Path, monkeypatc
     assert noted[-1] == ("reset_method", b"flr bus")
 
 
-def test_a_method_that_it_has_not(tmp_path: Path, written: list[tuple[str, bytes]]) -> None:
+def test_a_method_that_it_has_not_is_refused(tmp_path: Path, written: list[tuple[str, bytes]]) -> None:
     assert str(refused(host(tmp_path), "pm")) == f"{PF} cannot be reset by pm: it has flr bus"
     assert written == []
 
 
-def test_one_that_cannot_be_reset(tmp_path: Path) -> None:
+def test_one_that_cannot_be_reset_is_refused(tmp_path: Path) -> None:
     top = host(tmp_path)
     for name in ("reset", "reset_method"):
         (top / FOLDER / name).unlink()

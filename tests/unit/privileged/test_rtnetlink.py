@@ -70,7 +70,7 @@ def test_vfs_are_read(monkeypatch: pytest.MonkeyPatch) -> None:
     assert asked.asked == struct.pack("=IHHII BxHiII HHI", 40, 18, 1, 1, 0, 0, 0, 7, 0, 0, 8, 29, 9)
 
 
-def test_an_interface_without_vfs(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_interface_without_vfs_has_none(monkeypatch: pytest.MonkeyPatch) -> None:
     kernel(monkeypatch, link())
     assert vfs(7) == {}
 

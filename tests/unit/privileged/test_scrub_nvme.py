@@ -253,7 +253,7 @@ def test_a_controller_that_does_not_come_up_is_not_asked(tmp_path: Path, drive: 
     assert it.done == []
 
 
-def test_a_device_that_is_gone(tmp_path: Path) -> None:
+def test_a_device_that_is_gone_is_told_as_gone(tmp_path: Path) -> None:
     write(tmp_path, {"sys/bus/pci/devices/": ""})
     assert refused(tmp_path).gone
 

@@ -89,7 +89,9 @@ def refused(top: Path, index: int = 1, **values: Any) -> VerbRefused:
     return caught.value
 
 
-def test_all_values_of_one_vf(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_all_values_of_one_vf_are_set_and_no_other_vf_is_touched(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     nic = Nic(monkeypatch)
     assert set_vf_attributes(host(tmp_path), PF, 1, **WANTED) == WANTED
     assert nic.vfs == [BARE, WANTED]
@@ -127,14 +129,16 @@ def test_a_driver_that_takes_a_value_and_does_not_keep_it(tmp_path: Path, monkey
     assert "VF 1 has vlan 0, though 120 was reported set" in str(refused(host(tmp_path), vlan=120))
 
 
-def test_a_driver_that_does_not_tell(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_a_driver_does_not_tell_is_set_and_unknown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     nic = Nic(monkeypatch)
     nic.silent = True
     assert set_vf_attributes(host(tmp_path), PF, 1, **WANTED)["trust"] is None
     assert nic.vfs[1]["trust"] == 1
 
 
-def test_a_vf_that_is_not_there_and_a_pf_without_interface(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_vf_that_is_not_there_and_a_pf_without_interface_are_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     Nic(monkeypatch)
     assert "knows no VF 2" in str(refused(host(tmp_path), 2, vlan=1))
     bare = refused(write(tmp_path / "b", {f"{FOLDER}/vendor": "0x8086\n"}), vlan=1)

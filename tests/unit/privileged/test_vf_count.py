@@ -73,7 +73,7 @@ def test_the_kernels_answer_is_explained(
     assert text.endswith(f"({os.strerror(number).lower()})")
 
 
-def test_a_pf_without_driver(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_pf_without_driver_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     Kernel(tmp_path).install(monkeypatch)
     assert "it has no driver, and VFs are made by the driver; bind one" in refused(host(tmp_path, driver=None), 4)
 

@@ -58,7 +58,7 @@ def test_another_vgpu_is_not_replaced(tmp_path: Path) -> None:
     assert error.kind is RefusalKind.RETRY
 
 
-def test_no_room(tmp_path: Path) -> None:
+def test_a_type_without_room_is_refused_for_now(tmp_path: Path) -> None:
     error = refused(host(tmp_path, types=TYPES.replace("1157", "1158")), 1157)
     assert (str(error), error.kind) == (f"{VF} has no room for a vGPU of type 1157 now", RefusalKind.RETRY)
 
@@ -70,7 +70,7 @@ def test_a_vgpu_that_a_machine_has_stays(tmp_path: Path) -> None:
     assert vgpu_type(tmp_path / "host", VF) == {"type": 1155}
 
 
-def test_the_drivers_refusal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_drivers_refusal_is_told_as_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def refusing(fd: int, data: bytes) -> int:
         raise OSError(errno.EIO, os.strerror(errno.EIO))
 
@@ -78,12 +78,12 @@ def test_the_drivers_refusal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     assert "NVIDIA's driver refused" in str(refused(host(tmp_path), 1157))
 
 
-def test_a_success_that_is_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_success_that_is_none_is_noticed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "write", lambda _, data: len(data))
     assert "carries a vGPU of type 0, though 1157 was reported done" in str(refused(host(tmp_path), 1157))
 
 
-def test_a_function_that_is_none_and_one_that_is_gone(tmp_path: Path) -> None:
+def test_a_function_that_is_none_is_refused_and_one_that_is_gone_told_as_gone(tmp_path: Path) -> None:
     error = refused(write(tmp_path / "a", {f"{FOLDER}/vendor": "0x10de\n"}), 1157)
     assert (error.kind, error.gone) == (RefusalKind.PERMANENT, False)
     assert refused(write(tmp_path / "b", {"sys/bus/pci/devices/": ""}), 1157).gone

@@ -7,7 +7,6 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -70,13 +69,6 @@ def clock() -> Time:
 @pytest.fixture
 def ended() -> list[str]:
     return []
-
-
-@pytest.fixture
-def gate(tmp_path: Path) -> NvmlGate:
-    made = NvmlGate(tmp_path)
-    made.make()
-    return made
 
 
 @pytest.fixture

@@ -20,9 +20,9 @@ from devagent.inventory.build import Nest
 from devagent.inventory.default_policy import DEFAULT
 from devagent.model.claim import Kind
 from devagent.model.device import Device
-from devagent.model.happened import Happened, PcieError
+from devagent.model.happened import Happened
 from devagent.model.health import Health, Override, State
-from devagent.model.occurrence import Xid
+from devagent.model.occurrence import PcieError, Xid
 from devagent.model.pci import Sriov, VirtualFunction
 from devagent.model.policy import Policy
 from devagent.model.snapshot import HostFacts

@@ -231,7 +231,9 @@ def test_closing_ends_a_look_that_is_under_way(
     assert "during a look" in str(failure), "not by its own limit, a minute later"
 
 
-def test_a_host_with_thousands_of_functions(host_tree: Callable[[str], Path], begin: Callable[[Path], Looker]) -> None:
+def test_a_host_with_thousands_of_functions_is_told_whole(
+    host_tree: Callable[[str], Path], begin: Callable[[Path], Looker]
+) -> None:
     top = host_tree("big")
     eyes = begin(top)
     found = eyes.look(DEFAULT, timeout=LONG)

@@ -42,7 +42,7 @@ def told(caplog: pytest.LogCaptureFixture) -> Told:
 
 
 def test_the_first_look_is_one_line(told: Told) -> None:
-    assert told(None, seen(GPU)) == ["INFO - the host has 1 devices; given are 1"]
+    assert told(None, seen(GPU)) == ["INFO - the host has 1 device; given are 1"]
 
 
 def test_nothing_new_is_nothing_said(told: Told) -> None:

@@ -105,7 +105,7 @@ def test_what_is_fenced_refused_unexplained_and_stuck_is_listed() -> None:
 
 def test_the_health_of_each_device_has_its_history() -> None:
     book = condition.follow([SICK], {}, (), NOW, condition.Rules())
-    book = operators.override(book, condition.key(SICK), Override(State.SUSPECT, "watch it", "uid 0", NOW + 60), NOW)
+    book = operators.override(book, SICK.key, Override(State.SUSPECT, "watch it", "uid 0", NOW + 60), NOW)
     facts = Facts(seen(sick=True, book=book), reported=CURRENT)
     (device,) = valid(health(facts), "health")["devices"]
     assert device["override"] == {

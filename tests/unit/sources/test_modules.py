@@ -10,10 +10,11 @@ import pytest
 
 from devagent.model.pci import Function, Sriov
 from devagent.model.snapshot import Problem
-from devagent.sources.host import Directory, Excerpt
+from devagent.sources.host import Directory
 from devagent.sources.modules import FOLDERS, matched
 
 from ..worlds import NIC, World, function, pf, write
+from .noting import Noting
 
 KERNEL = "6.12.117-amd64"
 PATH = f"lib/modules/{KERNEL}/modules.alias"
@@ -121,22 +122,12 @@ def test_a_host_without_devices_reads_nothing(tmp_path: Path) -> None:
 
 
 def test_an_excerpt_holds_all_that_can_match_and_nothing_else(tmp_path: Path) -> None:
-    kept: list[str] = []
-
-    class Recorded(Directory):
-        """A directory that notes what is left of a file."""
-
-        def file(self, path: str, excerpt: Excerpt | None = None) -> str | None:
-            """Notes and reads."""
-            text = super().file(path, excerpt)
-            kept.append(text or "")
-            return text
-
     head, *_ = pf(0)
     write(tmp_path, {PATH: ALIASES})
-    with Recorded(tmp_path) as tree:
+    with Noting(tmp_path) as tree:
         full = matched(tree, KERNEL, [head], [])
-    assert kept[-1].splitlines() == [line for line in ALIASES.splitlines() if "15B3d" in line or "ci:v*" in line]
-    with Recorded(write(tmp_path / "again", {PATH: kept[-1]})) as tree:
+    kept = tree.kept[-1]
+    assert kept.splitlines() == [line for line in ALIASES.splitlines() if "15B3d" in line or "ci:v*" in line]
+    with Noting(write(tmp_path / "again", {PATH: kept})) as tree:
         assert matched(tree, KERNEL, [head], []) == full
-    assert kept[-1] == kept[1]
+    assert tree.kept[-1] == kept

@@ -9,10 +9,11 @@ from pathlib import Path
 import pytest
 
 from devagent.model.snapshot import Problem
-from devagent.sources.host import Directory, Excerpt
+from devagent.sources.host import Directory
 from devagent.sources.names import PATHS, names
 
 from ..worlds import Link, World, function, write
+from .noting import Noting
 
 IDS = """\
 #
@@ -69,28 +70,17 @@ def test_vendors_out_of_order_are_found(tmp_path: Path) -> None:
 
 def test_an_excerpt_holds_all_that_is_found_and_nothing_else(tmp_path: Path) -> None:
     write(tmp_path, {PATHS[0]: IDS})
-    kept: list[str] = []
-
-    class Recorded(Directory):
-        """A directory that notes what is left of a file."""
-
-        def file(self, path: str, excerpt: Excerpt | None = None) -> str | None:
-            """Notes and reads."""
-            text = super().file(path, excerpt)
-            kept.append(text or "")
-            return text
-
-    with Recorded(tmp_path) as tree:
+    with Noting(tmp_path) as tree:
         names(tree, [function(ids=each) for each in ("15b3:101d", "10de:20f1")], [])
-    assert kept == [
+    assert tree.kept == [
         "10de  NVIDIA Corporation\n\t20f1  GA100 [A100 PCIe 40GB]\n"
         "15b3  Mellanox Technologies\n\t101d  MT2892 Family [ConnectX-6 Dx]\n"
     ]
-    write(tmp_path, {PATHS[0]: kept[0]})
+    write(tmp_path, {PATHS[0]: tree.kept[0]})
     assert found(tmp_path, "10de:20f1", "15b3:101d") == (FOUND, [])
 
 
-def test_a_host_without_names(tmp_path: Path) -> None:
+def test_without_pci_ids_nothing_has_a_name(tmp_path: Path) -> None:
     assert found(tmp_path, "10de:20f1") == ({}, [])
     assert found(write(tmp_path, {PATHS[0]: b"\xff"})) == ({}, [])
 

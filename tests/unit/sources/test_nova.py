@@ -35,7 +35,7 @@ def specs(top: Path, text: str) -> list[dict[str, object]]:
     return [dict(spec.keys) for spec in found.specs]
 
 
-def test_a_host_without_nova(tmp_path: Path) -> None:
+def test_a_host_without_nova_has_none_of_its_devices(tmp_path: Path) -> None:
     assert read(tmp_path) == (NovaDevices(), [], [])
     assert read(write(tmp_path, {CONF: "[DEFAULT]\ndebug = true\n"})) == (NovaDevices(), [], [])
 
@@ -174,7 +174,7 @@ def test_all_files_count_and_what_two_say_is_said_once(tmp_path: Path) -> None:
         ("[devices]\nenabled_mdev_types =\n[mdev_x]\ndevice_addresses = 0000:84:00.0\n", ()),
     ],
 )
-def test_enabled_types_with_their_parents(tmp_path: Path, text: str, types: tuple[Any, ...]) -> None:
+def test_enabled_types_are_read_with_their_parents(tmp_path: Path, text: str, types: tuple[Any, ...]) -> None:
     assert read(write(tmp_path, {CONF: text}))[0].mdev_types == types
 
 

@@ -50,7 +50,7 @@ def users(top: Path) -> list[tuple[str, User]]:
     return [each for answer in answers(top).values() for each in answer]
 
 
-def test_a_host_without_processes(tmp_path: Path) -> None:
+def test_without_processes_nothing_is_used(tmp_path: Path) -> None:
     assert answers(tmp_path) == {}
 
 

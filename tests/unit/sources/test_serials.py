@@ -82,7 +82,7 @@ def test_config_space_tells_the_same(tmp_path: Path, capabilities: list[tuple[in
         config((0x100, 3, 0))[:0x104] + b"\xff" * 100,
     ],
 )
-def test_a_device_without_a_number_or_out_of_its_mind(tmp_path: Path, space: bytes) -> None:
+def test_a_device_without_a_number_or_out_of_its_mind_tells_none(tmp_path: Path, space: bytes) -> None:
     assert told(tmp_path, {"config": space}) == {}
 
 

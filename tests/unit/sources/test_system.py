@@ -26,7 +26,7 @@ def told(top: Path, world: World | None = None) -> tuple[HostFacts, list[str]]:
         return facts(tree, problems), [problem.problem for problem in problems]
 
 
-def test_a_host_that_tells_nothing(tmp_path: Path) -> None:
+def test_a_host_that_tells_nothing_is_no_problem(tmp_path: Path) -> None:
     assert told(tmp_path) == (HostFacts(), [])
 
 

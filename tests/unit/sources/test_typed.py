@@ -28,7 +28,7 @@ def test_what_was_written_is_read_again() -> None:
 
 
 @pytest.mark.parametrize("number", [2**63 - 1, -(2**63), 0])
-def test_a_number_of_64_bits(number: int) -> None:
+def test_a_number_may_have_64_bits(number: int) -> None:
     assert decode(int, number) == number
 
 

@@ -14,7 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from devagent.model.happened import Happened, PcieError
+from devagent.model.happened import Happened
+from devagent.model.occurrence import PcieError
 from devagent.sources import udev
 from devagent.sources.udev import NOTHING, QUIET, Events, Interval, changes
 

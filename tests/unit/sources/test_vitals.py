@@ -34,7 +34,7 @@ def test_an_empty_host_tells_nothing(tmp_path: Path) -> None:
     assert read(tmp_path, {}, (PF,), (PF,)) == Vitals(kernel=KERNEL, modules=modules)
 
 
-def test_the_command_line_and_the_cpu(tmp_path: Path) -> None:
+def test_the_command_line_and_the_cpu_are_read(tmp_path: Path) -> None:
     world = {"proc/cmdline": "ro intel_iommu=on\n", "proc/cpuinfo": CPU.format(vendor="GenuineIntel", flag="") * 2}
     seen = read(tmp_path, world)
     assert (seen.command_line, seen.cpu, seen.virtual) == (("ro", "intel_iommu=on"), "GenuineIntel", False)
@@ -87,7 +87,7 @@ def test_a_module_is_loaded_built_in_loadable_or_absent(tmp_path: Path) -> None:
         ({"proc/driver/nvidia/version": "something else\n"}, None),
     ],
 )
-def test_the_version_of_nvidias_module(tmp_path: Path, world: World, version: str | None) -> None:
+def test_the_version_of_nvidias_module_is_read(tmp_path: Path, world: World, version: str | None) -> None:
     assert read(tmp_path, world).nvidia_module == version
 
 
@@ -111,7 +111,7 @@ def test_a_library_whose_links_loop_has_no_version(tmp_path: Path) -> None:
     assert read(tmp_path, {"usr/lib64/libnvidia-ml.so.1": Link("libnvidia-ml.so.1")}).nvidia_library is None
 
 
-def test_an_override_that_is_set(tmp_path: Path) -> None:
+def test_only_an_override_that_is_set_is_told(tmp_path: Path) -> None:
     world = {f"{PCI}/{PF}/driver_override": "(null)\n", f"{PCI}/{VF}/driver_override": "vfio-pci\n"}
     assert read(tmp_path, world, (PF, VF, "0000:18:00.0")).overrides == {VF: "vfio-pci"}
 

@@ -117,10 +117,10 @@ def _address(device: Device) -> Row:
     text = f'<text class="ink mono" x="{_LEFT}" y="14" font-size="12.5">{address}</text>'
     room = _ROOM - measured(address, 12.5, mono=True) - 24
     shown = fitted(driver, room, 11)
-    wide = measured(shown, 11) + 16
-    left = _LEFT + _ROOM - wide
-    pill = f'<rect class="pill" x="{left:g}" y="0" width="{wide:g}" height="19" rx="9.5"/>'
-    middle = left + wide / 2
+    breadth = measured(shown, 11) + 16
+    left = _LEFT + _ROOM - breadth
+    pill = f'<rect class="pill" x="{left:g}" y="0" width="{breadth:g}" height="19" rx="9.5"/>'
+    middle = left + breadth / 2
     label = f'<text class="soft" x="{middle:g}" y="13.5" font-size="11" text-anchor="middle">{escaped(shown)}</text>'
     return Row(25, text + pill + label)
 

@@ -54,13 +54,6 @@ class Machine:
 
 
 @pytest.fixture
-def gate(tmp_path: Path) -> NvmlGate:
-    made = NvmlGate(tmp_path)
-    made.make()
-    return made
-
-
-@pytest.fixture
 def behind(gate: NvmlGate) -> Machine:
     return Machine(gate)
 

@@ -151,15 +151,7 @@ def test_without_a_right_image_nothing_is_done(agent: FpgaAgent, name: str, kind
 
 
 def test_progress_is_shown_while_it_comes(agent: FpgaAgent, glance: FakeGlance) -> None:
-    go_on = threading.Event()
-
-    def slow(handler: Handler, data: bytes) -> None:
-        handler.begin("application/octet-stream", len(data))
-        handler.wfile.write(data[:1000])
-        go_on.wait(PATIENCE_S)
-        handler.wfile.write(data[1000:])
-
-    glance.send = slow
+    go_on = glance.halt_after(1000)
     own = glance.add("loopback", LOOPBACK)
     found, status = agent.put(ALICE, wait=0, bitstream=own)
     assert (status, found["state"]) == (202, "preparing")

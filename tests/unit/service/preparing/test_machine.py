@@ -103,7 +103,7 @@ def test_who_is_in_the_way_is_told(tmp_path: Path, machine: Callable[[], Machine
     assert refusal.holders == (Holder(pid=4711, command="qemu-kvm"),)
 
 
-def test_a_device_that_is_gone(tmp_path: Path, machine: Callable[[], Machine]) -> None:
+def test_a_device_that_is_gone_is_told_as_gone(tmp_path: Path, machine: Callable[[], Machine]) -> None:
     write(tmp_path, {"sys/bus/pci/devices/": ""})
     it = machine()
     for each in (step("bind", driver=None), step("set_vgpu_type", type=0), step("remove_mdev", **MDEV)):

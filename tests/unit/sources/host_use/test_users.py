@@ -69,7 +69,7 @@ def above(name: str, *lower: str) -> World:
     return {**links, f"sys/class/net/{name}": Link(f"../../devices/virtual/net/{name}")}
 
 
-def test_a_host_that_uses_nothing(tmp_path: Path) -> None:
+def test_a_host_that_uses_nothing_has_no_users(tmp_path: Path) -> None:
     assert uses(tmp_path) == ({}, [])
 
 
@@ -140,7 +140,7 @@ def test_a_vlan_on_a_bridge_on_a_bond_leads_to_the_nics(tmp_path: Path) -> None:
     )
 
 
-def test_interfaces_above_each_other_end(tmp_path: Path) -> None:
+def test_interfaces_above_each_other_are_followed_once(tmp_path: Path) -> None:
     world = {**above("a", "b"), **above("b", "a"), "proc/net/route": HEADER + route4("a")}
     assert uses(write(tmp_path, world)) == ({}, [])
 
@@ -152,7 +152,7 @@ def test_a_route_over_an_odd_interface_leads_nowhere(tmp_path: Path, name: str) 
 
 
 @pytest.mark.parametrize("text", ["", "x", HEADER, HEADER + "eth0\t00000000\n", "\n\n\n"])
-def test_a_routing_table_that_says_nothing(tmp_path: Path, text: str) -> None:
+def test_a_routing_table_that_says_nothing_uses_nothing(tmp_path: Path, text: str) -> None:
     assert uses(write(tmp_path, {**a_nic(), "proc/net/route": text, "proc/net/ipv6_route": text})) == ({}, [])
 
 
@@ -209,7 +209,7 @@ def test_the_first_mount_of_a_disk_is_named(tmp_path: Path) -> None:
     assert uses(tmp_path) == ({NIC: "mounted on /"}, [])
 
 
-def test_disks_below_each_other_end(tmp_path: Path) -> None:
+def test_disks_below_each_other_are_followed_once(tmp_path: Path) -> None:
     world = {
         **mapped("253:0", "dm-0", **{"dm-1": "253:1"}),
         **mapped("253:1", "dm-1", **{"dm-0": "253:0"}),
@@ -219,7 +219,7 @@ def test_disks_below_each_other_end(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("line", ["", "x", "36 35 ../../x / / rw", "36 35 259:1", "36 35 0:25 / / rw"])
-def test_a_mount_that_is_on_no_disk(tmp_path: Path, line: str) -> None:
+def test_a_mount_that_is_on_no_disk_uses_none(tmp_path: Path, line: str) -> None:
     write(tmp_path, {**disk("259:1", "nvme0n1", NIC), "proc/self/mountinfo": f"{PROC_MOUNT}{line}\n"})
     assert uses(tmp_path) == ({}, [])
 

@@ -213,7 +213,7 @@ def test_it_stays_small_and_single_threaded(tmp_path: Path) -> None:
     for name in ("http", "ssl", "sqlite3", "asyncio", "pickle", "logging", "subprocess", "pynvml"):
         assert name not in modules
     ours = {name for name in modules if name.startswith("devagent.")} - {"devagent.errors", "devagent._version"}
-    assert {name.split(".")[1] for name in ours} == {"privileged", "model", "nvml"}
+    assert {name.split(".")[1] for name in ours} == {"privileged", "model", "nvml", "cause", "places"}
 
 
 def test_it_does_not_grow(begin: Callable[..., Privileged]) -> None:

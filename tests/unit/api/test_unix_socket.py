@@ -18,7 +18,7 @@ from pathlib import Path
 import pytest
 
 from devagent.api.caller import of_connection
-from devagent.api.listener import Listener
+from devagent.api.unix_socket import UnixSocket
 from devagent.errors import ConfigurationError, ListenError
 
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to be somebody else")
@@ -26,14 +26,14 @@ OTHER_GROUP = grp.getgrall()[-1]
 
 
 @contextmanager
-def listening(path: Path, group: str | None = None) -> Iterator[Listener]:
-    listener = Listener(path, group)
-    listener.socket.listen()
+def listening(path: Path, group: str | None = None) -> Iterator[UnixSocket]:
+    unix_socket = UnixSocket(path, group)
+    unix_socket.socket.listen()
     try:
-        yield listener
+        yield unix_socket
     finally:
-        listener.remove()
-        listener.close()
+        unix_socket.remove()
+        unix_socket.close()
 
 
 def mode(path: Path) -> int:
@@ -48,8 +48,8 @@ def test_it_is_for_its_user_and_group_alone(path: Path) -> None:
 
 @as_root
 def test_the_group_is_the_configured_one(path: Path) -> None:
-    with listening(path, OTHER_GROUP.gr_name) as listener:
-        assert path.stat().st_gid == listener.gid == OTHER_GROUP.gr_gid
+    with listening(path, OTHER_GROUP.gr_name) as unix_socket:
+        assert path.stat().st_gid == unix_socket.gid == OTHER_GROUP.gr_gid
 
 
 @as_root
@@ -73,7 +73,7 @@ def test_there_is_no_moment_in_which_others_may_connect(path: Path, monkeypatch:
 
 def test_a_group_that_is_not_there_is_named(path: Path) -> None:
     with pytest.raises(ConfigurationError, match=r"unix_socket_group: this host has no group nobodys"):
-        Listener(path, "nobodys")
+        UnixSocket(path, "nobodys")
 
 
 def test_the_directory_is_made(path: Path) -> None:
@@ -84,9 +84,9 @@ def test_the_directory_is_made(path: Path) -> None:
 def test_what_a_dead_agent_left_is_replaced(path: Path) -> None:
     script = f"""
 import os, pathlib
-from devagent.api.listener import Listener
-listener = Listener(pathlib.Path({str(path)!r}))
-listener.socket.listen()
+from devagent.api.unix_socket import UnixSocket
+unix_socket = UnixSocket(pathlib.Path({str(path)!r}))
+unix_socket.socket.listen()
 os.kill(os.getpid(), 9)
 """
     assert subprocess.run([sys.executable, "-c", script], check=False).returncode == -signal.SIGKILL
@@ -98,7 +98,7 @@ os.kill(os.getpid(), 9)
 def test_a_second_devagent_is_refused_and_the_first_goes_on(path: Path) -> None:
     with listening(path), socket.socket(socket.AF_UNIX) as client:
         with pytest.raises(ListenError, match=f"another devagent listens on {path}: stop it"):
-            Listener(path)
+            UnixSocket(path)
         client.connect(str(path))
 
 
@@ -108,7 +108,7 @@ def test_another_program_is_left_alone(path: Path) -> None:
         other.listen(0)
         for _ in range(2):  # at the second time its backlog is full
             with pytest.raises(ListenError, match=f"another program listens on {path}"):
-                Listener(path)
+                UnixSocket(path)
         client.setblocking(False)
         assert path.is_socket()
 
@@ -116,27 +116,27 @@ def test_another_program_is_left_alone(path: Path) -> None:
 def test_a_file_that_is_no_socket_is_left_alone(path: Path) -> None:
     path.write_text("precious")
     with pytest.raises(ListenError, match="is no socket: remove it"):
-        Listener(path)
+        UnixSocket(path)
     assert path.read_text() == "precious"
 
 
 def test_a_link_that_stands_in_for_the_lock_is_not_followed(path: Path) -> None:
     Path(f"{path}.lock").symlink_to(path.parent / "elsewhere")
     with pytest.raises(ListenError):
-        Listener(path)
+        UnixSocket(path)
     assert not (path.parent / "elsewhere").exists()
 
 
 @pytest.mark.parametrize("name", ["a/b/devagent.sock", "x" * 120])
 def test_a_path_where_no_socket_can_be_is_named(path: Path, name: str) -> None:
     with pytest.raises(ListenError, match=str(path.parent)):
-        Listener(path.parent / name)
+        UnixSocket(path.parent / name)
 
 
 def test_after_a_failure_the_path_is_free_again(path: Path) -> None:
     path.write_text("")
     with pytest.raises(ListenError):
-        Listener(path)
+        UnixSocket(path)
     path.unlink()
     with listening(path):
         assert path.is_socket()

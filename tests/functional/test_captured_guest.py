@@ -11,8 +11,7 @@ import os
 
 import pytest
 
-from .conftest import HOSTS, Devagent
-from .test_discover import FORMATS, GOLDEN
+from .conftest import FORMATS, GOLDEN, HOSTS, Devagent
 
 GUEST = HOSTS / "guest.tar.xz"
 PARTIAL = 4

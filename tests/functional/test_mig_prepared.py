@@ -14,6 +14,7 @@ import pytest
 from unit.prepare.scenes import ALICE, BOB, ROOT, on_bus
 
 from devagent.inventory.build import device_uuid
+from devagent.model.claim import Mode
 from devagent.model.handle import PciHandle
 from devagent.model.plan import Arguments, Group, Plan, Step
 from devagent.model.preparation import Holdings, Preparation, Refusal
@@ -23,14 +24,14 @@ from devagent.prepare.executor import Executor, Request
 from devagent.prepare.journal import Journal
 from devagent.prepare.machine import Machine
 from devagent.prepare.runs import Patience
-from devagent.prepare.treatment import Treatment, Way
+from devagent.prepare.treatment import Treatment
 from devagent.prepare.view import View, view
 from devagent.privileged import Privileged
 from devagent.service.preparing.gated import GatedMachine
 from devagent.service.preparing.machine import PrivilegedMachine
 
+from .mig_gpu import GPU, ONE, nvml, privileged, root
 from .nvml.library import Nvml
-from .test_mig import GPU, ONE, nvml, privileged, root
 
 __all__ = ["nvml", "privileged", "root"]
 
@@ -69,7 +70,7 @@ def seen() -> View:
     vgpu = {"types": [{"name": "NVIDIA A100-1-5C", "id": TYPE, "memory_mib": 5120, "total": 7}]}
     gpu = {"id": "10de:20f1", "class": "030200", "driver": "nvidia", "vfs": own}
     devices = on_bus(gpu, nvml={GPU: {"name": "NVIDIA A100-PCIE-40GB", "facts": {"mig": mig, "vgpu": vgpu}}})
-    return view(devices, ROOT, {GPU: Treatment(Way.VGPU, types={"CUSTOM_MIG_1G_5GB": "NVIDIA A100-1-5C"})})
+    return view(devices, ROOT, {GPU: Treatment(Mode.VGPU, types={"CUSTOM_MIG_1G_5GB": "NVIDIA A100-1-5C"})})
 
 
 def request(seen: View, consumer: str = ALICE) -> Request:

@@ -347,7 +347,7 @@ WORLDS = (first_report, several_changes, gone, pf_to_vfs, vfs_to_pf, known_bette
 
 
 @pytest.mark.parametrize("make", WORLDS, ids=[make.__name__ for make in WORLDS])
-def test_killed_at_any_request(
+def test_a_kill_at_any_request_is_made_good_by_the_next_report(
     agents: Agents, store: Store, tmp_path: Path, make: Callable[[Store, Cloud], World]
 ) -> None:
     """Killed before each request, which is after the answer to the one before, and after the last answer."""

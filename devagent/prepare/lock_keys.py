@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from devagent.prepare.view import View
 
 
-def locks(view: View, addresses: Iterable[str]) -> tuple[str, ...]:
+def lock_keys(view: View, addresses: Iterable[str]) -> tuple[str, ...]:
     """Gives the keys, sorted: who takes them in this order never waits in a circle. What is gone has none."""
     found = set()
     for address in addresses:

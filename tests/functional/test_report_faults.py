@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-import json
 import random
 import time
 import uuid
@@ -18,7 +17,6 @@ from typing import Any
 
 import pytest
 import requests
-from keystoneauth1 import exceptions as ksa
 
 from devagent import errors
 from devagent.inventory.build import Nest
@@ -31,48 +29,7 @@ from devagent.placement.reporter import Report, Reporter
 from .cloud import Cloud, Fault, Wire, assert_is, reporter
 from .conftest import Describe
 from .descriptions import small
-
-Send = Callable[[], requests.Response]
-
-
-def answer(status: int, code: str = "placement.undefined_code", later: str = "") -> requests.Response:
-    response = requests.Response()
-    response.status_code, response.url = status, "http://placement"
-    if later:
-        response.headers["Retry-After"] = later
-    response._content = json.dumps({"errors": [{"status": status, "code": code, "detail": "injected"}]}).encode()
-    return response
-
-
-def answers(status: int, code: str = "placement.undefined_code", *, sent: bool = False) -> Fault:
-    """Gives a wrong answer; `sent` lets Placement do what was asked all the same."""
-
-    def fault(send: Send) -> requests.Response:
-        if sent:
-            send()
-        return answer(status, code)
-
-    return fault
-
-
-def fails(error: Exception, *, sent: bool = False) -> Fault:
-    """Gives no answer."""
-
-    def fault(send: Send) -> requests.Response:
-        if sent:
-            send()
-        raise error
-
-    return fault
-
-
-FAULTS = {
-    "409": answers(409, "placement.concurrent_update"),
-    "500": answers(500),
-    "503 but done": answers(503, sent=True),
-    "time-out but done": fails(ksa.ConnectTimeout("injected"), sent=True),
-    "reset": fails(ConnectionResetError("injected")),
-}
+from .faults import FAULTS, Send, answer, answers, fails
 
 
 def novel(cloud: Cloud, host: Path, nest: Nest = Nest.NUMA) -> ProviderTree:

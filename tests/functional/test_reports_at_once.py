@@ -27,7 +27,7 @@ from devagent.placement.reporter import Reporter
 
 from .cloud import MICROVERSION, Cloud, Wire, reporter
 from .databases import KINDS, placements
-from .test_faults import FAULTS
+from .faults import FAULTS
 
 SCHEDULERS, ATTEMPTS = 3, 40
 ROUNDS = 2  # through all the trees
@@ -181,7 +181,7 @@ def urls(request: pytest.FixtureRequest) -> list[str]:
     return placements(request.config, request.param)
 
 
-def test_storm(urls: list[str]) -> None:
+def test_two_agents_and_schedulers_at_once_end_in_the_wanted_tree(urls: list[str]) -> None:
     cloud = Cloud(urls[0], str(uuid.uuid4()), f"host-{uuid.uuid4().hex[:12]}.example.org")
     cloud.create(cloud.name, None, cloud.root)
     some = trees(cloud)

@@ -11,12 +11,10 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
-from devagent.api.client import SOCKET, Client
+from devagent.api.client import Client
 from devagent.errors import ConfigurationError
+from devagent.places import CONFIG_DIR, CONFIG_FILE, SOCKET
 
-# Named here and not taken from devagent.conf, whose import takes longer than the agent's answer.
-_FILE: Final = Path("/etc/devagent/devagent.conf")
-_DIR: Final = Path("/etc/devagent/devagent.conf.d")
 # As devagent.api.handlers has it, whose import takes longer than this.
 _UUID: Final = re.compile("[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.ASCII | re.IGNORECASE)
 
@@ -65,7 +63,7 @@ def uuid(text: str, what: str) -> str:
 def _configured(args: argparse.Namespace) -> str | None:
     """Reads the configuration, but only where it says something about the socket: it costs more than all else."""
     named = [*map(Path, args.config_file), *(path for each in args.config_dir for path in _inside(Path(each)))]
-    if not any(map(_names_a_socket, named or [_FILE, *_inside(_DIR)])):
+    if not any(map(_names_a_socket, named or [CONFIG_FILE, *_inside(CONFIG_DIR)])):
         return None
     from devagent import conf
 

@@ -187,7 +187,7 @@ def settled(scenario: Scenario, directory: Path, boot_id: str = "boot 1") -> tup
 
 @boots
 @pytest.mark.parametrize("scenario", FULL, ids=name)
-def test_sigkill_at_every_point(scenario: Scenario, boot_id: str, top: Path) -> None:
+def test_sigkill_at_every_point_leaves_the_same_end(scenario: Scenario, boot_id: str, top: Path) -> None:
     begun = start(scenario, top / "begun")
     wanted = expected(scenario, begun, top / "scratch")
     for point in range(10_000):
@@ -203,7 +203,7 @@ def test_sigkill_at_every_point(scenario: Scenario, boot_id: str, top: Path) -> 
 
 
 @pytest.mark.parametrize("scenario", FULL, ids=name)
-def test_sigkill_at_every_point_of_the_recovery(scenario: Scenario, top: Path) -> None:
+def test_sigkill_at_every_point_of_the_recovery_leaves_the_same_end(scenario: Scenario, top: Path) -> None:
     begun = start(scenario, top / "begun")
     wanted = expected(scenario, begun, top / "scratch")
     halfway = copied(begun, top / "halfway")
@@ -219,7 +219,7 @@ def test_sigkill_at_every_point_of_the_recovery(scenario: Scenario, top: Path) -
 
 
 @pytest.mark.parametrize("scenario", SMALL, ids=name)
-def test_killed_at_every_point_and_again_at_every_point_of_the_recovery(scenario: Scenario, top: Path) -> None:
+def test_a_kill_at_every_point_and_again_in_the_recovery_leaves_the_same_end(scenario: Scenario, top: Path) -> None:
     begun = start(scenario, top / "begun")
     wanted = expected(scenario, begun, top / "scratch")
     pairs = 0
@@ -237,7 +237,7 @@ def test_killed_at_every_point_and_again_at_every_point_of_the_recovery(scenario
     print(f"{scenario.name}: {pairs} pairs of points")  # noqa: T201 - the figure
 
 
-def test_sigkill_at_any_moment(top: Path) -> None:
+def test_sigkill_at_any_moment_leaves_the_same_end(top: Path) -> None:
     """Also within a commit, which the points above are never in."""
     scenario = FULL[0]
     begun = start(scenario, top / "begun")

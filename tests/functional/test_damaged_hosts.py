@@ -45,9 +45,8 @@ from devagent.sources.host import Tree
 from devagent.sources.pci import DEVICES
 from devagent.view import Look
 
-from .conftest import Devagent
-from .mutants import CHANGES, Change, Mutant, Watch, changed, load, paths
-from .test_discover import SCHEMA
+from .conftest import SCHEMA, Devagent
+from .damaged import CHANGES, Change, Damaged, Watch, changed, load, paths
 
 FACTOR = int(os.environ.get("DEVAGENT_MUTATIONS", "1"))
 REGISTRY = registry.load()
@@ -57,7 +56,7 @@ PARTS = 10
 _WITNESS = re.compile(r"^proc|^sys$|^sys/(class|dev)|/boot_vga$")
 # Nothing but the guards keeps a device from being given.
 EVERYTHING = Policy((Rule("vfs", Match(vfs=True), Mode.VF), Rule("rest", Match(), Mode.WHOLE)), "test")
-DESCRIPTION = Path(__file__).with_name("mutants.yaml")
+DESCRIPTION = Path(__file__).with_name("damaged.yaml")
 
 
 @dataclass(frozen=True)
@@ -94,9 +93,9 @@ class World:
 
 @pytest.fixture(scope="module")
 def world(memory: Path) -> World:
-    top = load(generate(DESCRIPTION, memory / "mutants"))
+    top = load(generate(DESCRIPTION, memory / "damaged"))
     watch = Watch()
-    recorder = Recorder(Mutant([top], watch))
+    recorder = Recorder(Damaged([top], watch))
     found = looked_at(recorder)
     assert found.problems == ()
     everything = tuple(paths(top))
@@ -104,7 +103,7 @@ def world(memory: Path) -> World:
     homes = {path.rpartition("/")[2]: path for path in everything if path.startswith("sys/devices/")}
     homes = {name: path for name, path in homes.items() if is_address(name)}
     asked = tuple(path for path in everything if path in laid_out)
-    default = document(discover(Mutant([top], Watch()), REGISTRY, DEFAULT))
+    default = document(discover(Damaged([top], Watch()), REGISTRY, DEFAULT))
     return World(top, everything, asked, homes, found, document(found), default, watch.calls)
 
 
@@ -140,12 +139,12 @@ def looked_at(tree: Tree) -> Discovery:
 
 
 def document(found: Discovery) -> dict[str, Any]:
-    parsed = json.loads(rendered.render(Look(found, found.host.hostname or "mutants", Nest.NUMA)))
+    parsed = json.loads(rendered.render(Look(found, found.host.hostname or "damaged", Nest.NUMA)))
     assert isinstance(parsed, dict)
     return parsed
 
 
-def check(world: World, damage: Mapping[str, str], tree: Mutant) -> None:
+def check(world: World, damage: Mapping[str, str], tree: Damaged) -> None:
     """Discovers a damaged host and holds it against the sound one; `damage` maps paths to what is wrong there."""
     found = looked_at(tree)
     before = {device.address: device for device in world.found.devices}
@@ -207,7 +206,7 @@ def test_an_entry_is_damaged(world: World, part: int) -> None:
     for path in world.asked[part::PARTS]:
         for name in random_.sample(sorted(CHANGES), min(len(CHANGES), rounds(6))):
             with telling(f"{path}: {name}"):
-                check(world, {path: name}, Mutant([changed(world.top, path, CHANGES[name])], Watch()))
+                check(world, {path: name}, Damaged([changed(world.top, path, CHANGES[name])], Watch()))
 
 
 @pytest.mark.parametrize("part", range(PARTS))
@@ -219,7 +218,7 @@ def test_several_entries_are_damaged(world: World, part: int) -> None:
         for path, name in damage.items():
             top = changed(top, path, CHANGES[name])
         with telling(str(damage)):
-            check(world, damage, Mutant([top], Watch()))
+            check(world, damage, Damaged([top], Watch()))
 
 
 @pytest.mark.parametrize("part", range(PARTS))
@@ -231,7 +230,7 @@ def test_an_entry_changes_while_it_is_looked_at(world: World, part: int) -> None
         with telling(f"{path}: {name} from call {at} on"):
             top = changed(world.top, path, lambda entry: entry)
             watch = Watch(at=at, then=partial(put, top, path, CHANGES[name]))
-            check(world, {path: name}, Mutant([top], watch))
+            check(world, {path: name}, Damaged([top], watch))
 
 
 def put(top: Folder, path: str, change: Change) -> None:
@@ -250,7 +249,7 @@ def test_what_nobody_asks_for_changes_nothing(world: World) -> None:
     unasked = [path for path in unasked if isinstance(entry_at(world.top, path), bytes)]
     for path in random_.sample(unasked, min(len(unasked), rounds(60))):
         change = CHANGES[random_.choice(["binary", "huge", "denied", "broken", "link to itself", "text"])]
-        assert looked_at(Mutant([changed(world.top, path, change)], Watch())) == world.found
+        assert looked_at(Damaged([changed(world.top, path, change)], Watch())) == world.found
 
 
 @pytest.mark.parametrize(
@@ -271,7 +270,7 @@ def test_what_nobody_asks_for_changes_nothing(world: World) -> None:
 )
 @pytest.mark.parametrize("change", ["empty", "empty directory", "dangling link", "link to itself", "link to root"])
 def test_a_strange_name_stands_among_the_functions(world: World, name: str, change: str) -> None:
-    tree = Mutant([changed(world.top, f"{DEVICES}/{name}", CHANGES[change])], Watch())
+    tree = Damaged([changed(world.top, f"{DEVICES}/{name}", CHANGES[change])], Watch())
     found = looked_at(tree)
     assert found.devices == world.found.devices
     assert found.problems
@@ -283,7 +282,7 @@ def test_the_command_says_what_it_could_not_read(
     world: World, memory: Path, devagent: Devagent, tmp_path: Path, name: str
 ) -> None:
     home = world.homes["0000:3b:00.0"]
-    root = shutil.copytree(memory / "mutants", tmp_path / "mutants", symlinks=True)
+    root = shutil.copytree(memory / "damaged", tmp_path / "damaged", symlinks=True)
     (root / home / "modalias").unlink()
     store(root / home / "modalias", CHANGES[name](None))
     store(root / home / "vendor", None)

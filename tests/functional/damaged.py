@@ -71,7 +71,7 @@ CHANGES: dict[str, Change] = {
 
 @dataclass
 class Watch:
-    """What happens while a mutant is looked at: errors that were raised, and when it changes."""
+    """What happens while a damaged host is looked at: errors that were raised, and when it changes."""
 
     raised: list[tuple[str, str]] = field(default_factory=list)
     calls: int = 0
@@ -90,21 +90,21 @@ class Watch:
         return Unreadable(path, reason)
 
 
-class Mutant(Archive):
+class Damaged(Archive):
     """A host in memory, in which some entries are bad."""
 
     def __init__(self, parents: list[Folder], watch: Watch) -> None:
         super().__init__(parents)
         self.watch = watch
 
-    def below(self, path: str) -> Mutant:
+    def below(self, path: str) -> Damaged:
         self.watch.call()
         parents = self._resolve(path)[0]
         if not parents:
             raise self.watch.fail(path, "is not a directory")
         if isinstance(parents[-1], BadFolder):
             raise self.watch.fail(path, parents[-1].reason)
-        return Mutant(parents, self.watch)
+        return Damaged(parents, self.watch)
 
     def link(self, path: str) -> str | None:
         self.watch.call()

@@ -12,13 +12,14 @@ import stat
 from pathlib import Path
 from typing import Final
 
+from devagent.cause import system_words
 from devagent.errors import ConfigurationError, ListenError
 
 MODE: Final = 0o660
 _OPTION: Final = "set [api] unix_socket in devagent.conf"
 
 
-class Listener:
+class UnixSocket:
     """The socket in the file system, bound but not listening yet, and the lock beside it that says who has it.
 
     `gid` is that of the group whose members may connect: the named one, else the agent's own.
@@ -31,7 +32,7 @@ class Listener:
             path.parent.mkdir(mode=0o755, exist_ok=True)
             self._lock = _locked(path)
         except OSError as error:
-            raise ListenError(f"{path}: {_words(error)}: make the directory, or {_OPTION}") from None
+            raise ListenError(f"{path}: {system_words(error)}: make the directory, or {_OPTION}") from None
         try:
             _clear(path)
             self.socket = self._bind()
@@ -50,7 +51,7 @@ class Listener:
             self.path.chmod(MODE)
         except OSError as error:
             opened.close()
-            raise ListenError(f"{self.path}: {_words(error)}") from None
+            raise ListenError(f"{self.path}: {system_words(error)}") from None
         return opened
 
     def remove(self) -> None:
@@ -108,7 +109,3 @@ def _clear(path: Path) -> None:
         except BlockingIOError:  # it lives, and has no time for us
             pass
     raise _taken(path, "program")
-
-
-def _words(error: OSError) -> str:
-    return (error.strerror or str(error)).lower()

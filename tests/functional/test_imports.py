@@ -4,16 +4,12 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 from .conftest import REPOSITORY
-
-HEAVY = {"oslo_config", "keystoneauth1", "requests", "sqlalchemy", "jsonschema", "yaml", "placement", "rich"}
-
+from .imports import HEAVY, imported, noted
 
 # What `discover` stands on: of the standard library, and what finds the drivers.
 GROUND = (
@@ -21,20 +17,6 @@ GROUND = (
     "uuid, importlib.resources"
 )
 MORE = {"devagent", "fcntl", "grp", "pwd", "runpy", "signal", "tarfile"}
-
-
-def imported(*arguments: str, code: int = 0) -> set[str]:
-    """Gives the top-level modules that a run of the command imports, as python itself notes them."""
-    return noted("-m", "devagent", *arguments, code=code)
-
-
-def noted(*arguments: str, code: int = 0) -> set[str]:
-    command = [sys.executable, "-X", "importtime", *arguments]
-    done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, timeout=60)
-    assert done.returncode == code, done.stderr
-    # import time:       123 |        456 |   package.module
-    names = (line.rpartition("|")[2].strip() for line in done.stderr.splitlines() if line.startswith("import time:"))
-    return {name.partition(".")[0] for name in names}
 
 
 @pytest.mark.parametrize("arguments", [("--help",), ("--version",), ("report", "--help"), ("doctor", "--help")])

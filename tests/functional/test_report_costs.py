@@ -127,7 +127,7 @@ def vfs_of(provider: Provider, total: int) -> Provider:
 
 
 @pytest.mark.parametrize(("placement", "number"), SIZES, indirect=["placement"])
-def test_requests(cloud: Cloud, tmp_path: Path, number: int) -> None:
+def test_each_situation_costs_the_requests_that_it_must(cloud: Cloud, tmp_path: Path, number: int) -> None:
     """First report, no change, restarts, one change, one moved generation, a subtree that is gone."""
     desired, agent = desired_tree(cloud, number), Agent(cloud, tmp_path)
     traits, classes = new_names(cloud, desired)
@@ -169,7 +169,7 @@ def test_requests(cloud: Cloud, tmp_path: Path, number: int) -> None:
 
 
 @pytest.mark.parametrize(("placement", "number"), [*SIZES[: len(KINDS)], ("sqlite", 64)], indirect=["placement"])
-def test_requests_without_the_service_role(cloud: Cloud, tmp_path: Path, number: int) -> None:
+def test_without_the_service_role_each_device_costs_a_request_more(cloud: Cloud, tmp_path: Path, number: int) -> None:
     desired, agent = desired_tree(cloud, number), Agent(cloud, tmp_path, Admin)
     traits, classes = new_names(cloud, desired)
     devices, names, refused = len(filled(desired)), ceil(traits / NAMES) + traits + classes, 1
@@ -231,7 +231,7 @@ def test_a_ratio_that_the_database_rounds_is_written_once(cloud: Cloud, tmp_path
     assert agent.wire.writes == []
 
 
-def test_a_compute_node_in_capital_letters(empty_cloud: Cloud, tmp_path: Path) -> None:
+def test_a_compute_node_is_found_by_a_name_in_capital_letters(empty_cloud: Cloud, tmp_path: Path) -> None:
     cloud = replace(empty_cloud, name=empty_cloud.name.upper())
     cloud.create(cloud.name, None, cloud.root)
     desired, agent = desired_tree(cloud, 8), Agent(cloud, tmp_path)
