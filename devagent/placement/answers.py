@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: The devagent authors
 # SPDX-License-Identifier: Apache-2.0
-"""What Placement's answers say: JSON, or one of our PlacementErrors where it is no success or not Placement that answers."""
+"""What Placement's answers say: JSON, or one of our PlacementErrors: for no success, and for no Placement."""
 
 from __future__ import annotations
 
