@@ -26,7 +26,7 @@ from devagent.prepare.view import Part, View
 __all__ = ["plan", "release"]
 
 _PROPERTIES: Final = {
-    Way.WHOLE: (images.NAME, *attributes.NAMES),
+    Way.WHOLE: (images.NAME,),
     Way.VF: (images.NAME, *attributes.NAMES),
     Way.MDEV: vgpus.NAMES,
     Way.VGPU: vgpus.NAMES,
