@@ -5,8 +5,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping
 from typing import Any, Final
 from urllib.parse import quote, urlencode
 
@@ -18,6 +17,7 @@ from oslo_config import cfg
 from devagent import errors, openstack_adapter
 from devagent.cause import cause
 from devagent.model.provider import Inventory, Provider
+from devagent.placement.answers import understanding, understood
 
 GROUP: Final = "placement"
 SERVICE_TYPE: Final = "placement"
@@ -75,13 +75,13 @@ class PlacementClient:
     def tree(self, root: str) -> dict[str, Provider]:
         """Gives the providers of the tree in which `root` is, by UUID, without inventories and traits."""
         body = self._json("GET", f"/resource_providers?in_tree={root}")
-        with _understanding(body):
+        with understanding(body):
             return {raw["uuid"]: _provider(raw) for raw in body["resource_providers"]}
 
     def find(self, name: str) -> Provider | None:
         """Gives the provider called `name`, without inventories and traits."""
         body = self._json("GET", f"/resource_providers?{urlencode({'name': name})}")
-        with _understanding(body):
+        with understanding(body):
             return next((_provider(raw) for raw in body["resource_providers"]), None)
 
     def provider(self, uuid: str) -> Provider | None:
@@ -90,7 +90,7 @@ class PlacementClient:
             body = self._json("GET", f"/resource_providers/{uuid}")
         except errors.PlacementNotFound:
             return None
-        with _understanding(body):
+        with understanding(body):
             return _provider(body)
 
     def create(self, provider: Provider) -> Generation:
@@ -99,7 +99,7 @@ class PlacementClient:
         if provider.parent is not None:
             body["parent_provider_uuid"] = provider.parent
         answer = self._json("POST", "/resource_providers", body)
-        with _understanding(answer):
+        with understanding(answer):
             return int(answer["generation"])
 
     def update(self, provider: Provider) -> None:
@@ -110,7 +110,7 @@ class PlacementClient:
     def inventories(self, uuid: str) -> tuple[Generation, dict[str, Inventory]]:
         """Gives a provider's generation and inventories by resource class."""
         body = self._json("GET", f"/resource_providers/{uuid}/inventories")
-        with _understanding(body):
+        with understanding(body):
             raws = body["inventories"]
             inventories = {name: Inventory(**{key: raws[name][key] for key in _FIELDS}) for name in raws}
             return int(body["resource_provider_generation"]), inventories
@@ -126,7 +126,7 @@ class PlacementClient:
             "inventories": _raw_inventories(inventories),
         }
         answer = self._json("PUT", f"/resource_providers/{uuid}/inventories", body)
-        with _understanding(answer):
+        with understanding(answer):
             return int(answer["resource_provider_generation"])
 
     def reshape(
@@ -162,20 +162,20 @@ class PlacementClient:
     def consumers(self, uuid: str) -> tuple[str, ...]:
         """Gives the UUIDs of the consumers that hold allocations of a provider."""
         body = self._json("GET", f"/resource_providers/{uuid}/allocations")
-        with _understanding(body):
+        with understanding(body):
             return tuple(sorted(body["allocations"]))
 
     def holding(self, uuid: str) -> tuple[Generation, dict[str, dict[str, int]]]:
         """Gives a provider's generation, and what each consumer holds of it: amounts by UUID and resource class."""
         body = self._json("GET", f"/resource_providers/{uuid}/allocations")
-        with _understanding(body):
+        with understanding(body):
             held = {consumer: dict(each["resources"]) for consumer, each in body["allocations"].items()}
             return int(body["resource_provider_generation"]), held
 
     def usages(self, uuid: str) -> dict[str, int]:
         """Gives how much of each resource class of a provider is held by consumers."""
         body = self._json("GET", f"/resource_providers/{uuid}/usages")
-        with _understanding(body):
+        with understanding(body):
             return dict(body["usages"])
 
     def allocations(self, consumer: str) -> Any:
@@ -185,14 +185,14 @@ class PlacementClient:
     def traits(self, uuid: str) -> tuple[Generation, frozenset[str]]:
         """Gives a provider's generation and traits."""
         body = self._json("GET", f"/resource_providers/{uuid}/traits")
-        with _understanding(body):
+        with understanding(body):
             return int(body["resource_provider_generation"]), frozenset(body["traits"])
 
     def set_traits(self, uuid: str, generation: Generation, traits: Iterable[str]) -> Generation:
         """Replaces a provider's traits. Raises PlacementConflict if the generation is old."""
         body = {"resource_provider_generation": generation, "traits": sorted(traits)}
         answer = self._json("PUT", f"/resource_providers/{uuid}/traits", body)
-        with _understanding(answer):
+        with understanding(answer):
             return int(answer["resource_provider_generation"])
 
     def ensure_traits(self, names: Iterable[str]) -> None:
@@ -201,7 +201,7 @@ class PlacementClient:
         for start in range(0, len(wanted), _NAMES_PER_REQUEST):
             some = wanted[start : start + _NAMES_PER_REQUEST]
             body = self._json("GET", f"/traits?{urlencode({'name': 'in:' + ','.join(some)})}")
-            with _understanding(body):
+            with understanding(body):
                 missing = sorted(set(some) - set(body["traits"]))
             for name in missing:
                 self._json("PUT", f"/traits/{quote(name)}")
@@ -216,8 +216,8 @@ class PlacementClient:
         return self._json("GET", f"/allocation_candidates?{query}")
 
     def _negotiate(self) -> tuple[int, int]:
-        body = self._understood("GET", "/", self._send("GET", "/", None, None))
-        with _understanding(body, self._where()):
+        body = understood("GET", "/", self._send("GET", "/", None, None))
+        with understanding(body, self._where()):
             newest = _version(body["versions"][0]["max_version"])
         if newest < OLDEST:
             spoken = "{}.{}".format(*newest)
@@ -234,17 +234,7 @@ class PlacementClient:
             # Remembered from another Placement, or it was set back to an older release.
             self._version = self._negotiate()
             response = self._send(method, path, body, min(self._version, newest))
-        return self._understood(method, path, response)
-
-    def _understood(self, method: str, path: str, response: requests.Response) -> Any:
-        if not response.ok:
-            raise _refused(method, path, response)
-        if not response.content:
-            return None
-        try:
-            return response.json()
-        except ValueError:
-            raise errors.PlacementUnreachable(_not_placement(response.url), status=response.status_code) from None
+        return understood(method, path, response)
 
     def _send(self, method: str, path: str, body: object, version: tuple[int, int] | None) -> requests.Response:
         with self._counting:
@@ -306,16 +296,6 @@ def from_token(url: str, token: str, roles: str | None = None) -> PlacementClien
     return PlacementClient(adapter.Adapter(own_session, service_type=SERVICE_TYPE))
 
 
-@contextmanager
-def _understanding(answer: object, where: str = "") -> Iterator[None]:
-    """Turns an answer of another form than Placement's into PlacementUnreachable."""
-    try:
-        yield
-    except (KeyError, IndexError, TypeError, ValueError, AttributeError):
-        shown = repr(answer)[:80]
-        raise errors.PlacementUnreachable(f"{_not_placement(where or 'the endpoint')}: it says {shown}") from None
-
-
 def _provider(raw: Mapping[str, Any]) -> Provider:
     return Provider(raw["uuid"], raw["name"], raw["parent_provider_uuid"], generation=raw["generation"])
 
@@ -323,40 +303,6 @@ def _provider(raw: Mapping[str, Any]) -> Provider:
 def _version(text: str) -> tuple[int, int]:
     major, minor = text.split(".")
     return int(major), int(minor)
-
-
-def _not_placement(url: str) -> str:
-    return f"{url} does not answer like Placement: check [placement] endpoint_override and the service catalog"
-
-
-def _refused(method: str, path: str, response: requests.Response) -> errors.PlacementError:
-    """Makes the error of an answer that is no success, with Placement's own words."""
-    status, code, detail = response.status_code, None, ""
-    try:
-        error = response.json()["errors"][0]
-        code, detail = error.get("code"), " ".join(str(error.get("detail", "")).split())
-    except (ValueError, KeyError, IndexError, TypeError, AttributeError):
-        detail = response.reason or ""
-        if status == 404:  # Placement's own 404 is JSON with a list of errors; this is some other server's
-            return errors.PlacementUnreachable(_not_placement(response.url), status=status)
-    what = f"{method} {path.partition('?')[0]}: Placement answers {status}"
-    text = f"{what}: {detail}" if detail else what
-    if status in (401, 403):
-        hint = "the token or its roles do not allow it (the role service, or admin, is needed)"
-        return errors.PlacementDenied(f"{what}: {hint}", status=status, code=code)
-    kinds: dict[int, type[errors.PlacementError]] = {
-        404: errors.PlacementNotFound,
-        409: errors.PlacementConflict,
-    }
-    later = status >= 500 or status in openstack_adapter.LATER
-    default = errors.PlacementUnreachable if later else errors.PlacementRejected
-    return kinds.get(status, default)(text, status=status, code=code, retry_after=_retry_after(response))
-
-
-def _retry_after(response: requests.Response) -> float:
-    """Gives the seconds of Retry-After; its other form, a date, is what no proxy in front of an API sends."""
-    text = response.headers.get("Retry-After", "")
-    return float(text) if text.isascii() and text.isdigit() else 0.0
 
 
 def _raw_inventories(inventories: Mapping[str, Inventory]) -> dict[str, dict[str, float]]:

@@ -11,7 +11,7 @@ import itertools
 import logging
 import random
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Final
 
@@ -19,20 +19,18 @@ from devagent import errors
 from devagent.inventory import coexistence
 from devagent.inventory.diff import Action, Change, compare, diff, gone, same_inventories
 from devagent.model.provider import Provider, ProviderTree
-from devagent.placement import carry
+from devagent.placement import carry, contests
 from devagent.placement.client import PlacementClient
 from devagent.placement.creation import Creation
 from devagent.placement.patience import TRIES, Patience
 from devagent.placement.reader import Reader
-from devagent.placement.state import Contest, Memory
+from devagent.placement.state import Memory
 from devagent.placement.writer import Writer, drained
 
 LOG = logging.getLogger(__name__)
 
 # Generations start anew when a provider is deleted and made again, so trust in them is not for ever.
 _FULL_READ: Final = 24 * 3600.0
-_CONTESTED: Final = 3  # times in a row that somebody undoes what we wrote
-_CONTEST_PAUSE: Final = 600.0
 
 Done = Callable[[Change], None]
 Step = Callable[[int, int], None]
@@ -183,7 +181,7 @@ class Reporter:
         ours = (entry for entry in listed.values() if entry.is_ours or entry.uuid in wanted)
         actual = self._reader.complete(ours)
         changes = diff(desired, actual)
-        self._judge(changes, before, wanted.keys())
+        contests.judge(self.memory.contests, changes, before, wanted, self._clock())
         changes = tuple(change for change in changes if not self._contested(change, report))
         return [change for change in changes if not self._waits(change, report)], actual
 
@@ -198,36 +196,11 @@ class Reporter:
             spread = random.uniform(0, _FULL_READ / 4)  # noqa: S311 - spreads load, hides nothing
             self.memory.full_read = self._clock() - spread
 
-    def _judge(self, changes: Iterable[Change], before: Mapping[str, Provider], wanted: Iterable[str]) -> None:
-        """Counts for each wanted provider how often in a row somebody undid what we had written."""
-        undone = set()
-        for change in changes:
-            known = before.get(change.after.uuid)
-            if known is None or change.before is None or change.action is not Action.UPDATE:
-                continue
-            # An older generation is a late answer of a replicated database, nobody's doing.
-            later = (change.before.generation or 0) >= (known.generation or 0)
-            if later and compare(change.after, known) is None:
-                undone.add(change.after.uuid)
-        for uuid in wanted:
-            if uuid in undone:
-                contest = self.memory.contests.setdefault(uuid, Contest())
-                contest.count += 1
-                if contest.count >= _CONTESTED:
-                    contest.until = self._clock() + _CONTEST_PAUSE
-            elif self._clock() >= self.memory.contests.get(uuid, Contest()).until:
-                self.memory.contests.pop(uuid, None)
-
     def _contested(self, change: Change, report: Report) -> bool:
-        contest = self.memory.contests.get(change.after.uuid)
-        # A clock that was once far ahead must not leave the provider alone for years.
-        if contest is None or not 0 < contest.until - self._clock() <= _CONTEST_PAUSE:
-            return False
-        report.failures[change.after.name] = errors.PlacementConflict(
-            f"somebody else keeps changing it ({contest.count} times in a row): a second devagent for this host, or a "
-            f"tool. It is left alone for {_CONTEST_PAUSE / 60:.0f} minutes; stop the other one"
-        )
-        return True
+        contest = contests.ongoing(self.memory.contests, change.after.uuid, self._clock())
+        if contest is not None:
+            report.failures[change.after.name] = contest
+        return contest is not None
 
     def _waits(self, change: Change, report: Report) -> bool:
         """Tells whether nothing is left to do but to wait until nobody holds what should go."""

@@ -11,7 +11,7 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Final
 
-from devagent.model.claim import Kind, Mode, NetFacts
+from devagent.model.claim import Kind, NetFacts
 from devagent.model.plan import Step
 from devagent.prepare.functions import Ask
 from devagent.prepare.refused import Refused, invalid, permanent
@@ -35,8 +35,10 @@ def attributes(ask: Ask, count: int) -> dict[str, str | int]:
     if not asked:
         return {}
     address = ask.device.address
-    if ask.device.claim.kind is not Kind.NIC or ask.treatment.mode is not Mode.VF:
-        raise Refused(invalid(f"{', '.join(asked)}: only a NIC's VF has that, and {address} gives none", address))
+    if ask.device.claim.kind is not Kind.NIC:
+        raise Refused(
+            invalid(f"{', '.join(sorted(asked))}: only a NIC's VF has that, and {address} gives none", address)
+        )
     if "mac" in asked and count > 1:
         raise Refused(invalid(f"mac: {count} VFs cannot have one MAC address; ask in {count} groups", address))
     values = {name: _READ[name](text) for name, text in asked.items()}

@@ -22,6 +22,7 @@ from devagent.prepare.view import Part, View, functions
 
 VFIO: Final = "vfio-pci"
 
+# Below a VF of the device: virtfn0/nvidia/current_vgpu_type.
 _FOLDERS: Final = ("mdev_supported_types", "nvidia")
 
 
@@ -62,8 +63,7 @@ def parts(device: Device, mode: Mode) -> tuple[Part, ...]:
 
 def _parents_are_vfs(device: Device) -> bool:
     """An NVIDIA GPU since Ampere makes vGPUs on its VFs only; older ones, and others, on themselves."""
-    files = device.function.attributes
-    return any(f"/{folder}/" in path for path in files if path.startswith("virtfn") for folder in _FOLDERS)
+    return any(f"/{folder}/" in path for path in device.function.attributes for folder in _FOLDERS)
 
 
 def wanted_driver(device: Device, treatment: Treatment, part: Part) -> str | None:
@@ -122,9 +122,9 @@ def _asked(ask: Ask, desk: Desk) -> Iterator[Part]:
     return (part for part in found if part.address not in desk.taken)
 
 
-def _disturbance(desk: Desk, ask: Ask, part: Part) -> tuple[bool, float, int]:
+def _disturbance(desk: Desk, ask: Ask, part: Part) -> tuple[bool, float]:
     rebind = not ask.treatment.mode.is_made and part.driver != wanted_driver(ask.device, ask.treatment, part)
-    return rebind, desk.holdings.released.get(part.address, float("-inf")), part.index or 0
+    return rebind, desk.holdings.released.get(part.address, float("-inf"))
 
 
 def _device_obstacle(ask: Ask) -> Refusal | None:

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Final
@@ -24,12 +24,12 @@ from typing import Final
 from devagent.errors import DevagentError
 from devagent.model.handle import MdevHandle
 from devagent.model.plan import Arguments, Plan
-from devagent.model.preparation import Holdings, Overview, Preparation, Refusal, State
-from devagent.model.term import Term
+from devagent.model.preparation import Preparation, Refusal, State
 from devagent.prepare.database import Database, Taken, Transaction
 from devagent.prepare.encoding import encode, text
-from devagent.prepare.entry import Entry, decoded, leaving, stuck
-from devagent.prepare.journal_tables import ENTRIES, MIGRATIONS, SETTLED, STEPS
+from devagent.prepare.entry import Entry, leaving
+from devagent.prepare.journal_reader import JournalReader, boottime
+from devagent.prepare.journal_tables import MIGRATIONS, SETTLED
 
 LOG = logging.getLogger(__name__)
 
@@ -37,7 +37,6 @@ _FAILURES_KEPT_S: Final = 86400.0
 """For how many seconds a preparation that failed and left nothing behind can be looked at."""
 _FAILURES_KEPT: Final = 256
 """No more than so many of them: there are callers that never release what they were refused."""
-
 
 Found = Mapping[int, Arguments]
 """By the number of a step what it found."""
@@ -52,25 +51,11 @@ class Held(DevagentError):
         self.key = key
 
 
-def boottime() -> float:
-    """Gives the seconds since the host was booted, those included in which it was suspended."""
-    return time.clock_gettime(time.CLOCK_BOOTTIME)
-
-
-class Journal:
-    """The journal at `path`, written during the boot `boot_id`. Every call may raise JournalError.
-
-    How long something lasts is counted by `boottime`: a clock that is set changes nothing.
-    """
+class Journal(JournalReader):
+    """The journal at `path`, written during the boot `boot_id`. Every call may raise JournalError."""
 
     def __init__(self, path: Path, boot_id: str, boottime: Callable[[], float] = boottime) -> None:
-        self.boot_id, self._boottime = boot_id, boottime
-        self._database = Database(path, MIGRATIONS)
-
-    @property
-    def trusted(self) -> bool:
-        """Whether it tells of everybody who has a device."""
-        return self._database.trusted
+        super().__init__(Database(path, MIGRATIONS), boot_id, boottime)
 
     def close(self) -> None:
         """Closes the file."""
@@ -189,7 +174,7 @@ class Journal:
         What is to be undone first stays as it is.
         """
         with self._database.transaction() as transaction:
-            for entry in self._within(transaction, consumer):
+            for entry in self._entries("consumer = ?", consumer, within=transaction):
                 changed = leaving(entry, error)
                 if changed is not None:
                     self._write(transaction, changed)
@@ -202,16 +187,6 @@ class Journal:
                 self._write(
                     transaction, replace(entry, preparation=replace(entry.preparation, expires=None, term=None))
                 )
-
-    def term(self, seconds: float) -> Term:
-        """Gives a term that begins now."""
-        return Term(self.boot_id, self._boottime() + seconds, seconds)
-
-    def has_expired(self, preparation: Preparation) -> bool:
-        """Tells whether nobody waits any longer for a virtual machine to use it."""
-        if preparation.term is None:  # of an earlier version, which believed the clock
-            return preparation.expires is not None and time.time() >= preparation.expires
-        return preparation.term.left(self.boot_id, self._boottime()) <= 0
 
     def forget(self, consumer: str, now: float, tombstone: float) -> None:
         """Ends it: the devices are free, since `now` (epoch seconds).
@@ -230,52 +205,6 @@ class Journal:
                 ends = self.term(tombstone).ends
                 transaction.put("tombstones", consumer, self.boot_id, float(ends), float(tombstone))
 
-    def overview(self) -> Overview:
-        """Gives how many there are of each state, and how the worst of them stand."""
-        counts = self._database.rows("SELECT state, count(*) FROM preparations GROUP BY state")
-        rows = self._database.rows(ENTRIES.format("state = 'releasing'"))
-        begun = [since for row in rows if (since := decoded(row, []).preparation.ended) is not None]
-        return Overview(
-            states={State(state): count for state, count in counts},
-            stuck=len(self.holdings().stuck),
-            releasing_since=min(begun, default=None),
-            mistrusted_since=self._database.mistrusted_since,
-        )
-
-    def get(self, consumer: str) -> Entry | None:
-        """Gives what is known of a consumer."""
-        return next(iter(self._entries("consumer = ?", consumer)), None)
-
-    def entries(self) -> tuple[Entry, ...]:
-        """Gives everything, in the order of the consumers."""
-        return self._entries("TRUE")
-
-    def unfinished(self) -> tuple[str, ...]:
-        """Gives the consumers whose devices are neither ready nor free."""
-        rows = self._database.rows(
-            "SELECT consumer FROM preparations WHERE state IN ('preparing', 'releasing') "
-            "OR (state = 'failed' AND consumer IN (SELECT consumer FROM steps)) ORDER BY consumer"
-        )
-        return tuple(consumer for (consumer,) in rows)
-
-    def begun(self, verb: str, target: str) -> tuple[Arguments, ...]:
-        """Gives what steps of this boot have found that were begun at a function and are neither done nor undone."""
-        entries = (each.preparation for each in self._entries("state IN ('preparing', 'failed')"))
-        return tuple(
-            found
-            for each in entries
-            if each.boot_id == self.boot_id
-            for number, found in each.found.items()
-            if number not in each.done
-            and (each.plan.steps[number].verb, each.plan.steps[number].target) == (verb, target)
-        )
-
-    def tombstone(self, consumer: str) -> float | None:
-        """Gives for how many seconds a consumer cannot begin, None if it can."""
-        rows = self._database.rows("SELECT boot_id, ends, seconds FROM tombstones WHERE consumer = ?", consumer)
-        left = [Term(*row).left(self.boot_id, self._boottime()) for row in rows]
-        return next((seconds for seconds in left if seconds > 0), None)
-
     @staticmethod
     def _drop_failures(transaction: Transaction) -> None:
         # In the order in which they were written last, whatever the clock was then.
@@ -289,53 +218,9 @@ class Journal:
         transaction.delete("tombstones", "boot_id = ? AND ends <= ?", self.boot_id, now)
         transaction.delete("tombstones", "boot_id != ? AND seconds <= ?", self.boot_id, now)
 
-    def holdings(self) -> Holdings:
-        """Gives who has what."""
-        rows = self._database.rows("SELECT key, consumer, parent FROM holdings ORDER BY key")
-        consumers = {key: consumer for key, consumer, _ in rows}
-        # Who has what is leaving open may end at any moment: it is held, and not stuck.
-        errors = [stuck(entry, consumers) for entry in self._with_errors() if not entry.leaving]
-        return Holdings(
-            consumers=consumers,
-            parents={key: parent for key, _, parent in rows if parent is not None},
-            released=dict(self._database.rows("SELECT address, at FROM released ORDER BY address")),
-            stuck={error.address: error.reason for error in errors if error is not None and error.address},
-            unwiped=self._unwiped(),
-        )
-
-    def _unwiped(self) -> dict[str, dict[str, str]]:
-        # Each plan asks for this, and most consumers have nothing that is to be wiped.
-        rows = self._database.rows(ENTRIES.format('document LIKE \'%"wipes":{"%\''))
-        found: dict[str, dict[str, str]] = {}
-        for preparation in (decoded(row, []).preparation for row in rows):
-            plan = preparation.plan
-            for handle in preparation.handles:
-                if handle.provider in plan.wipes and handle.provider in plan.devices:
-                    found.setdefault(plan.devices[handle.provider], {})[handle.function] = preparation.consumer
-        return found
-
-    def _with_errors(self) -> Iterator[Entry]:
-        """Gives what holds devices and says what is amiss with them, without its steps: each plan asks for this."""
-        rows = self._database.rows(
-            ENTRIES.format(
-                """state IN ('failed', 'releasing') AND document LIKE '%"error":{%' """
-                "AND consumer IN (SELECT consumer FROM holdings)"
-            )
-        )
-        return (decoded(row, []) for row in rows)
-
-    def _entries(self, condition: str, *parameters: str) -> tuple[Entry, ...]:
-        rows = self._database.rows(ENTRIES.format(condition), *parameters)
-        return tuple(decoded(row, self._database.rows(STEPS, row[0])) for row in rows)
-
     def _known(self, transaction: Transaction, consumer: str) -> Entry:
-        (entry,) = self._within(transaction, consumer)
+        (entry,) = self._entries("consumer = ?", consumer, within=transaction)
         return entry
-
-    @staticmethod
-    def _within(transaction: Transaction, consumer: str) -> tuple[Entry, ...]:
-        rows = transaction.rows(ENTRIES.format("consumer = ?"), consumer)
-        return tuple(decoded(row, transaction.rows(STEPS, consumer)) for row in rows)
 
     @staticmethod
     def _did(transaction: Transaction, consumer: str, done: Found) -> None:

@@ -26,7 +26,7 @@ from devagent.prepare.view import Part, View
 __all__ = ["plan", "release"]
 
 _PROPERTIES: Final = {
-    Mode.WHOLE: (images.NAME, *attributes.NAMES),
+    Mode.WHOLE: (images.NAME,),
     Mode.VF: (images.NAME, *attributes.NAMES),
     Mode.MDEV: vgpus.NAMES,
     Mode.VGPU: vgpus.NAMES,

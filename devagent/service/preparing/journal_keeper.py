@@ -22,7 +22,8 @@ from devagent.model.preparation import Overview, Preparation, Refusal, RefusalKi
 from devagent.prepare import recovery
 from devagent.prepare.entry import Entry
 from devagent.prepare.executor import Executor
-from devagent.prepare.journal import Journal, boottime
+from devagent.prepare.journal import Journal
+from devagent.prepare.journal_reader import boottime
 from devagent.service.facts import Refused
 from devagent.service.preparing.noting import NotingMachine
 from devagent.service.preparing.preparation import not_prepared

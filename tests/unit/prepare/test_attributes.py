@@ -93,12 +93,17 @@ def test_a_vlan_may_be_for_several() -> None:
     assert [step.arguments["index"] for step in machine.planned(machine.group(NIC, 2, vlan="7")).steps] == [0, 1]
 
 
-@pytest.mark.parametrize("host", [("gpu8", "0000:19:00.0"), ("qat", "0000:6b:00.0")])
-def test_only_a_nics_vf_has_attributes(host: tuple[str, str]) -> None:
-    name, address = host
+@pytest.mark.parametrize(
+    ("name", "address", "why"),
+    [
+        ("gpu8", "0000:19:00.0", "0000:19:00.0 is given as whole, which has no such property"),
+        ("qat", "0000:6b:00.0", "only a NIC's VF has that, and 0000:6b:00.0 gives none"),
+    ],
+)
+def test_only_a_nics_vf_has_attributes(name: str, address: str, why: str) -> None:
     machine = Machine(described_host(name))
-    refusal = machine.refused(machine.group(address, vlan="7"))
-    assert (refusal.kind, refusal.address) == (RefusalKind.INVALID, address)
+    refusal = machine.refused(machine.group(address, vlan="7", mac="fa:16:3e:0b:7c:01"))
+    assert (refusal.kind, refusal.address, refusal.reason) == (RefusalKind.INVALID, address, f"mac, vlan: {why}")
 
 
 @pytest.mark.parametrize(

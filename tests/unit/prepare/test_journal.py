@@ -297,6 +297,33 @@ def test_a_newer_version_is_refused_in_words(path: Path) -> None:
         Journal(path, BOOT)
 
 
+@pytest.mark.parametrize(
+    ("old", "new", "problem"),
+    [
+        ('"resource_class"', '"class"', "KeyError: 'resource_class'"),
+        ('"timings"', '"phases"', "KeyError: 'timings'"),
+        ('"kind":"retry"', '"kind":"perhaps"', "ValueError: 'perhaps' is not a valid RefusalKind"),
+        ('"handles":[', '"handles":[7,', "TypeError: 'int' object is not subscriptable"),
+    ],
+)
+def test_an_entry_of_another_form_is_named_with_its_consumer(
+    journal: Journal, path: Path, old: str, new: str, problem: str
+) -> None:
+    """Its sum is right: so a devagent has written it."""
+    journal.begin(preparation())
+    journal.failed("A", BUSY)
+    (row,) = journal._database.rows("SELECT * FROM preparations")
+    assert old in row[4]
+    with journal._database.transaction() as transaction:
+        transaction.put("preparations", *row[:4], row[4].replace(old, new))
+    for ask in (journal.entries, lambda: journal.get("A"), lambda: journal.blocked("A", BUSY)):
+        with pytest.raises(JournalError) as raised:
+            ask()
+        assert str(raised.value) == (
+            f"{path}: what it has of consumer A is of another form ({problem}): start the devagent that wrote it"
+        )
+
+
 def test_a_second_agent_is_refused_in_words(path: Path) -> None:
     with closing(Journal(path, BOOT)):
         child = os.fork()

@@ -113,8 +113,20 @@ def test_a_group_with_another_device_in_it_is_not_given() -> None:
     assert nic.function.sriov is not None
     machine = changed(machine, NIC, function=replace(nic.function, sriov=replace(nic.function.sriov, vfs=crowded)))
     refusal = machine.refused(machine.group(NIC, at=VFS[0]))
-    assert refusal.kind is RefusalKind.PERMANENT
-    assert refusal.reason == f"{VFS[0]} shares IOMMU group 38 with {VFS[1]} and 6 more"
+    reason = f"{VFS[0]} shares IOMMU group 38 with {VFS[1]} and 6 more"
+    assert refusal == Refusal(RefusalKind.PERMANENT, reason, VFS[0])
+
+
+@pytest.mark.parametrize("neighbour", [{"id": "10de:1eb8", "class": "030000"}, {"id": "10de:10f8", "class": "040300"}])
+def test_of_another_slot_not_even_what_is_no_device_by_itself_goes_along(neighbour: dict[str, str]) -> None:
+    gpu = {"id": "10de:1eb8", "class": "030000", "driver": "nvidia", "at": "00.0"}
+    beside = {**neighbour, "driver": "nvidia", "at": "01.0", "iommu_with": "00.0"}
+    whole = Treatment(Mode.WHOLE, types={"PGPU": None})
+    machine = Machine(on_bus(gpu, beside), {"0000:3b:00.0": whole})
+    refusal = machine.refused(machine.group("0000:3b:00.0"))
+    group = machine.view().parts["0000:3b:00.0"][1].iommu_group
+    reason = f"0000:3b:00.0 shares IOMMU group {group} with 0000:3b:01.0"
+    assert refusal == Refusal(RefusalKind.PERMANENT, reason, "0000:3b:00.0")
 
 
 def test_what_is_held_is_passed_over() -> None:
@@ -133,6 +145,48 @@ def test_when_all_is_held_it_is_said_by_whom() -> None:
 def test_the_vfs_of_a_pf_that_somebody_holds_are_held_too() -> None:
     machine = gpu8()
     assert machine.refused(machine.group(NIC, at=VFS[0]), holdings=held(NIC)).kind is RefusalKind.RETRY
+
+
+def unwiped(machine: Machine, *left: tuple[str, str], **held_by: str) -> Holdings:
+    """Says that the NIC was given to consumers at addresses, to be wiped; `a` and `b` are those who still hold them."""
+    (nic,) = (each for each in machine.devices if each.address == NIC)
+    return Holdings(dict(zip((VFS[0], VFS[1]), held_by.values(), strict=False)), unwiped={nic.key: dict(left)})
+
+
+def test_what_has_left_its_place_unwiped_is_given_to_nobody() -> None:
+    machine = gpu8()
+    away = "0000:5e:00.2"
+    refusal = machine.refused(
+        machine.group(NIC, at=VFS[3]), holdings=unwiped(machine, (away, BOB), ("0000:5e:00.1", ALICE))
+    )
+    assert (refusal.kind, refusal.address, refusal.holders) == (RefusalKind.RETRY, NIC, (Holder(ALICE),))
+    assert refusal.reason == (
+        f"{NIC} was given to consumer {ALICE} as 0000:5e:00.1, and is not wiped since: "
+        f"see `devagent preparations show {ALICE}`"
+    )
+    # The same slot, but its devices were taken for others meanwhile.
+    back = machine.refused(machine.group(NIC, at=VFS[3]), holdings=unwiped(machine, (VFS[0], BOB)))
+    assert back.holders == (Holder(BOB),)
+    # Another one has that address by now.
+    assert machine.refused(machine.group(NIC, at=VFS[3]), holdings=unwiped(machine, (VFS[0], BOB), a=ALICE)).holders
+
+
+def test_what_stands_where_it_was_given_is_wiped_when_it_is_released_and_the_rest_of_its_card_is_free() -> None:
+    machine = gpu8()
+    holdings = unwiped(machine, (VFS[0], ALICE), (VFS[1], BOB), a=ALICE, b=BOB)
+    assert machine.planned(machine.group(NIC), holdings=holdings).handles[0].function == VFS[2]
+    # Held on, but at an address at which the card has nothing.
+    gone = replace(
+        holdings, unwiped={next(iter(holdings.unwiped)): {"0000:5e:00.2": BOB}}, consumers={"0000:5e:00.2": BOB}
+    )
+    assert machine.refused(machine.group(NIC), holdings=gone).holders == (Holder(BOB),)
+
+
+def test_a_vf_without_a_driver_goes_to_vfio() -> None:
+    machine = gpu8()
+    machine.drivers[VFS[0]] = None
+    made = machine.planned(machine.group(NIC, at=VFS[0]))
+    assert made.steps == (Step("bind", VFS[0], {"driver": "vfio-pci"}, {"driver": None}),)
 
 
 def test_a_consumer_does_not_get_again_what_it_has() -> None:
@@ -173,6 +227,18 @@ def test_what_waiting_does_not_help_is_permanent(values: dict[str, Any], reason:
     assert (refusal.kind, refusal.reason) == (RefusalKind.PERMANENT, reason)
 
 
+@pytest.mark.parametrize(
+    ("health", "said"),
+    [
+        (Health(HealthState.LOST, ()), "lost: nothing says why"),
+        (Health(HealthState.UNHEALTHY, ("its link is gone", "XID 79")), "unhealthy: its link is gone; XID 79"),
+    ],
+)
+def test_what_is_sick_is_not_given_and_all_that_is_known_of_why_is_said(health: Health, said: str) -> None:
+    refusal = changed(gpu8(), NIC, health=health).refused(gpu8().group(NIC, at=VFS[0]))
+    assert (refusal.address, refusal.reason) == (NIC, f"Mellanox ConnectX-6 Dx {NIC} is {said}")
+
+
 def test_a_suspect_device_is_still_given() -> None:
     machine = changed(gpu8(), NIC, health=Health(HealthState.SUSPECT, ("an error",)))
     assert machine.planned(machine.group(NIC)).handles
@@ -182,14 +248,15 @@ def test_a_suspect_device_is_still_given() -> None:
 def test_a_stuck_function_or_pf_is_left_alone(place: str) -> None:
     machine = gpu8()
     refusal = machine.refused(machine.group(NIC, at=VFS[0]), holdings=Holdings(stuck={place: "unbind hangs"}))
-    assert (refusal.kind, refusal.reason) == (RefusalKind.PERMANENT, f"{place} is stuck: unbind hangs")
+    assert (refusal.kind, refusal.address) == (RefusalKind.PERMANENT, place)
+    assert refusal.reason == f"{place} is stuck: unbind hangs"
 
 
 def test_vfs_that_the_policy_keeps_are_not_given() -> None:
     machine = gpu8(nic=Treatment(Mode.VF, vf_indexes=frozenset({6, 7})))
     assert machine.planned(machine.group(NIC)).handles[0].function == VFS[6]
     refusal = machine.refused(machine.group(NIC, at=VFS[0]))
-    assert refusal.reason == f"VF 0 of {NIC} stays with the host by policy"
+    assert (refusal.address, refusal.reason) == (VFS[0], f"VF 0 of {NIC} stays with the host by policy")
 
 
 def test_what_a_guard_vetoes_is_not_given() -> None:
@@ -197,15 +264,38 @@ def test_what_a_guard_vetoes_is_not_given() -> None:
     machine = gpu8()
     vetoed = view(devices, ROOT, vetoes={VFS[0]: "is managed by Nova"})
     refusal = plan(ALICE, [machine.group(NIC, at=VFS[0])], vetoed, NOBODY)
-    assert getattr(refusal, "reason", None) == f"{VFS[0]} is managed by Nova"
+    assert refusal == Refusal(RefusalKind.PERMANENT, f"{VFS[0]} is managed by Nova", VFS[0])
 
 
 def test_a_device_that_cannot_be_reset_is_not_given_where_the_policy_requires_it() -> None:
     devices = on_bus({"id": "10de:20f1", "class": "030200", "driver": "nvidia", "reset": []})
     machine = Machine(devices, {"0000:3b:00.0": Treatment(Mode.WHOLE, reset=Reset.REQUIRED)})
     refusal = machine.refused(machine.group("0000:3b:00.0"))
-    assert refusal.reason == "0000:3b:00.0 cannot be reset, which the policy requires"
+    reason = "0000:3b:00.0 cannot be reset, which the policy requires"
+    assert refusal == Refusal(RefusalKind.PERMANENT, reason, "0000:3b:00.0")
     assert replace(machine, treatments={}).planned(machine.group("0000:3b:00.0")).steps
+
+
+def test_what_the_policy_requires_to_be_reset_and_can_be_is_given() -> None:
+    machine = gpu8(nic=Treatment(Mode.VF, reset=Reset.REQUIRED))
+    assert machine.planned(machine.group(NIC)).handles
+    (nic,) = (each for each in machine.devices if each.address == NIC)
+    files = {name: text for name, text in nic.function.attributes.items() if name != "virtfn0/reset_method"}
+    assert len(files) < len(nic.function.attributes)
+    silent = changed(machine, NIC, function=replace(nic.function, attributes=files))
+    assert silent.refused(machine.group(NIC, at=VFS[0])).reason.startswith(f"{VFS[0]} cannot be reset")
+
+
+def test_of_several_reasons_the_one_that_is_to_be_mended_first_is_said() -> None:
+    devices = on_bus({"id": "10de:20f1", "class": "030200", "driver": "nvidia", "reset": []}, drivers=[])
+    machine = Machine(devices, {"0000:3b:00.0": Treatment(Mode.WHOLE, reset=Reset.REQUIRED)})
+    asked = machine.group("0000:3b:00.0")
+    assert machine.refused(asked).reason.endswith("has no VFIO driver: load vfio-pci")
+    (gpu,) = (each for each in devices if each.address == "0000:3b:00.0")
+    off = changed(machine, gpu.address, function=replace(gpu.function, iommu_group=None))
+    assert off.refused(asked).reason.endswith("is in no IOMMU group: the host's IOMMU is off")
+    loaded = replace(off, treatments={"0000:3b:00.0": Treatment(Mode.WHOLE, "vfio-pci", reset=Reset.REQUIRED)})
+    assert loaded.refused(asked).reason.endswith("is in no IOMMU group: the host's IOMMU is off")
 
 
 def test_without_an_iommu_nothing_is_given() -> None:
@@ -220,16 +310,14 @@ def test_without_an_iommu_nothing_is_given() -> None:
 def test_a_pf_is_given_whole_only_without_its_vfs() -> None:
     machine = gpu8(nic=Treatment(Mode.WHOLE))
     refusal = machine.refused(machine.group(NIC))
-    assert (refusal.kind, refusal.reason) == (
-        RefusalKind.PERMANENT,
-        f"{NIC} has 8 VFs: it can be given whole only without any",
-    )
+    reason = f"{NIC} has 8 VFs: it can be given whole only without any"
+    assert refusal == Refusal(RefusalKind.PERMANENT, reason, NIC)
 
 
 def test_a_device_that_the_host_itself_uses_is_not_given_whole() -> None:
     machine = changed(gpu8(), GPU, in_use_by="console (/dev/fb0)")
     refusal = machine.refused(machine.group(GPU))
-    assert (refusal.kind, refusal.reason) == (RefusalKind.PERMANENT, f"{GPU} is used by the host: console (/dev/fb0)")
+    assert refusal == Refusal(RefusalKind.PERMANENT, f"{GPU} is used by the host: console (/dev/fb0)", GPU)
 
 
 def test_what_was_changed_since_the_look_is_asked_for_again() -> None:
@@ -247,14 +335,15 @@ def test_what_was_changed_since_the_look_is_asked_for_again() -> None:
 def test_a_host_without_a_vfio_driver_says_so() -> None:
     machine = Machine(on_bus({"id": "10de:20f1", "class": "030200", "driver": "nvidia"}, drivers=[]))
     refusal = machine.refused(machine.group("0000:3b:00.0"))
-    assert refusal.reason == "0000:3b:00.0 has no VFIO driver: load vfio-pci"
+    reason = "0000:3b:00.0 has no VFIO driver: load vfio-pci"
+    assert refusal == Refusal(RefusalKind.PERMANENT, reason, "0000:3b:00.0")
 
 
 def test_a_pf_without_vfs_says_what_to_do() -> None:
     machine = Machine(on_bus({**L40S, "id": "15b3:101d", "class": "020000", "vfs": {"total": 8}}))
     machine = replace(machine, treatments={"0000:3b:00.0": Treatment(Mode.VF, types={"CUSTOM_VF": None})})
     refusal = machine.refused(machine.group("0000:3b:00.0", 1, "CUSTOM_VF"))
-    assert refusal.kind is RefusalKind.PERMANENT
+    assert (refusal.kind, refusal.address) == (RefusalKind.PERMANENT, "0000:3b:00.0")
     assert refusal.reason.endswith("0000:3b:00.0 has no VFs: make some first")
 
 

@@ -12,11 +12,12 @@ import pytest
 from devagent.model.claim import Mode
 from devagent.model.gpu import MigFacts, MigProfile
 from devagent.model.handle import MdevHandle, PciHandle
-from devagent.model.plan import Step
+from devagent.model.plan import Plan, Step
 from devagent.model.preparation import Holder, Holdings, RefusalKind
+from devagent.prepare.planner import plan
 from devagent.prepare.treatment import Treatment
 
-from .scenes import A40, ALICE, BOB, H100, H100_NVML, L40S, T4, Machine, held, on_bus, provider
+from .scenes import A40, ALICE, BOB, H100, H100_NVML, L40S, NOBODY, T4, Machine, held, on_bus, provider
 
 GPU = "0000:3b:00.0"
 VFS = [f"0000:3b:00.{function}" for function in (4, 5, 6, 7)]
@@ -381,3 +382,17 @@ def test_other_devices_than_gpus_make_mediated_devices_by_their_own_name() -> No
     assert isinstance(handle, MdevHandle)
     assert handle.mdev_type == "idxd-1dwq-v1"
     assert dsa.planned(dsa.group(GPU, mdev_type="idxd-1dwq-v1"), consumer=ALICE).handles == (handle,)
+
+
+def test_a_parent_stays_with_the_host_so_its_group_and_what_was_made_of_it_since_the_look_matter_not() -> None:
+    beside = {"id": "10de:1eb8", "class": "030000", "driver": "nvidia", "at": "01.0", "iommu_with": "00.0"}
+    crowded = Machine(
+        on_bus({**T4, "at": "00.0"}, beside),
+        {GPU: Treatment(Mode.MDEV, types={"CUSTOM_A": None}, vf_indexes=frozenset({0}))},
+    )
+    asked = crowded.group(GPU, vgpu_type="GRID T4-1B")
+    seen = replace(crowded.view(), stale=frozenset({GPU}))
+    assert len(seen.groups[seen.parts[GPU][1].iommu_group or 0]) == 2
+    made = plan(ALICE, [asked], seen, NOBODY)
+    assert isinstance(made, Plan)
+    assert [step.verb for step in made.steps] == ["create_mdev"]
