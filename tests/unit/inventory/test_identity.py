@@ -90,6 +90,38 @@ def test_another_model_in_the_same_slot_is_another_device() -> None:
     assert after.identities == {HERE: Identity("topology", TOPOLOGY)}
 
 
+def test_the_same_chip_on_another_vendors_card_is_another_device() -> None:
+    before = look(gpu(subsystem_vendor_id="10de", subsystem_device_id="1463"))
+    for vendor, number in (("1028", "1463"), ("10de", "145f"), (None, None)):
+        after = look(gpu(None, subsystem_vendor_id=vendor, subsystem_device_id=number), known=before.known)
+        assert after.identities == {HERE: Identity("topology", TOPOLOGY)}
+
+
+def test_a_look_that_does_not_tell_the_place_does_not_forget_it() -> None:
+    before = look(gpu())
+    blind = look(gpu(root_bus=None), known=before.known)
+    assert look(gpu(None), known=blind.known).identities == {HERE: Identity("nvml", "GPU-1")}
+
+
+def test_two_that_tell_neither_number_nor_place_are_two() -> None:
+    before = look(card(root_bus=None))
+    after = look(card(address=THERE, root_bus=None), known=before.known)
+    assert after.identities == {THERE: Identity("address", THERE)}
+    twins = look(gpu(root_bus=None), gpu(address=THERE, root_bus=None))
+    assert [each.value for each in twins.identities.values()] == [f"GPU-1@{HERE}", f"GPU-1@{THERE}"]
+
+
+def test_what_was_known_of_a_gpu_fills_only_what_it_does_not_tell_now() -> None:
+    one = function()
+    before = look((one, claim(one, gpu=GpuFacts("GPU-1", "1321", memory_mib=81920))))
+    silent = look((one, claim(one, gpu=GpuFacts())), known=before.known)
+    assert silent.claims[HERE].gpu == GpuFacts("GPU-1", "1321", memory_mib=81920)
+    telling = look((one, claim(one, gpu=GpuFacts("GPU-2", "1322", memory_mib=0))), known=before.known)
+    assert telling.claims[HERE].gpu == GpuFacts("GPU-2", "1322", memory_mib=0)
+    for facts, known in ((None, before.known), (GpuFacts("GPU-1"), look(card()).known)):
+        assert look((one, claim(one, gpu=facts)), known=known).claims[HERE].gpu == facts
+
+
 def test_a_stronger_source_after_a_new_kernel_changes_nothing() -> None:
     before = look(card())
     after = look(card({"serials/dsn": "1"}), known=before.known)

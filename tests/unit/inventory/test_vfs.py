@@ -194,6 +194,13 @@ def test_a_gpu_that_has_no_vfs_is_its_own_parent() -> None:
     assert plan([found], policy, None) == VfPlan()
 
 
+def test_the_vfs_of_a_gpu_of_which_nothing_tells_what_they_carry_are_not_removed() -> None:
+    found, policy = gpu(4)
+    reason = found.decision.reason
+    assert (found.decision.managed, found.decision.mode) == (False, None)
+    assert why(plan([found], policy, ())) == reason
+
+
 @pytest.mark.parametrize(
     ("more", "words"),
     [

@@ -102,8 +102,9 @@ def test_there_are_never_more_than_the_gpu_carries() -> None:
 
 def test_what_another_type_keeps_from_being_made_is_closed() -> None:
     """A 16Q exists: on a GPU of one size at a time, no 8Q fits until it is gone."""
-    shares = given_by(l40s("1156", SIXTEEN, SIXTEEN, SIXTEEN), parts(A=EIGHT, B=SIXTEEN))
-    assert shares == (Share("CUSTOM_A", 4, closed=4), Share("CUSTOM_B", 3))
+    decision = decided(l40s("1156", SIXTEEN, SIXTEEN, SIXTEEN), parts(A=EIGHT, B=SIXTEEN)).decision
+    assert decision.given == (Share("CUSTOM_A", 4, closed=4), Share("CUSTOM_B", 3))
+    assert decision.reason == "0 of 4 CUSTOM_A possible now; 3 of 3 CUSTOM_B possible now"
 
 
 def test_both_types_of_an_empty_gpu_are_open() -> None:
@@ -247,6 +248,23 @@ def test_vfs_that_a_guard_keeps_carry_nothing() -> None:
     device = decided(l40s(FREE, FREE, FREE), parts(A=EIGHT), host_use={"0000:3b:01.1": "a bond"})
     assert device.decision.given == (Share("CUSTOM_A", 2),)
     assert device.decision.vf_vetoes == ((1, "is used by the host: a bond"),)
+    assert device.decision.reason == "2 of 2 CUSTOM_A possible now; VF 1 is used by the host: a bond"
+
+
+def test_the_traits_of_a_rule_go_with_its_classes() -> None:
+    how = replace(parts(A=EIGHT), traits=frozenset({"CUSTOM_GOLD"}))
+    assert decided(l40s(FREE), how).decision.traits == {"CUSTOM_GOLD"}
+
+
+def test_a_veto_names_rule_and_mode_and_what_only_lacks_a_type_has_no_mode() -> None:
+    """By its mode a guard's veto is told from what the device does not offer."""
+    used = decided(l40s(FREE), parts(A=EIGHT), host_use={GPU: "a display"}).decision
+    assert used == Decision(False, "is used by the host: a display", "r", Mode.VGPU)
+    nova = NovaDevices(mdev_types=(("nvidia-558", ("0000:86:00.0",)),))
+    reserved = decided(l40s(FREE), parts(VGPU=EIGHT), nova=nova).decision
+    assert reserved == Decision(False, reserved.reason, "r", Mode.VGPU)
+    lacking = decided(l40s(FREE), parts(A="NVIDIA L40S-9Q")).decision
+    assert lacking == Decision(False, lacking.reason, "r")
 
 
 def test_the_vfs_that_a_guard_keeps_from_mode_vf_are_told_too() -> None:
