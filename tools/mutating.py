@@ -31,6 +31,8 @@ from tools.mutants import Mutant, mutants
 Functions = dict[tuple[str, int], list[FunctionType]]
 
 _SURVIVED, _KILLED, _NOT_PUT = 0, 1, 3
+# What generates whole hosts (tests/conftest.py) is too slow to be asked about each mutant.
+_SLOW = frozenset({"host_tree", "discovery"})
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -53,7 +55,7 @@ class _Mutating:
         few: dict[str, Any] = {"max_examples": 8, "derandomize": True, "database": None, "deadline": None}
         settings.register_profile("mutating", suppress_health_check=list(HealthCheck), **few)
         settings.load_profile("mutating")
-        for item in session.items:
+        for item in (each for each in session.items if not _SLOW & set(getattr(each, "fixturenames", ()))):
             begun = time.perf_counter()
             if not _fails([item], skipped=True):
                 self.seconds[item] = time.perf_counter() - begun

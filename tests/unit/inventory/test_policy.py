@@ -182,6 +182,11 @@ def test_another_number_of_vfs_than_wanted_is_said() -> None:
     assert decide(snapshot(*pf(6)), rule(Mode.VF, vf_count=6))["0000:3b:00.0"].decision.reason == "6 of 6 VFs given"
 
 
+def test_all_vfs_are_as_many_as_the_device_can_have() -> None:
+    decision = decide(snapshot(*pf(6)), rule(Mode.VF, vf_count=ALL_VFS))["0000:3b:00.0"].decision
+    assert decision.reason == "6 of 6 VFs given; the rule wants 8 (the agent makes them)"
+
+
 def test_a_pf_whose_vfs_are_yet_to_be_made_gives_none() -> None:
     decision = decide(snapshot(*pf(0)), rule(Mode.VF, vf_count=8))["0000:3b:00.0"].decision
     assert decision.managed

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from devagent.inventory.vfs import Refusal, Step, VfPlan, plan
 from devagent.model.claim import Kind, Mode
 from devagent.model.device import Device
+from devagent.model.identity import Identity
 from devagent.model.policy import ALL_VFS, Policy, Rule
 from devagent.model.user import User
 
@@ -131,6 +132,23 @@ def test_what_the_guards_veto_or_no_driver_offers_gets_none() -> None:
 def test_what_is_unknown_stays_as_it_is() -> None:
     unread = seen(0, unread=frozenset({"virtfn"}), driver="mlx5_core")
     assert why(planned(8, unread)) == "unknown: virtfn could not be read; what was reported of it stays"
+
+
+def test_what_no_rule_matches_or_needs_nothing_does_not_stand_before_others() -> None:
+    rules = Policy((rule(Mode.VF, vf_count=8, driver=("mlx5*",)),), "test")
+    for first in (seen(0, driver="other"), seen(8)):
+        assert [step.address for step in plan([first, seen(0)], rules).steps] == [PF]
+
+
+def test_a_rule_that_fits_by_what_an_earlier_look_knew_makes_vfs_too() -> None:
+    known = replace(seen(0), identity=Identity("mac", "b8:ce:f6:12:34:56"))
+    assert planned(8, known, serial=("b8:ce:f6:*",)).steps
+    assert planned(8, seen(0), serial=("b8:ce:f6:*",)) == VfPlan()
+
+
+def test_of_what_can_have_none_all_are_none() -> None:
+    asked = rule(Mode.VF, vf_count=ALL_VFS)
+    assert plan([decide(snapshot(function(PF)), asked)[PF]], Policy((asked,), "test")) == VfPlan()
 
 
 def test_each_pf_by_itself() -> None:

@@ -106,6 +106,7 @@ def test_what_another_type_keeps_from_being_made_is_closed() -> None:
     decision = decided(l40s("1156", SIXTEEN, SIXTEEN, SIXTEEN), parts(A=EIGHT, B=SIXTEEN)).decision
     assert decision.given == (Share("CUSTOM_A", 4, closed=4), Share("CUSTOM_B", 3))
     assert decision.reason == "0 of 4 CUSTOM_A possible now; 3 of 3 CUSTOM_B possible now"
+    assert (decision.resource_class, decision.total) == ("CUSTOM_A", 4), "the one with most stands for all"
 
 
 def test_both_types_of_an_empty_gpu_are_open() -> None:
@@ -216,8 +217,9 @@ def test_a_mediated_device_of_somebody_elses_keeps_the_device() -> None:
 
 
 def test_a_vgpu_of_a_type_that_no_class_stands_for_keeps_the_device() -> None:
-    reason, _ = refusal(l40s("1156", FREE, "1156"), parts(A=EIGHT))
-    assert reason.startswith(f"carries {SIXTEEN} on VF 0 and 1 more, which devagent has not made")
+    for others in (1, 2):
+        reason, _ = refusal(l40s("1156", FREE, *["1156"] * others), parts(A=EIGHT))
+        assert reason.startswith(f"carries {SIXTEEN} on VF 0 and {others} more, which devagent has not made")
     few = replace(parts(A=EIGHT), vf_indexes=frozenset({1}))
     assert given_by(l40s("1156", EIGHT, "1156"), few) == (Share("CUSTOM_A", 1),)
 
