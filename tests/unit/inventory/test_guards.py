@@ -36,8 +36,7 @@ def test_a_lone_gpu_is_given() -> None:
 )
 def test_a_whole_device_is_vetoed(more: dict[str, Any], host: dict[str, Any], reason: str) -> None:
     decision = decide(snapshot(function(**more), **host), WHOLE)["0000:3b:00.0"].decision
-    assert (decision.managed, decision.reason, decision.rule) == (False, reason, "r")
-    assert (decision.resource_class, decision.total) == (None, 0)
+    assert decision == Decision(False, reason, "r", Mode.WHOLE)
 
 
 def test_a_display_that_is_not_the_boot_display_is_given() -> None:

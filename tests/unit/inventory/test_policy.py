@@ -16,6 +16,7 @@ from devagent.inventory.policy import devices, matches, wants
 from devagent.model.claim import Kind, Mode, NetFacts, NetInterface
 from devagent.model.device import Decision
 from devagent.model.gpu import GpuFacts
+from devagent.model.health import Health, State
 from devagent.model.identity import Identity
 from devagent.model.pci import Function, Sriov
 from devagent.model.policy import ALL_VFS, Match, Policy, Rule
@@ -148,6 +149,18 @@ def test_a_physical_network_is_a_trait_as_neutron_spells_it(name: str, trait: st
         assert device.decision.traits == {"CUSTOM_GOLD", trait}
         assert device.physical_network == name
     assert normalize_name(f"PHYSNET_{name}") == trait
+
+
+def test_a_pf_without_vfs_has_none_whatever_it_could_have() -> None:
+    none = pf(0)[0]
+    assert matches(Match(vfs=False), none, claim(none))
+    assert not matches(Match(vfs=True), none, claim(none))
+
+
+def test_a_device_is_as_well_as_the_look_says() -> None:
+    narrow = function(attributes={"current_link_width": "8", "max_link_width": "16"})
+    health = decide(snapshot(narrow))["0000:3b:00.0"].health
+    assert health == Health(State.SUSPECT, ("its PCIe link has 8 of 16 lanes",))
 
 
 def test_what_is_unknown_fits_no_selector() -> None:
