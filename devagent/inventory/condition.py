@@ -152,7 +152,7 @@ def _concluded(
     health = troubles.total(known, seen, device, monitor)
     was, is_ = old.health.state.is_fenced, health.state.is_fenced
     flaps = _flaps(old, now, rules, again=is_ and not was and old.recovered)
-    if 0 < rules.flap_limit <= len(flaps) and all(each.source != troubles.FLAPPING for each in known):
+    if 0 < rules.flap_limit <= len(flaps):
         known = troubles.struck(known, _flapping(len(flaps), rules))
         health = troubles.total(known, seen, device, monitor)
     same = health.state is old.health.state
@@ -168,7 +168,7 @@ def _concluded(
         driver=driver,
         monitor=monitor,
         action=_action(old, driver, seen),
-        recovered=old.recovered or (was and not is_),
+        recovered=old.recovered or was,
         gone=None,
         given=_given(device.decision, old.given),
     )

@@ -140,24 +140,33 @@ def _is_in_its_place(known: Known, function: Function, told: Mapping[str, str]) 
 def _told_apart(
     functions: list[Function], identities: dict[str, Identity], found: Mapping[str, Known]
 ) -> tuple[dict[str, Identity], list[Problem]]:
-    """Adds its place to the identity of each device but one that was known; some vendors ship duplicates."""
+    """Adds its place to the identity of each device but one that was known; some vendors ship duplicates.
+
+    What that gives may be the identity of another, which was told apart where this one is now: then once more.
+    """
+    apart, problems = dict(identities), []
+    while twins := _twins(functions, apart):
+        for same in twins:
+            known = (each for each in same if each.address in found)
+            kept = next((each for each in known if apart[each.address] == identities[each.address]), None)
+            for function in same:
+                if function is kept:
+                    continue
+                identity, place = apart[function.address], function.topology or function.address
+                others = ", ".join(each.address for each in same if each is not function)
+                text = f"has the same {identity.source} {identity.value} as {others}; told apart by its place"
+                problems.append(Problem(SOURCE, function.address, text))
+                apart[function.address] = Identity(identity.source, f"{identity.value}@{place}")
+    return apart, problems
+
+
+def _twins(functions: list[Function], identities: Mapping[str, Identity]) -> list[list[Function]]:
+    """Gives those that are of one model and have one identity."""
     owners: dict[tuple[str, str, Identity], list[Function]] = {}
     for function in functions:
         key = (function.vendor_id, function.device_id, identities[function.address])
         owners.setdefault(key, []).append(function)
-    apart, problems = dict(identities), []
-    for (_, _, identity), same in owners.items():
-        kept = next((each for each in same if each.address in found), None)
-        for function in same if len(same) > 1 else ():
-            if function is kept:
-                continue
-            others = ", ".join(each.address for each in same if each is not function)
-            apart[function.address] = Identity(
-                identity.source, f"{identity.value}@{function.topology or function.address}"
-            )
-            text = f"has the same {identity.source} {identity.value} as {others}; told apart by its place"
-            problems.append(Problem(SOURCE, function.address, text))
-    return apart, problems
+    return [same for same in owners.values() if len(same) > 1]
 
 
 def _filled(claim: Claim, known: Known | None) -> Claim:

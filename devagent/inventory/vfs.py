@@ -76,9 +76,9 @@ def _step(device: Device, wanted: int) -> Step:
 
 
 def _wanted(device: Device, rule: Rule) -> int | None:
-    """Gives how many VFs the device shall have; None if the rule gives none, or it can have none to be parents."""
+    """Gives how many VFs the device shall have; None if the rule does not say."""
     sriov = device.function.sriov
-    if rule.mode in (None, Mode.WHOLE) or (rule.mode is not Mode.VF and sriov is None):
+    if rule.mode in (None, Mode.WHOLE):
         return None
     return rule.wanted_vfs(sriov.total_vfs if sriov else 0)
 

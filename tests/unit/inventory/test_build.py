@@ -79,6 +79,12 @@ def test_a_device_without_a_switch_stands_below_its_root_port() -> None:
     ]
 
 
+def test_a_device_whose_root_bus_is_unknown_stands_below_no_switch() -> None:
+    assert ancestry(tree([managed(function(root_bus=None, numa_node=None))], Nest.PCIE)) == [
+        ("devagent:h1:0000:3b:00.0", "root")
+    ]
+
+
 def test_a_device_on_the_root_bus_stands_below_its_node() -> None:
     integrated = managed(function("0000:3a:02.0", pcie_path=()))
     assert ancestry(tree([integrated], Nest.PCIE)) == [
@@ -223,6 +229,22 @@ def test_the_uuid_outlives_new_bus_numbers() -> None:
     of = function("0000:3d:00.0", **SWITCHED)
     before, after = changed(of, address="0000:5d:00.0", pcie_path=("0000:3a:01.0", "0000:50:00.0", "0000:51:02.0"))
     assert before == after
+
+
+def test_uuids_and_names_are_those_of_every_earlier_version() -> None:
+    """Were they others, an upgrade would leave all that consumers have with providers of nobody's."""
+    deep = managed(function("0000:3d:00.0", **SWITCHED))
+    built = tree([managed(function()), deep], Nest.PCIE)
+    assert {provider.name.removeprefix("devagent:h1:"): provider.uuid for provider in built.providers} == {
+        "numa0": "d97ba0e0-d85d-5081-be08-1b8a7ceef38c",
+        "pcie-0000:3a:01.0": "6970894c-998e-5712-a6d2-7da0cd10dc62",
+        "0000:3b:00.0": "7faed8c0-8a37-5c70-a6bd-3ebf6f37c1c0",
+        "numa1": "09c9c64d-e17d-586d-86f2-ed8a962d4083",
+        "pcie-0000:3b:00.0": "b91f88e8-5220-5b3a-bc3f-abb5a2935077",
+        "0000:3d:00.0": "eff0d1cc-a5de-5b0f-bf06-8eff0a7fa10e",
+    }
+    (long,) = tree([managed(function())], Nest.FLAT, "Compute-1." + "x" * 190).providers
+    assert long.name == f"devagent:compute-1.{'x' * 151}~388d377c0270f123:0000:3b:00.0"
 
 
 def test_another_card_in_the_slot_has_another_uuid() -> None:

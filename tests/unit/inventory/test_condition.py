@@ -46,6 +46,20 @@ def test_since_tells_when_the_state_began() -> None:
     assert patient.condition.since == began
 
 
+def test_another_state_begins_with_the_look_that_finds_it() -> None:
+    patient = Patient()
+    patient.looks(WELL, WELL, SICK)
+    assert patient.condition.since == patient.now
+
+
+def test_of_several_troubles_the_one_with_the_fewest_clean_checks_says_how_many_there_were() -> None:
+    patient = Patient()
+    patient.looks(SICK)
+    patient.look(gpu(files={"current_link_width": "8", "max_link_width": "16"}))
+    assert sorted(each.clean for each in patient.condition.troubles) == [0, 1]
+    assert patient.condition.clean == 0
+
+
 def test_what_nothing_monitors_is_so_since_the_first_look() -> None:
     patient = Patient()
     patient.looks(None)
@@ -127,13 +141,13 @@ def test_what_was_never_monitored_or_is_given_away_is_no_complaint() -> None:
 
 @pytest.mark.parametrize(("fenced", "well"), [(SICK, WELL), (DEAD, WELL), (SICK, SUSPECT)])
 def test_a_device_that_goes_to_and_fro_stays_unhealthy_until_it_is_cleared(fenced: Health, well: Health) -> None:
-    patient = Patient(Rules(clean_checks=1))
+    patient = Patient(Rules(clean_checks=1, flap_window=1800))
     patient.looks(*[fenced, well] * 4)
     assert patient.state == "unhealthy"
     assert patient.health.reasons[0] == (
-        "flapping: unhealthy again 3 times within 60 min; clear it with `devagent health clear`"
+        "flapping: unhealthy again 3 times within 30 min; clear it with `devagent health clear`"
     )
-    assert patient.looks(*[WELL] * 50)[-1] == "unhealthy"
+    assert patient.looks(*[WELL] * 50)[-1] == "unhealthy", "though it is long over"
     patient.book = clear(patient.book, NAME, "uid 0", patient.now)
     assert patient.looks(WELL, SICK, WELL) == ["healthy", "unhealthy", "healthy"]
 
@@ -143,6 +157,18 @@ def test_after_a_clear_the_next_time_is_the_first() -> None:
     patient.looks(SICK, WELL)
     patient.book = clear(patient.book, NAME, "uid 0", patient.now)
     assert patient.looks(WELL, SICK, WELL) == ["healthy", "unhealthy", "healthy"]
+
+
+def test_a_limit_of_one_time_is_reached_the_first_time_however_long_it_was_well_before() -> None:
+    patient = Patient(Rules(clean_checks=1, flap_limit=1))
+    assert patient.looks(SICK, WELL, WELL, SICK, WELL) == ["unhealthy", "healthy", "healthy", "unhealthy", "unhealthy"]
+
+
+def test_flapping_that_was_just_found_can_be_cleared() -> None:
+    patient = Patient(Rules(clean_checks=1, flap_limit=1))
+    patient.looks(SICK, WELL, SICK)
+    patient.book = clear(patient.book, NAME, "uid 0", patient.now)
+    assert patient.looks(WELL) == ["healthy"]
 
 
 def test_one_that_stays_unhealthy_does_not_go_to_and_fro() -> None:
@@ -172,9 +198,9 @@ def test_a_clock_that_was_ahead_keeps_no_flap_for_ever() -> None:
     patient.looks(WELL)
     assert patient.condition.flaps == (patient.now,)
     assert patient.condition.since == patient.now
-    patient.now += 3600
+    patient.now += 3600 - 60
     patient.looks(WELL)
-    assert not patient.condition.flaps
+    assert not patient.condition.flaps, "an hour is over"
 
 
 def test_no_step_of_the_clock_ends_a_trouble() -> None:
@@ -271,6 +297,17 @@ def test_where_the_driver_names_a_recovery_action_xids_are_only_evidence() -> No
     assert patient.look(gpu(action="none"), STOPPED) == "healthy"
     assert patient.condition.evidence[0].text.startswith("XID 46: the GPU stopped processing")
     assert patient.look(gpu(), STOPPED) == "healthy", "it named one before, and is only silent now"
+    later = Patient()
+    later.look(gpu())
+    later.look(gpu(action="none"))
+    assert later.look(gpu(), STOPPED) == "healthy"
+
+
+def test_another_driver_may_name_no_recovery_action() -> None:
+    patient = Patient()
+    patient.look(gpu(action="none"))
+    patient.look(given_away())
+    assert patient.look(gpu(), STOPPED) == "unhealthy"
 
 
 @pytest.mark.parametrize(("number", "state"), [(62, "unhealthy"), (79, "lost"), (119, "unhealthy"), (120, "unhealthy")])
@@ -311,6 +348,24 @@ def test_a_driver_that_cannot_be_read_is_no_other_driver() -> None:
     patient.look(gpu(), STOPPED)
     patient.look(gpu(driver=None, unread=frozenset({"driver"})))
     assert patient.looks(*[WELL] * 9) == ["unhealthy"] * 9
+
+
+@pytest.mark.parametrize("action", [None, "drain p2p"])
+def test_a_recovery_action_that_is_not_named_again_was_not_obeyed(action: str | None) -> None:
+    patient = Patient()
+    patient.look(gpu(SICK, "gpu reset"), OUT_OF_PROCESSOR)
+    patient.looks(WELL, action=action)
+    assert End.RESET in {each.end for each in patient.condition.troubles}
+
+
+def test_a_device_that_was_away_is_back_for_good() -> None:
+    """Only once it was a reset, and from then on it is there."""
+    patient = Patient()
+    for device in (gpu(), None, gpu()):
+        patient.look(device)
+    assert patient.condition.gone is None
+    patient.look(gpu(), STOPPED)
+    assert patient.looks(*[WELL] * 9)[-1] == "unhealthy"
 
 
 def test_a_recovery_action_that_was_obeyed_was_a_reset() -> None:
@@ -397,10 +452,10 @@ def test_a_device_that_is_missing_is_remembered_for_thirty_days() -> None:
     patient = Patient()
     patient.look(gpu(SICK))
     patient.look(None)
-    patient.now += 29 * 86400
+    patient.now += 30 * 86400 - 60 - 1
     patient.look(None)
     assert patient.condition.health == SICK
-    patient.now += 86400
+    patient.now += 1 - 60
     patient.look(None)
     assert patient.book == {}
 
@@ -410,6 +465,7 @@ def test_of_too_many_that_are_gone_the_latest_are_remembered_and_what_is_there_c
     gone = {f"gone {number}": Condition(since=0.0, gone=float(number)) for number in reversed(range(256))}
     book = follow([gpu()], gone, (), 1000.0, Rules())
     assert book.keys() == {*gone, NAME}
+    assert follow([gpu()], book, (), 1500.0, Rules()).keys() == book.keys(), "nor does it count later"
     assert follow([], book, (), 2000.0, Rules()).keys() == book.keys() - {"gone 0"}
 
 
@@ -430,13 +486,16 @@ UNREAD = Decision(False, "unknown: nvml could not be read; what was reported of 
 
 def test_a_sick_device_that_cannot_be_read_is_closed_as_it_was_given() -> None:
     """NVML tells nothing of a GPU off the bus, and hangs on one whose system processor does."""
-    patient, given = Patient(), replace(gpu().decision, traits=frozenset({"CUSTOM_GOLD"}))
+    traits = [f"CUSTOM_{letter}" for letter in "ABCDEFGH"]
+    patient, given = Patient(), replace(gpu().decision, traits=frozenset(traits))
     patient.look(replace(gpu(), decision=given))
     unread = replace(gpu(DEAD), decision=UNREAD)
     patient.look(unread)
     decision = settled([unread], patient.book, patient.now)[0].decision
     assert (decision.managed, decision.resource_class, decision.total, decision.mode) == (True, "PGPU", 1, "whole")
     assert decision == replace(given, reason=f"{UNREAD.reason}; it is closed as it was given before")
+    assert patient.condition.given is not None
+    assert list(patient.condition.given.traits) == traits, "in their order: else the file is another each time"
     patient.looks(WELL, WELL, WELL)
     well = replace(gpu(), decision=UNREAD)
     assert settled([well], patient.book, patient.now)[0].decision == UNREAD
@@ -459,9 +518,18 @@ def test_a_sick_device_of_several_classes_that_cannot_be_read_is_closed_in_each(
     assert settled([unread], patient.book, patient.now)[0].decision.given == shares
 
 
-def test_a_sick_device_that_was_not_given_is_not_given_because_it_cannot_be_read() -> None:
+@pytest.mark.parametrize(
+    "decision",
+    [
+        Decision(False, "rule r ignores it", "r"),
+        Decision(False, "Nova gives it", "r", Mode.WHOLE, "PGPU", 1, owner="nova"),
+        Decision(True, "no VFs exist", "r", Mode.VF, "CUSTOM_VF", 0),
+    ],
+    ids=["ignored", "Nova's", "it had none to give"],
+)
+def test_a_sick_device_that_was_not_given_is_not_given_because_it_cannot_be_read(decision: Decision) -> None:
     patient = Patient()
-    ignored = replace(gpu(), decision=Decision(False, "rule r ignores it", "r"))
+    ignored = replace(gpu(), decision=decision)
     for device in (gpu(), ignored, replace(gpu(DEAD), decision=UNREAD)):
         patient.look(device)
     assert settled([patient.last], patient.book, patient.now)[0].decision == UNREAD

@@ -47,9 +47,9 @@ def test_of_vfs_those_are_made_ready_that_are_novas() -> None:
 
 
 def test_vfs_that_the_rule_leaves_out_do_not_count() -> None:
-    some = rule(Mode.VF, owner="nova", vf_indexes=frozenset({0, 1}))
+    some = rule(Mode.VF, owner="nova", vf_indexes=frozenset({0, 1, 3}))
     decision = decided(taking(snapshot(*pf(4)), address=ADDRESS), some)
-    assert (decision.total, decision.reason) == (2, "Nova gives it, devagent makes it ready: 2 of 4 VFs")
+    assert (decision.total, decision.reason) == (3, "Nova gives it, devagent makes it ready: 3 of 4 VFs")
 
 
 def test_vfs_that_are_yet_to_be_made_are_made() -> None:
@@ -70,9 +70,8 @@ def test_vfs_that_are_there_are_never_removed_for_others_may_have_been_given_the
 
 def test_what_is_not_novas_is_not_left_to_it() -> None:
     for seen, each in ((snapshot(function()), WHOLE), (snapshot(*pf(2)), VFS)):
-        decision = decided(taking(seen, vendor_id="ffff"), each)
-        assert (decision.managed, decision.owner) == (False, None)
-        assert "no device_spec in [pci] of nova.conf has it" in decision.reason
+        reason = "is left to Nova by rule r, but no device_spec in [pci] of nova.conf has it: list it there"
+        assert decided(taking(seen, vendor_id="ffff"), each) == Decision(False, reason, "r", each.mode)
 
 
 def test_what_the_guards_keep_from_giving_is_not_made_ready_either() -> None:
@@ -81,6 +80,14 @@ def test_what_the_guards_keep_from_giving_is_not_made_ready_either() -> None:
     assert decided(taking(snapshot(function(), iommu=False), vendor_id="10de"), WHOLE).owner is None
     one_used = taking(snapshot(*pf(2), host_use={"0000:3b:01.1": "the default route"}), address=ADDRESS)
     assert dict(decided(one_used, VFS).vf_vetoes) == {1: "is used by the host: the default route"}
+
+
+def test_the_vfs_that_are_kept_are_told_in_their_order_whoever_keeps_them() -> None:
+    used = snapshot(*pf(3), host_use={"0000:3b:01.0": "the default route"})
+    ours = {"domain": ".*", "bus": ".*", "slot": "01", "function": "[02]"}
+    decision = decided(taking(used, address=ours), VFS)
+    assert decision.total == 1
+    assert decision.vf_vetoes == ((0, "is used by the host: the default route"), (1, "is not Nova's"))
 
 
 def test_without_such_a_rule_novas_stays_novas() -> None:

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from devagent.model.claim import Kind, Mode
+from devagent.model.device import Decision
 from devagent.model.pci import Function
 
 from ..worlds import BRIDGE, DISK, NIC, claim, decide, function, look_at, pf, port, rule, snapshot
@@ -35,8 +36,7 @@ def test_a_lone_gpu_is_given() -> None:
 )
 def test_a_whole_device_is_vetoed(more: dict[str, Any], host: dict[str, Any], reason: str) -> None:
     decision = decide(snapshot(function(**more), **host), WHOLE)["0000:3b:00.0"].decision
-    assert (decision.managed, decision.reason, decision.rule) == (False, reason, "r")
-    assert (decision.resource_class, decision.total) == (None, 0)
+    assert decision == Decision(False, reason, "r", Mode.WHOLE)
 
 
 def test_a_display_that_is_not_the_boot_display_is_given() -> None:
@@ -146,6 +146,13 @@ def test_a_vf_that_shares_its_group_with_a_bridge_alone_is_given() -> None:
     assert decide(snapshot(bridge, *pf(1)), VFS)["0000:3b:00.0"].decision.total == 1
 
 
+def test_a_vf_that_does_not_tell_its_pf_is_judged_by_itself() -> None:
+    """Its link `physfn` could not be read; the PF's link to it could."""
+    head, vf = pf(1)
+    lone = replace(vf, physfn=None, unread=frozenset({"physfn"}))
+    assert decide(snapshot(head, lone), VFS)["0000:3b:00.0"].decision.total == 1
+
+
 def test_vfs_without_a_group_are_vetoed() -> None:
     decision = decide(snapshot(*_regrouped(pf(2), None)), VFS)["0000:3b:00.0"].decision
     assert (decision.total, decision.reason) == (
@@ -156,10 +163,7 @@ def test_vfs_without_a_group_are_vetoed() -> None:
 
 def test_no_vf_is_given_without_an_iommu() -> None:
     decision = decide(snapshot(*pf(2), iommu=False), VFS)["0000:3b:00.0"].decision
-    assert (decision.managed, decision.reason) == (
-        False,
-        "the host has no IOMMU in use",
-    )
+    assert decision == Decision(False, "the host has no IOMMU in use", "r", Mode.VF)
 
 
 def test_a_function_that_is_no_pf_has_no_vfs_to_give() -> None:

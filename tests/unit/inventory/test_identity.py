@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from devagent.inventory.identity import Settled, agrees, first, settle, told
@@ -90,6 +90,70 @@ def test_another_model_in_the_same_slot_is_another_device() -> None:
     assert after.identities == {HERE: Identity("topology", TOPOLOGY)}
 
 
+def test_the_same_chip_on_another_vendors_card_is_another_device() -> None:
+    before = look(gpu(subsystem_vendor_id="10de", subsystem_device_id="1463"))
+    for vendor, number in (("1028", "1463"), ("10de", "145f"), (None, None)):
+        after = look(gpu(None, subsystem_vendor_id=vendor, subsystem_device_id=number), known=before.known)
+        assert after.identities == {HERE: Identity("topology", TOPOLOGY)}
+
+
+def test_the_ids_of_what_is_known_are_those_of_every_earlier_version() -> None:
+    """They are kept in a file, and by them a device is found again after an upgrade."""
+    named, bare = look(gpu(subsystem_vendor_id="10de", subsystem_device_id="1463")), look(gpu())
+    assert [each.ids for each in (*named.known, *bare.known)] == ["10de:20f1:10de:1463", "10de:20f1::"]
+
+
+def settled_by_place(uuid: str, **place: Any) -> Settled:
+    """Gives what is known of a GPU that told its UUID only after its place had become its identity."""
+    return look(gpu(uuid, **place), known=look(gpu(None, **place)).known)
+
+
+def test_a_card_that_tells_its_number_is_that_card_though_one_that_told_none_stood_in_its_place() -> None:
+    there: dict[str, Any] = {"address": THERE, "root_bus": "pci0000:ae"}
+    known = (*look(gpu(None, **there)).known, *look(gpu("GPU-1")).known)
+    assert look(gpu("GPU-1", **there), known=known).identities == {THERE: Identity("nvml", "GPU-1")}
+
+
+def test_a_card_that_moved_is_found_beside_one_that_stayed() -> None:
+    there: dict[str, Any] = {"address": THERE, "root_bus": "pci0000:ae"}
+    known = (*look(gpu("GPU-1")).known, *settled_by_place("GPU-2", address="0000:3c:00.0").known)
+    found = look(gpu("GPU-1"), gpu("GPU-2", **there), known=known)
+    assert found.identities[THERE] == Identity("topology", TOPOLOGY)
+
+
+def test_another_model_with_the_same_number_is_another_device() -> None:
+    """Some vendors give all that they make one number."""
+    known = look(card(FILLER), known=look(card()).known).known
+    assert known[0].identity == Identity("topology", TOPOLOGY)
+    other = look(card(FILLER, THERE, ids="10de:2331", root_bus="pci0000:ae"), known=known)
+    assert other.identities == {THERE: Identity("dsn", f"{FILLER['serials/dsn']}/0")}
+
+
+def test_a_look_that_does_not_tell_the_place_does_not_forget_it() -> None:
+    before = look(gpu())
+    blind = look(gpu(root_bus=None), known=before.known)
+    assert look(gpu(None), known=blind.known).identities == {HERE: Identity("nvml", "GPU-1")}
+
+
+def test_two_that_tell_neither_number_nor_place_are_two() -> None:
+    before = look(card(root_bus=None))
+    after = look(card(address=THERE, root_bus=None), known=before.known)
+    assert after.identities == {THERE: Identity("address", THERE)}
+    twins = look(gpu(root_bus=None), gpu(address=THERE, root_bus=None))
+    assert [each.value for each in twins.identities.values()] == [f"GPU-1@{HERE}", f"GPU-1@{THERE}"]
+
+
+def test_what_was_known_of_a_gpu_fills_only_what_it_does_not_tell_now() -> None:
+    one = function()
+    before = look((one, claim(one, gpu=GpuFacts("GPU-1", "1321", memory_mib=81920))))
+    silent = look((one, claim(one, gpu=GpuFacts())), known=before.known)
+    assert silent.claims[HERE].gpu == GpuFacts("GPU-1", "1321", memory_mib=81920)
+    telling = look((one, claim(one, gpu=GpuFacts("GPU-2", "1322", memory_mib=0))), known=before.known)
+    assert telling.claims[HERE].gpu == GpuFacts("GPU-2", "1322", memory_mib=0)
+    for facts, known in ((None, before.known), (GpuFacts("GPU-1"), look(card()).known)):
+        assert look((one, claim(one, gpu=facts)), known=known).claims[HERE].gpu == facts
+
+
 def test_a_stronger_source_after_a_new_kernel_changes_nothing() -> None:
     before = look(card())
     after = look(card({"serials/dsn": "1"}), known=before.known)
@@ -117,6 +181,7 @@ def test_duplicates_are_told_apart_and_named() -> None:
         HERE: Identity("nvml", f"GPU-1@{TOPOLOGY}"),
         THERE: Identity("nvml", "GPU-1@pci0000:ae/03.0/00.0"),
     }
+    assert {each.source for each in found.problems} == {"identity"}
     assert [(each.device, each.problem) for each in found.problems] == [
         (HERE, f"has the same nvml GPU-1 as {THERE}; told apart by its place"),
         (THERE, f"has the same nvml GPU-1 as {HERE}; told apart by its place"),
@@ -157,6 +222,7 @@ def test_a_device_tells_its_numbers_strongest_first_and_never_its_place() -> Non
     [
         ("nvme/nvme0/serial", " S64GNE0R500123      ", "S64GNE0R500123"),
         ("nvme/nvme12/serial", "0001", "0001"),
+        ("nvme/nvme0/serial", "X0", "X0"),
         ("nvme/nvme0/serial", "  ", None),
         ("nvme/nvme0/serial", "00000000000000000000", None),
         ("nvme/nvme0/model", "S64GNE0R500123", None),
@@ -196,6 +262,17 @@ def placed(uuid: str, place: int, *, told: bool) -> tuple[Function, Claim]:
     return one, said
 
 
+# The third comes to where the first was told apart from it, and the first goes to where it had been.
+COMING_BACK: list[tuple[list[int], tuple[bool, bool, bool]]] = [
+    ([0, 1, 2], (False, False, False)),
+    ([0, 1, 2], (False, False, True)),
+    ([0, 2, 1], (False, False, True)),
+    ([2, 1, 0], (True, False, False)),
+    ([0, 1, 2], (True, False, False)),
+]
+
+
+@example(COMING_BACK)
 @given(st.lists(st.tuples(st.permutations([0, 1, 2]), st.tuples(*[st.booleans()] * 3)), max_size=6))
 def test_no_two_devices_ever_have_one_identity(moves: list[tuple[list[int], tuple[bool, bool, bool]]]) -> None:
     """Three equal cards change places, and drivers that tell their UUID or do not."""
@@ -231,3 +308,18 @@ def test_two_that_a_damaged_file_calls_the_same_are_told_apart() -> None:
     found = look(card(), card(address=THERE, **places), known=same)
     assert len(set(found.identities.values())) == 2
     assert [each.device for each in found.problems] == [THERE]
+
+
+def test_who_was_told_apart_at_a_place_keeps_that_name_though_another_would_get_it_there() -> None:
+    at = [
+        {"address": f"0000:3{n}:00.0", "root_bus": "pci0000:3a", "pcie_path": (f"0000:3a:0{n}.0",)} for n in (1, 2, 3)
+    ]
+    cards = [card(**place) for place in at]  # type: ignore[arg-type]
+    one, two, three = look(*cards).known
+    names = ("1", "1", f"1@{two.topology}")
+    known = tuple(replace(e, identity=Identity("dsn", n)) for e, n in zip((one, two, three), names, strict=True))
+    assert [each.value for each in look(*cards, known=known).identities.values()] == [
+        "1",
+        f"1@{two.topology}@{two.topology}",
+        f"1@{two.topology}",
+    ]

@@ -141,6 +141,18 @@ def test_a_device_that_makes_no_mediated_devices_is_not_taken_by_types() -> None
     assert decide(seen, WHOLE)["0000:3b:00.0"].decision.managed
 
 
+def test_a_parent_that_nova_takes_by_its_ids_is_novas_whatever_types_it_makes() -> None:
+    parent, said = mdev_parent("nvidia-558")
+    decision = decide(taking(snapshot(parent), {"vendor_id": "10de"}), WHOLE, claims=[said])["0000:3b:00.0"].decision
+    assert (decision.managed, decision.reason) == (False, REASON)
+    assert vf_total({"product_id": "101e"}, functions=pf(2, mdev_parent=True))[0] == 0
+
+
+def test_vfs_that_make_no_mediated_devices_are_not_taken_by_types() -> None:
+    seen = taking(snapshot(*pf(2)), types=(("nvidia-558", ()),))
+    assert decide(seen, VFS)["0000:3b:00.0"].decision.total == 2
+
+
 def test_vfs_that_are_parents_are_taken_by_their_own_address() -> None:
     head, *vfs = pf(3, mdev_parent=True)
     seen = taking(snapshot(head, *vfs), types=(("nvidia-558", ("0000:3b:01.1",)),))

@@ -16,6 +16,7 @@ from devagent.inventory.policy import devices, matches, wants
 from devagent.model.claim import Kind, Mode, NetFacts, NetInterface
 from devagent.model.device import Decision
 from devagent.model.gpu import GpuFacts
+from devagent.model.health import Health, State
 from devagent.model.identity import Identity
 from devagent.model.pci import Function, Sriov
 from devagent.model.policy import ALL_VFS, Match, Policy, Rule
@@ -150,6 +151,18 @@ def test_a_physical_network_is_a_trait_as_neutron_spells_it(name: str, trait: st
     assert normalize_name(f"PHYSNET_{name}") == trait
 
 
+def test_a_pf_without_vfs_has_none_whatever_it_could_have() -> None:
+    none = pf(0)[0]
+    assert matches(Match(vfs=False), none, claim(none))
+    assert not matches(Match(vfs=True), none, claim(none))
+
+
+def test_a_device_is_as_well_as_the_look_says() -> None:
+    narrow = function(attributes={"current_link_width": "8", "max_link_width": "16"})
+    health = decide(snapshot(narrow))["0000:3b:00.0"].health
+    assert health == Health(State.SUSPECT, ("its PCIe link has 8 of 16 lanes",))
+
+
 def test_what_is_unknown_fits_no_selector() -> None:
     bare = function(numa_node=None, driver=None)
     assert not matches(Match(numa_node=(0,)), bare, claim(bare))
@@ -180,6 +193,11 @@ def test_another_number_of_vfs_than_wanted_is_said() -> None:
     decision = decide(snapshot(*pf(6)), rule(Mode.VF, vf_count=8))["0000:3b:00.0"].decision
     assert decision.reason == "6 of 6 VFs given; the rule wants 8 (the agent makes them)"
     assert decide(snapshot(*pf(6)), rule(Mode.VF, vf_count=6))["0000:3b:00.0"].decision.reason == "6 of 6 VFs given"
+
+
+def test_all_vfs_are_as_many_as_the_device_can_have() -> None:
+    decision = decide(snapshot(*pf(6)), rule(Mode.VF, vf_count=ALL_VFS))["0000:3b:00.0"].decision
+    assert decision.reason == "6 of 6 VFs given; the rule wants 8 (the agent makes them)"
 
 
 def test_a_pf_whose_vfs_are_yet_to_be_made_gives_none() -> None:

@@ -96,6 +96,25 @@ def test_a_rule_says_what_is_made_of_a_device_and_how_it_is_cleaned() -> None:
     )
 
 
+@pytest.mark.parametrize("mode", ["whole", "vf"])
+def test_whole_devices_and_vfs_can_be_left_to_nova(mode: str) -> None:
+    assert parse(RULE.replace("whole", mode) + "    owner: nova\n", "p").rules[0].owner == "nova"
+
+
+@pytest.mark.parametrize(
+    ("kind", "scrub", "mode"),
+    [
+        ("nvme", "nvme-sanitize", "whole"),
+        ("nvme", "nvme-format", "vf"),
+        ("accelerator", "gpu-reset", "whole"),
+        ("other", "nvme-format", "whole"),
+    ],
+)
+def test_what_a_wipe_is_for_can_be_wiped_so(kind: str, scrub: str, mode: str) -> None:
+    text = matching(f"{{kind: {kind}}}").replace("whole", mode) + f"    prepare: {{scrub: {scrub}}}\n"
+    assert parse(text, "p").rules[0].prepare.scrub == scrub
+
+
 @pytest.mark.parametrize(("word", "mode"), [("whole", Mode.WHOLE), ("vf", Mode.VF), ("ignore", None)])
 def test_the_modes_that_need_nothing_else_are_whole_vf_and_ignore(word: str, mode: Mode | None) -> None:
     assert parse(RULE.replace("whole", word), "p").rules[0].mode is mode
@@ -134,6 +153,13 @@ def test_an_unquoted_id_that_yaml_leaves_alone_is_right() -> None:
         (VGPU + "    owner: nova\n", 7, "rules[0].owner", "goes with mode whole or vf"),
         (RULE.replace("whole", "ignore") + "    owner: nova\n", 6, "rules[0].owner", "goes with mode whole or vf"),
         (RULE + "    owner: nova\n    traits: [CUSTOM_A]\n", 7, "rules[0].traits", "has no use with owner: nova"),
+        (
+            RULE + "    owner: nova\n    resource_class: PGPU\n",
+            7,
+            "rules[0].resource_class",
+            "has no use with owner: nova",
+        ),
+        (RULE + "    owner: nova\n    physical_network: n\n", 7, "rules[0].physical_network", "has no use with owner"),
         # What is made of a device.
         (RULE.replace("whole", "vgpu"), 3, "rules[0]", "types is missing, which says what mode vgpu makes"),
         (RULE.replace("whole", "mdev"), 3, "rules[0]", "types is missing, which says what mode mdev makes"),
@@ -173,6 +199,18 @@ def test_an_unquoted_id_that_yaml_leaves_alone_is_right() -> None:
             6,
             "rules[0].prepare.scrub",
             "nvme-format wipes no gpu: it is for kind nvme",
+        ),
+        (
+            matching("{kind: gpu}") + "    prepare: {scrub: nvme-sanitize}\n",
+            6,
+            "rules[0].prepare.scrub",
+            "nvme-sanitize wipes no gpu: it is for kind nvme",
+        ),
+        (
+            matching("{kind: [fpga, nic, qat]}") + f"    prepare: {{scrub: fpga-blank, blank: '{BLANK}'}}\n",
+            6,
+            "rules[0].prepare.scrub",
+            "fpga-blank wipes no nic and no qat: it is for kind fpga",
         ),
         (
             matching("{kind: nic}") + "    prepare: {scrub: gpu-reset}\n",

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from devagent.inventory.vfs import Refusal, Step, VfPlan, plan
 from devagent.model.claim import Kind, Mode
 from devagent.model.device import Device
+from devagent.model.identity import Identity
 from devagent.model.policy import ALL_VFS, Policy, Rule
 from devagent.model.user import User
 
@@ -133,6 +134,23 @@ def test_what_is_unknown_stays_as_it_is() -> None:
     assert why(planned(8, unread)) == "unknown: virtfn could not be read; what was reported of it stays"
 
 
+def test_what_no_rule_matches_or_needs_nothing_does_not_stand_before_others() -> None:
+    rules = Policy((rule(Mode.VF, vf_count=8, driver=("mlx5*",)),), "test")
+    for first in (seen(0, driver="other"), seen(8)):
+        assert [step.address for step in plan([first, seen(0)], rules).steps] == [PF]
+
+
+def test_a_rule_that_fits_by_what_an_earlier_look_knew_makes_vfs_too() -> None:
+    known = replace(seen(0), identity=Identity("mac", "b8:ce:f6:12:34:56"))
+    assert planned(8, known, serial=("b8:ce:f6:*",)).steps
+    assert planned(8, seen(0), serial=("b8:ce:f6:*",)) == VfPlan()
+
+
+def test_of_what_can_have_none_all_are_none() -> None:
+    asked = rule(Mode.VF, vf_count=ALL_VFS)
+    assert plan([decide(snapshot(function(PF)), asked)[PF]], Policy((asked,), "test")) == VfPlan()
+
+
 def test_one_pf_that_is_refused_keeps_no_other_from_its_vfs() -> None:
     one, other = seen(0), seen(4)
     other = replace(other, function=replace(other.function, address="0000:5e:00.0"))
@@ -192,6 +210,13 @@ def test_without_the_word_no_vfs_are_made_for_vgpus() -> None:
 def test_a_gpu_that_has_no_vfs_is_its_own_parent() -> None:
     found, policy = gpu(0, Mode.MDEV, sriov=None)
     assert plan([found], policy, None) == VfPlan()
+
+
+def test_the_vfs_of_a_gpu_of_which_nothing_tells_what_they_carry_are_not_removed() -> None:
+    found, policy = gpu(4)
+    reason = found.decision.reason
+    assert (found.decision.managed, found.decision.mode) == (False, None)
+    assert why(plan([found], policy, ())) == reason
 
 
 @pytest.mark.parametrize(

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from devagent.drivers.nvidia import Nvidia
 from devagent.inventory.build import build
 from devagent.inventory.explain import explain
+from devagent.inventory.vgpus import places
 from devagent.model.claim import Mode
 from devagent.model.device import Decision, Device, Share
 from devagent.model.gpu import GpuFacts, MigFacts, MigInstance, MigProfile, NvmlGpu, VgpuFacts, VgpuType
@@ -102,8 +103,10 @@ def test_there_are_never_more_than_the_gpu_carries() -> None:
 
 def test_what_another_type_keeps_from_being_made_is_closed() -> None:
     """A 16Q exists: on a GPU of one size at a time, no 8Q fits until it is gone."""
-    shares = given_by(l40s("1156", SIXTEEN, SIXTEEN, SIXTEEN), parts(A=EIGHT, B=SIXTEEN))
-    assert shares == (Share("CUSTOM_A", 4, closed=4), Share("CUSTOM_B", 3))
+    decision = decided(l40s("1156", SIXTEEN, SIXTEEN, SIXTEEN), parts(A=EIGHT, B=SIXTEEN)).decision
+    assert decision.given == (Share("CUSTOM_A", 4, closed=4), Share("CUSTOM_B", 3))
+    assert decision.reason == "0 of 4 CUSTOM_A possible now; 3 of 3 CUSTOM_B possible now"
+    assert (decision.resource_class, decision.total) == ("CUSTOM_A", 4), "the one with most stands for all"
 
 
 def test_both_types_of_an_empty_gpu_are_open() -> None:
@@ -129,6 +132,27 @@ def test_vfs_that_are_parents_of_mediated_devices_add_up() -> None:
     assert given_by([head, *functions[1:]], few) == (Share("CUSTOM_A", 2),)
     both = replace(head, attributes={**files, **t4("1").attributes})
     assert given_by([both, *functions[1:]], few) == (Share("CUSTOM_A", 2),), "the PF itself is no parent beside its VFs"
+
+
+def test_of_mediated_devices_on_vfs_there_are_no_more_than_the_gpu_has_room_for() -> None:
+    """Each VF counts for itself, though all share one GPU's memory."""
+    functions = l40s("", "", "", told=(VgpuType("GRID T4-8Q", "222", 8192, total=2),))
+    files = {path: text for index in range(3) for path, text in t4("1", folder=f"virtfn{index}/").attributes.items()}
+    head = replace(functions[0], attributes=files, mdev_parent=True)
+    assert given_by([head, *functions[1:]], parts(Mode.MDEV, A="GRID T4-8Q")) == (Share("CUSTOM_A", 2),)
+
+
+def test_parents_come_in_the_order_of_their_indexes_and_the_gpu_itself_only_where_it_has_none() -> None:
+    files = {path: text for index in (10, 2) for path, text in t4("1", folder=f"virtfn{index}/").attributes.items()}
+    files |= t4("1").attributes
+    assert [place.index for place in places(function(attributes=files), Mode.MDEV)] == [2, 10]
+    assert [place.index for place in places(t4("1"), Mode.MDEV)] == [None]
+
+
+def test_a_vf_that_says_in_no_number_what_it_carries_is_no_place() -> None:
+    head, *vfs = l40s(FREE, FREE)
+    odd = replace(head, attributes={**head.attributes, "virtfn1/nvidia/current_vgpu_type": "N/A"})
+    assert given_by([odd, *vfs], parts(A=EIGHT)) == (Share("CUSTOM_A", 1),)
 
 
 def test_other_parents_than_gpus_are_counted_by_their_own_files(tmp_path: Path) -> None:
@@ -193,8 +217,9 @@ def test_a_mediated_device_of_somebody_elses_keeps_the_device() -> None:
 
 
 def test_a_vgpu_of_a_type_that_no_class_stands_for_keeps_the_device() -> None:
-    reason, _ = refusal(l40s("1156", FREE, "1156"), parts(A=EIGHT))
-    assert reason.startswith(f"carries {SIXTEEN} on VF 0 and 1 more, which devagent has not made")
+    for others in (1, 2):
+        reason, _ = refusal(l40s("1156", FREE, *["1156"] * others), parts(A=EIGHT))
+        assert reason.startswith(f"carries {SIXTEEN} on VF 0 and {others} more, which devagent has not made")
     few = replace(parts(A=EIGHT), vf_indexes=frozenset({1}))
     assert given_by(l40s("1156", EIGHT, "1156"), few) == (Share("CUSTOM_A", 1),)
 
@@ -205,6 +230,12 @@ def test_a_type_that_the_device_has_not_is_named_with_those_that_it_has() -> Non
     decision = decided(l40s(FREE), parts(A="NVIDIA L40S-9Q", B=EIGHT)).decision
     assert decision.given == (Share("CUSTOM_B", 1),)
     assert "CUSTOM_A: the device has no type" in decision.reason
+
+
+def test_a_device_that_names_no_types_now_is_said_to_have_none() -> None:
+    none = l40s("", told=())
+    assert refusal(none, parts(A=EIGHT))[0] == f"CUSTOM_A: the device has no type '{EIGHT}' now (it has none)"
+    assert refusal(none, parts(VGPU=None))[0] == "VGPU: the device has no types now"
 
 
 def test_a_name_that_several_types_have_stands_for_none_of_them() -> None:
@@ -247,6 +278,23 @@ def test_vfs_that_a_guard_keeps_carry_nothing() -> None:
     device = decided(l40s(FREE, FREE, FREE), parts(A=EIGHT), host_use={"0000:3b:01.1": "a bond"})
     assert device.decision.given == (Share("CUSTOM_A", 2),)
     assert device.decision.vf_vetoes == ((1, "is used by the host: a bond"),)
+    assert device.decision.reason == "2 of 2 CUSTOM_A possible now; VF 1 is used by the host: a bond"
+
+
+def test_the_traits_of_a_rule_go_with_its_classes() -> None:
+    how = replace(parts(A=EIGHT), traits=frozenset({"CUSTOM_GOLD"}))
+    assert decided(l40s(FREE), how).decision.traits == {"CUSTOM_GOLD"}
+
+
+def test_a_veto_names_rule_and_mode_and_what_only_lacks_a_type_has_no_mode() -> None:
+    """By its mode a guard's veto is told from what the device does not offer."""
+    used = decided(l40s(FREE), parts(A=EIGHT), host_use={GPU: "a display"}).decision
+    assert used == Decision(False, "is used by the host: a display", "r", Mode.VGPU)
+    nova = NovaDevices(mdev_types=(("nvidia-558", ("0000:86:00.0",)),))
+    reserved = decided(l40s(FREE), parts(VGPU=EIGHT), nova=nova).decision
+    assert reserved == Decision(False, reserved.reason, "r", Mode.VGPU)
+    lacking = decided(l40s(FREE), parts(A="NVIDIA L40S-9Q")).decision
+    assert lacking == Decision(False, lacking.reason, "r")
 
 
 def test_the_vfs_that_a_guard_keeps_from_mode_vf_are_told_too() -> None:
@@ -274,6 +322,14 @@ def test_the_vfs_that_a_guard_keeps_from_mode_vf_are_told_too() -> None:
 def test_what_cannot_be_counted_is_unknown(functions: list[Function], mode: Mode) -> None:
     decision = decided(functions, parts(mode, A="nvidia-222" if mode is Mode.MDEV else EIGHT)).decision
     assert (decision.managed, decision.unknown, decision.given) == (False, True, ())
+
+
+def test_a_type_that_does_not_say_how_many_more_can_be_made_makes_the_count_unknown() -> None:
+    one = t4("4")
+    named = {path: text for path, text in one.attributes.items() if path.endswith("/name")}
+    decision = decided([replace(one, attributes=named)], parts(Mode.MDEV, A="nvidia-222")).decision
+    reason = "unknown: how many more CUSTOM_A it has room for; what was reported of it stays"
+    assert decision == Decision(False, reason, "r", unknown=True)
 
 
 def test_a_vf_that_does_not_say_what_it_could_carry_makes_the_count_unknown() -> None:
