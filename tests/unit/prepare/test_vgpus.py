@@ -12,7 +12,8 @@ import pytest
 from devagent.model.gpu import MigFacts, MigProfile
 from devagent.model.handle import MdevHandle, PciHandle
 from devagent.model.plan import Plan, Step
-from devagent.model.preparation import Holder, Holdings, RefusalKind
+from devagent.model.preparation import Holder, Holdings, Refusal, RefusalKind
+from devagent.model.user import User
 from devagent.prepare.planner import plan
 from devagent.prepare.treatment import Treatment, Way
 
@@ -160,16 +161,18 @@ def test_groups_of_one_request_count_together() -> None:
 def test_what_is_promised_to_others_but_not_made_yet_counts() -> None:
     l40s = machine(L40S)
     refusal = l40s.refused(l40s.group(GPU, 4, vgpu_type=EIGHT), holdings=held(VFS[3]))
-    assert (refusal.kind, refusal.holders) == (RefusalKind.RETRY, (Holder(BOB),))
+    reason = f"{GPU} has room for 3 more {EIGHT}, 4 asked for"
+    assert refusal == Refusal(RefusalKind.RETRY, reason, GPU, (Holder(BOB),))
 
 
 def test_more_than_the_gpu_ever_carries_is_permanent() -> None:
     l40s = machine(L40S, nvml={GPU: with_types()})
     refusal = l40s.refused(l40s.group(GPU, 7, vgpu_type=EIGHT))
-    assert (refusal.kind, refusal.reason) == (
-        RefusalKind.PERMANENT,
-        f"{GPU} never has more than 6 {EIGHT}, 7 asked for",
-    )
+    reason = f"{GPU} never has more than 6 {EIGHT}, 7 asked for"
+    assert refusal == Refusal(RefusalKind.PERMANENT, reason, GPU)
+    (known,) = with_types()["facts"]["vgpu"]["types"]
+    four = machine(L40S, nvml={GPU: {"name": "NVIDIA L40S", "facts": {"vgpu": {"types": [{**known, "total": 4}]}}}})
+    assert len(four.planned(four.group(GPU, 4, vgpu_type=EIGHT)).handles) == 4
 
 
 def test_before_the_vfs_are_made_there_is_nothing_to_give() -> None:
@@ -316,6 +319,27 @@ def test_what_others_will_make_of_the_parent_counts_until_it_is_seen() -> None:
     assert t4.planned(t4.group(GPU, 3, vgpu_type="GRID T4-1B"), holdings=holdings).handles
 
 
+def test_a_parent_of_which_more_is_promised_than_it_has_room_for_has_room_for_none() -> None:
+    t4 = machine(T4)
+    uids = [f"4b20d080-1b54-4048-85b3-a6a62d165c0{number}" for number in range(4)]
+    holdings = Holdings(consumers=dict.fromkeys(uids, BOB), parents=dict.fromkeys(uids, GPU))
+    refusal = t4.refused(t4.group(GPU, vgpu_type="GRID T4-1B"), holdings=holdings)
+    reason = f"{GPU} has room for 0 more GRID T4-1B, 1 asked for"
+    assert refusal == Refusal(RefusalKind.RETRY, reason, GPU, (Holder(BOB),))
+
+
+def test_what_others_will_make_of_vfs_counts_until_it_is_seen() -> None:
+    a40 = machine(A40)
+    uid = "4b20d080-1b54-4048-85b3-a6a62d165c01"
+    (gpu,) = (each for each in a40.devices if each.address == GPU)
+    assert gpu.claim.mdev is not None
+    assert [(each.name, each.available) for each in gpu.claim.mdev.types] == [("NVIDIA A40-8Q", 3)]
+    three = a40.group(GPU, 3, vgpu_type="NVIDIA A40-8Q")
+    assert len(a40.planned(three).handles) == 3
+    refusal = a40.refused(three, holdings=Holdings(consumers={uid: BOB}, parents={uid: VFS[0]}))
+    assert refusal.reason == f"{GPU} has room for 2 more NVIDIA A40-8Q, 3 asked for"
+
+
 def test_a_uuid_that_is_left_over_is_not_used_again() -> None:
     t4 = machine(T4)
     (first,) = t4.planned(t4.group(GPU, vgpu_type="GRID T4-1B")).handles
@@ -383,12 +407,14 @@ def test_other_devices_than_gpus_make_mediated_devices_by_their_own_name() -> No
     assert dsa.planned(dsa.group(GPU, mdev_type="idxd-1dwq-v1"), consumer=ALICE).handles == (handle,)
 
 
-def test_a_parent_stays_with_the_host_so_its_group_and_what_was_made_of_it_since_the_look_matter_not() -> None:
+def test_a_parent_stays_with_the_host_so_its_group_who_has_it_open_and_what_was_made_of_it_matter_not() -> None:
     beside = {"id": "10de:1eb8", "class": "030000", "driver": "nvidia", "at": "01.0", "iommu_with": "00.0"}
     crowded = Machine(
         on_bus({**T4, "at": "00.0"}, beside),
         {GPU: Treatment(Way.MDEV, types={"CUSTOM_A": None}, vf_indexes=frozenset({0}))},
     )
+    opened = (replace(each, users=(User(7, "nvidia-vgpu-mgr", "/dev/nvidia0"),)) for each in crowded.devices)
+    crowded = replace(crowded, devices=tuple(opened))
     asked = crowded.group(GPU, vgpu_type="GRID T4-1B")
     seen = replace(crowded.view(), stale=frozenset({GPU}))
     assert len(seen.groups[seen.parts[GPU][1].iommu_group or 0]) == 2
