@@ -56,10 +56,8 @@ def test_the_class_can_stand_for_the_type() -> None:
     l40s = machine(L40S, types={"CUSTOM_VGPU_16Q": SIXTEEN})
     assert l40s.planned(l40s.group(GPU)).steps[0].arguments == {"type": 1156}
     refusal = l40s.refused(l40s.group(GPU, vgpu_type=EIGHT))
-    assert (refusal.kind, refusal.reason) == (
-        RefusalKind.INVALID,
-        f"CUSTOM_VGPU_16Q is '{SIXTEEN}': it cannot be '{EIGHT}'",
-    )
+    reason = f"CUSTOM_VGPU_16Q is '{SIXTEEN}': it cannot be '{EIGHT}'"
+    assert refusal == Refusal(RefusalKind.INVALID, reason, GPU)
 
 
 def test_classes_of_different_types_can_be_asked_for_at_once() -> None:
@@ -76,15 +74,15 @@ def test_classes_of_different_types_can_be_asked_for_at_once() -> None:
 def test_without_a_type_the_possible_ones_are_said() -> None:
     l40s = machine(L40S)
     refusal = l40s.refused(l40s.group(GPU))
-    assert refusal.kind is RefusalKind.INVALID
-    assert refusal.reason == f"which type of {GPU} is not said: it has {SIXTEEN}, {EIGHT}"
+    reason = f"which type of {GPU} is not said: it has {SIXTEEN}, {EIGHT}"
+    assert refusal == Refusal(RefusalKind.INVALID, reason, GPU)
 
 
 def test_an_unknown_type_may_be_another_gpus() -> None:
     l40s = machine(L40S)
     refusal = l40s.refused(l40s.group(GPU, vgpu_type="NVIDIA L4-1Q"))
-    assert refusal.kind is RefusalKind.PERMANENT
-    assert refusal.reason == f"{GPU} has no type 'NVIDIA L4-1Q': it has {SIXTEEN}, {EIGHT}"
+    reason = f"{GPU} has no type 'NVIDIA L4-1Q': it has {SIXTEEN}, {EIGHT}"
+    assert refusal == Refusal(RefusalKind.PERMANENT, reason, GPU)
 
 
 def test_a_vf_that_carries_somebodys_vgpu_is_busy() -> None:
@@ -104,6 +102,10 @@ def test_a_type_that_no_vf_can_make_now_is_busy_with_those_who_have_the_others()
     l40s = machine({**L40S, "vfs": full}, nvml={GPU: with_types()})
     refusal = l40s.refused(l40s.group(GPU, vgpu_type=EIGHT), holdings=held(VFS[3]))
     assert (refusal.kind, refusal.holders) == (RefusalKind.RETRY, (Holder(BOB),))
+    consumers = [f"{letter}e1f0f6a-27d4-4a3c-9a3e-0c1d2e3f4a5b" for letter in "fbda"]
+    everybody = Holdings(dict(zip(VFS, consumers, strict=True)))
+    crowd = l40s.refused(l40s.group(GPU, vgpu_type=EIGHT), holdings=everybody).holders
+    assert crowd == tuple(map(Holder, sorted(consumers)))
 
 
 def without(of: Machine, path: str, text: str | None = None) -> Machine:
@@ -163,6 +165,20 @@ def test_what_is_promised_to_others_but_not_made_yet_counts() -> None:
     refusal = l40s.refused(l40s.group(GPU, 4, vgpu_type=EIGHT), holdings=held(VFS[3]))
     reason = f"{GPU} has room for 3 more {EIGHT}, 4 asked for"
     assert refusal == Refusal(RefusalKind.RETRY, reason, GPU, (Holder(BOB),))
+
+
+def test_what_others_have_and_the_look_shows_is_not_counted_a_second_time() -> None:
+    l40s = machine(L40S)
+    l40s.vgpus |= {VFS[2]: 1155, VFS[3]: 1155}
+    (gpu,) = (each for each in l40s.devices if each.address == GPU)
+    facts = gpu.claim.gpu
+    assert facts is not None
+    assert facts.vgpu is not None
+    types = tuple(replace(each, available=2) for each in facts.vgpu.types)
+    fewer = replace(gpu, claim=replace(gpu.claim, gpu=replace(facts, vgpu=replace(facts.vgpu, types=types))))
+    l40s = replace(l40s, devices=tuple(fewer if each is gpu else each for each in l40s.devices))
+    made = l40s.planned(l40s.group(GPU, 2, vgpu_type=EIGHT), holdings=held(VFS[2], VFS[3]))
+    assert [handle.function for handle in made.handles] == VFS[:2]
 
 
 def test_more_than_the_gpu_ever_carries_is_permanent() -> None:
@@ -234,7 +250,7 @@ def test_a_profile_with_media_engines_has_types_of_its_own() -> None:
 def test_what_does_not_fit_is_refused(count: int, profile: str, kind: RefusalKind, reason: str) -> None:
     gpu = h100()
     refusal = gpu.refused(gpu.group(GPU, count, mig_profile=profile))
-    assert (refusal.kind, refusal.reason) == (kind, reason)
+    assert refusal == Refusal(kind, reason, GPU)
 
 
 def test_a_type_of_another_profile_is_refused() -> None:
@@ -294,6 +310,12 @@ def test_a_mediated_device_is_made_with_a_uuid_of_the_consumers_own() -> None:
     assert made.steps == (Step("create_mdev", GPU, arguments, arguments),)
     assert again == made
     assert t4.planned(t4.group(GPU, vgpu_type="nvidia-222"), consumer=BOB).handles != made.handles
+
+
+def test_a_mediated_devices_type_can_be_asked_for_by_either_name() -> None:
+    t4 = machine(T4, Way.MDEV)
+    made = t4.planned(t4.group(GPU, mdev_type="GRID T4-1B"))
+    assert made == t4.planned(t4.group(GPU, vgpu_type="GRID T4-1B"))
 
 
 def test_a_parent_without_vfs_makes_several() -> None:
