@@ -78,6 +78,17 @@ def test_without_a_type_the_possible_ones_are_said() -> None:
     assert refusal == Refusal(RefusalKind.INVALID, reason, GPU)
 
 
+def test_not_even_the_only_type_is_taken_without_being_said() -> None:
+    t4 = machine(T4)
+    assert t4.refused(t4.group(GPU)).reason == f"which type of {GPU} is not said: it has GRID T4-1B"
+
+
+def test_a_gpu_without_any_type_says_so() -> None:
+    nothing = {"nvidia/current_vgpu_type": "0", "nvidia/creatable_vgpu_types": "ID    : vGPU Name\n"}
+    bare = machine({**L40S, "vfs": {**L40S["vfs"], "attributes": nothing}})
+    assert bare.refused(bare.group(GPU, vgpu_type=EIGHT)).reason == f"{GPU} has no type '{EIGHT}': it has none"
+
+
 def test_an_unknown_type_may_be_another_gpus() -> None:
     l40s = machine(L40S)
     refusal = l40s.refused(l40s.group(GPU, vgpu_type="NVIDIA L4-1Q"))
@@ -225,6 +236,12 @@ def test_instances_of_several_groups_count_together() -> None:
 def test_the_series_can_be_asked_for() -> None:
     gpu = h100()
     made = gpu.planned(gpu.group(GPU, mig_profile="1g.10gb", vgpu_type="NVIDIA H100-1-10Q"))
+    assert made.steps[1].arguments == {"type": 1131}
+
+
+def test_the_series_can_be_that_of_the_class() -> None:
+    gpu = machine(H100, types={"CUSTOM_Q": "NVIDIA H100-1-10Q"}, nvml={GPU: H100_NVML})
+    made = gpu.planned(gpu.group(GPU, mig_profile="1g.10gb"))
     assert made.steps[1].arguments == {"type": 1131}
 
 
