@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 # The tests start devagent as a process hundreds of times: half a second of compiling each time, if nothing keeps it.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: run test lint servers functional unit test-kernel test-package demo-host clean
+.PHONY: run test lint servers functional unit coverage test-kernel test-package demo-host clean
 
 # A failure anywhere in a pipe is one.
 SHELL := /bin/bash
@@ -47,6 +47,19 @@ functional: $(if $(BESIDE),,servers)
 unit: $(VENV)/.test
 	@echo "== pytest: everything by itself"
 	@$(YIELDING) $(BIN)/python -m pytest tests/hosts tests/unit $(LABELLED)
+
+# Which branches the tests reach: those of each room by itself, and the reporter's beside a real Placement.
+COVERED := inventory model placement prepare
+COVERING := $(COVERED:%=tests/unit/%) $(patsubst %,tests/functional/test_%.py,faults holders placement_errors reporter)
+coverage: export COVERAGE_FILE := $(VENV)/.coverage
+coverage: $(VENV)/.test
+	@echo "== coverage: branches of $(COVERED)"
+	@$(BIN)/python -m coverage run -m pytest -q $(COVERING)
+	@$(BIN)/python -m coverage report --fail-under=0
+	@for each in $(COVERED); do \
+		printf '%s %%: ' $$each; \
+		$(BIN)/python -m coverage report --format=total --include="devagent/$$each/*" || failed=1; \
+	done; exit $${failed:-0}
 
 # Virtual accelerators in a virtual machine; what it is made of is built once, which takes two minutes.
 test-kernel: $(VENV)/.test

@@ -11,10 +11,11 @@ from typing import Any
 import pytest
 import requests
 from keystoneauth1 import adapter, session
+from keystoneauth1 import exceptions as ksa
 
 from devagent import errors
 from devagent.model.provider import Provider
-from devagent.placement.client import PlacementClient
+from devagent.placement.client import PlacementClient, from_token
 
 UID = "0c6e1f57-6a3d-4f0b-9a55-2f7d5a3b8e10"
 CALLS: dict[str, Callable[[PlacementClient], object]] = {
@@ -176,3 +177,66 @@ def test_names_are_asked_for_in_requests_of_a_bearable_length() -> None:
     assert len(wire.sent) == 3
     assert max(len(sent["url"]) for sent in wire.sent) < 8000
     assert not any("HW_NUMA_ROOT" in sent["url"] for sent in wire.sent)
+
+
+def test_a_placement_that_is_too_old_is_named_with_what_it_speaks() -> None:
+    made = PlacementClient(Answering(200, '{"versions": [{"max_version": "1.25"}]}'))
+    with pytest.raises(
+        errors.PlacementRejected, match=r"^Placement speaks up to 1\.25 only; 1\.26 \(Rocky\) is needed$"
+    ):
+        made.tree(UID)
+
+
+@pytest.mark.parametrize(
+    ("raised", "kind", "said"),
+    [
+        (
+            ksa.Unauthorized("no"),
+            errors.PlacementDenied,
+            "the credentials of [placement] are refused",
+        ),
+        (ksa.MissingAuthPlugin("none"), errors.PlacementDenied, "the credentials of [placement] are refused"),
+        (ksa.EndpointNotFound("none"), errors.PlacementUnreachable, "no placement endpoint is known"),
+        (ksa.EmptyCatalog("empty"), errors.PlacementUnreachable, "no placement endpoint is known"),
+        (ksa.ConnectFailure("gone"), errors.PlacementUnreachable, "Placement cannot be reached: gone"),
+        (requests.ConnectionError("gone"), errors.PlacementUnreachable, "Placement cannot be reached: gone"),
+        (ConnectionResetError(104, "reset"), errors.PlacementUnreachable, "Placement cannot be reached: reset"),
+    ],
+)
+def test_what_never_came_to_an_answer_is_one_of_our_errors(
+    raised: Exception, kind: type[errors.PlacementError], said: str
+) -> None:
+    class Broken(Answering):
+        def request(self, url: str, method: str, **kwargs: Any) -> requests.Response:
+            raise raised
+
+    made = PlacementClient(Broken(200, ""))
+    made.version = (1, 39)
+    with pytest.raises(errors.PlacementError) as caught:
+        made.find("name")
+    assert type(caught.value) is kind
+    assert str(caught.value).casefold().startswith(said.casefold())
+    assert made.requests == 1
+
+
+def test_a_fixed_token_goes_to_a_fixed_place_with_the_roles_that_only_noauth_believes() -> None:
+    sent: list[requests.PreparedRequest] = []
+
+    class Answers(requests.Session):
+        def send(self, request: requests.PreparedRequest, **_: Any) -> requests.Response:
+            sent.append(request)
+            response = requests.Response()
+            response.status_code, response.url = 200, str(request.url)
+            response._content = b'{"resource_providers": []}'
+            return response
+
+    for roles in ("admin,service", None):
+        made = from_token("http://placement.test/placement", "secret", roles)
+        made._adapter.session.session = Answers()
+        made.version = (1, 30)
+        assert made.tree(UID) == {}
+    first, second = sent
+    assert first.url == f"http://placement.test/placement/resource_providers?in_tree={UID}"
+    assert (first.headers["X-Auth-Token"], first.headers["X-Roles"]) == ("secret", "admin,service")
+    assert first.headers["OpenStack-API-Version"] == "placement 1.30"
+    assert "X-Roles" not in second.headers

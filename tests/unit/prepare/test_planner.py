@@ -205,10 +205,12 @@ def test_a_function_that_a_process_has_open_is_busy() -> None:
 
 
 def test_a_gpu_that_a_process_of_the_host_has_open_is_busy() -> None:
-    machine = changed(gpu8(), GPU, users=(User(7, "nvidia-persiste", "/dev/nvidia0"),))
+    users = User(7, "nvidia-persiste", "/dev/nvidia0"), User(8, "python3", "/dev/nvidia0")
+    machine = changed(gpu8(), GPU, users=users)
     refusal = machine.refused(machine.group(GPU))
     assert (refusal.kind, refusal.address) == (RefusalKind.RETRY, GPU)
-    assert str(refusal.holders[0]) == "nvidia-persiste (pid 7)"
+    assert refusal.reason == f"{GPU} is in use by {users[0]}, {users[1]}"
+    assert [str(each) for each in refusal.holders] == ["nvidia-persiste (pid 7)", "python3 (pid 8)"]
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,8 @@ from devagent.model.claim import Mode
 from devagent.model.gpu import MigFacts, MigProfile
 from devagent.model.handle import MdevHandle, PciHandle
 from devagent.model.plan import Plan, Step
-from devagent.model.preparation import Holder, Holdings, RefusalKind
+from devagent.model.preparation import Holder, Holdings, Refusal, RefusalKind
+from devagent.model.user import User
 from devagent.prepare.planner import plan
 from devagent.prepare.treatment import Treatment
 
@@ -56,10 +57,8 @@ def test_the_class_can_stand_for_the_type() -> None:
     l40s = machine(L40S, types={"CUSTOM_VGPU_16Q": SIXTEEN})
     assert l40s.planned(l40s.group(GPU)).steps[0].arguments == {"type": 1156}
     refusal = l40s.refused(l40s.group(GPU, vgpu_type=EIGHT))
-    assert (refusal.kind, refusal.reason) == (
-        RefusalKind.INVALID,
-        f"CUSTOM_VGPU_16Q is '{SIXTEEN}': it cannot be '{EIGHT}'",
-    )
+    reason = f"CUSTOM_VGPU_16Q is '{SIXTEEN}': it cannot be '{EIGHT}'"
+    assert refusal == Refusal(RefusalKind.INVALID, reason, GPU)
 
 
 def test_classes_of_different_types_can_be_asked_for_at_once() -> None:
@@ -76,15 +75,26 @@ def test_classes_of_different_types_can_be_asked_for_at_once() -> None:
 def test_without_a_type_the_possible_ones_are_said() -> None:
     l40s = machine(L40S)
     refusal = l40s.refused(l40s.group(GPU))
-    assert refusal.kind is RefusalKind.INVALID
-    assert refusal.reason == f"which type of {GPU} is not said: it has {SIXTEEN}, {EIGHT}"
+    reason = f"which type of {GPU} is not said: it has {SIXTEEN}, {EIGHT}"
+    assert refusal == Refusal(RefusalKind.INVALID, reason, GPU)
+
+
+def test_not_even_the_only_type_is_taken_without_being_said() -> None:
+    t4 = machine(T4)
+    assert t4.refused(t4.group(GPU)).reason == f"which type of {GPU} is not said: it has GRID T4-1B"
+
+
+def test_a_gpu_without_any_type_says_so() -> None:
+    nothing = {"nvidia/current_vgpu_type": "0", "nvidia/creatable_vgpu_types": "ID    : vGPU Name\n"}
+    bare = machine({**L40S, "vfs": {**L40S["vfs"], "attributes": nothing}})
+    assert bare.refused(bare.group(GPU, vgpu_type=EIGHT)).reason == f"{GPU} has no type '{EIGHT}': it has none"
 
 
 def test_an_unknown_type_may_be_another_gpus() -> None:
     l40s = machine(L40S)
     refusal = l40s.refused(l40s.group(GPU, vgpu_type="NVIDIA L4-1Q"))
-    assert refusal.kind is RefusalKind.PERMANENT
-    assert refusal.reason == f"{GPU} has no type 'NVIDIA L4-1Q': it has {SIXTEEN}, {EIGHT}"
+    reason = f"{GPU} has no type 'NVIDIA L4-1Q': it has {SIXTEEN}, {EIGHT}"
+    assert refusal == Refusal(RefusalKind.PERMANENT, reason, GPU)
 
 
 def test_a_vf_that_carries_somebodys_vgpu_is_busy() -> None:
@@ -104,6 +114,10 @@ def test_a_type_that_no_vf_can_make_now_is_busy_with_those_who_have_the_others()
     l40s = machine({**L40S, "vfs": full}, nvml={GPU: with_types()})
     refusal = l40s.refused(l40s.group(GPU, vgpu_type=EIGHT), holdings=held(VFS[3]))
     assert (refusal.kind, refusal.holders) == (RefusalKind.RETRY, (Holder(BOB),))
+    consumers = [f"{letter}e1f0f6a-27d4-4a3c-9a3e-0c1d2e3f4a5b" for letter in "fbda"]
+    everybody = Holdings(dict(zip(VFS, consumers, strict=True)))
+    crowd = l40s.refused(l40s.group(GPU, vgpu_type=EIGHT), holdings=everybody).holders
+    assert crowd == tuple(map(Holder, sorted(consumers)))
 
 
 def without(of: Machine, path: str, text: str | None = None) -> Machine:
@@ -161,16 +175,32 @@ def test_groups_of_one_request_count_together() -> None:
 def test_what_is_promised_to_others_but_not_made_yet_counts() -> None:
     l40s = machine(L40S)
     refusal = l40s.refused(l40s.group(GPU, 4, vgpu_type=EIGHT), holdings=held(VFS[3]))
-    assert (refusal.kind, refusal.holders) == (RefusalKind.RETRY, (Holder(BOB),))
+    reason = f"{GPU} has room for 3 more {EIGHT}, 4 asked for"
+    assert refusal == Refusal(RefusalKind.RETRY, reason, GPU, (Holder(BOB),))
+
+
+def test_what_others_have_and_the_look_shows_is_not_counted_a_second_time() -> None:
+    l40s = machine(L40S)
+    l40s.vgpus |= {VFS[2]: 1155, VFS[3]: 1155}
+    (gpu,) = (each for each in l40s.devices if each.address == GPU)
+    facts = gpu.claim.gpu
+    assert facts is not None
+    assert facts.vgpu is not None
+    types = tuple(replace(each, available=2) for each in facts.vgpu.types)
+    fewer = replace(gpu, claim=replace(gpu.claim, gpu=replace(facts, vgpu=replace(facts.vgpu, types=types))))
+    l40s = replace(l40s, devices=tuple(fewer if each is gpu else each for each in l40s.devices))
+    made = l40s.planned(l40s.group(GPU, 2, vgpu_type=EIGHT), holdings=held(VFS[2], VFS[3]))
+    assert [handle.function for handle in made.handles] == VFS[:2]
 
 
 def test_more_than_the_gpu_ever_carries_is_permanent() -> None:
     l40s = machine(L40S, nvml={GPU: with_types()})
     refusal = l40s.refused(l40s.group(GPU, 7, vgpu_type=EIGHT))
-    assert (refusal.kind, refusal.reason) == (
-        RefusalKind.PERMANENT,
-        f"{GPU} never has more than 6 {EIGHT}, 7 asked for",
-    )
+    reason = f"{GPU} never has more than 6 {EIGHT}, 7 asked for"
+    assert refusal == Refusal(RefusalKind.PERMANENT, reason, GPU)
+    (known,) = with_types()["facts"]["vgpu"]["types"]
+    four = machine(L40S, nvml={GPU: {"name": "NVIDIA L40S", "facts": {"vgpu": {"types": [{**known, "total": 4}]}}}})
+    assert len(four.planned(four.group(GPU, 4, vgpu_type=EIGHT)).handles) == 4
 
 
 def test_before_the_vfs_are_made_there_is_nothing_to_give() -> None:
@@ -210,6 +240,12 @@ def test_the_series_can_be_asked_for() -> None:
     assert made.steps[1].arguments == {"type": 1131}
 
 
+def test_the_series_can_be_that_of_the_class() -> None:
+    gpu = machine(H100, types={"CUSTOM_Q": "NVIDIA H100-1-10Q"}, nvml={GPU: H100_NVML})
+    made = gpu.planned(gpu.group(GPU, mig_profile="1g.10gb"))
+    assert made.steps[1].arguments == {"type": 1131}
+
+
 def test_a_profile_with_media_engines_has_types_of_its_own() -> None:
     gpu = h100()
     assert gpu.planned(gpu.group(GPU, mig_profile="1g.10gb+me")).steps[1].arguments == {"type": 1132}
@@ -232,7 +268,7 @@ def test_a_profile_with_media_engines_has_types_of_its_own() -> None:
 def test_what_does_not_fit_is_refused(count: int, profile: str, kind: RefusalKind, reason: str) -> None:
     gpu = h100()
     refusal = gpu.refused(gpu.group(GPU, count, mig_profile=profile))
-    assert (refusal.kind, refusal.reason) == (kind, reason)
+    assert refusal == Refusal(kind, reason, GPU)
 
 
 def test_a_type_of_another_profile_is_refused() -> None:
@@ -294,6 +330,12 @@ def test_a_mediated_device_is_made_with_a_uuid_of_the_consumers_own() -> None:
     assert t4.planned(t4.group(GPU, vgpu_type="nvidia-222"), consumer=BOB).handles != made.handles
 
 
+def test_a_mediated_devices_type_can_be_asked_for_by_either_name() -> None:
+    t4 = machine(T4, Way.MDEV)
+    made = t4.planned(t4.group(GPU, mdev_type="GRID T4-1B"))
+    assert made == t4.planned(t4.group(GPU, vgpu_type="GRID T4-1B"))
+
+
 def test_a_parent_without_vfs_makes_several() -> None:
     t4 = machine(T4)
     made = t4.planned(t4.group(GPU, 2, vgpu_type="GRID T4-1B"), t4.group(GPU, vgpu_type="GRID T4-1B"))
@@ -315,6 +357,27 @@ def test_what_others_will_make_of_the_parent_counts_until_it_is_seen() -> None:
     assert t4.planned(t4.group(GPU, 2, vgpu_type="GRID T4-1B"), holdings=holdings).handles
     t4.mdevs[uid] = (GPU, "nvidia-222")
     assert t4.planned(t4.group(GPU, 3, vgpu_type="GRID T4-1B"), holdings=holdings).handles
+
+
+def test_a_parent_of_which_more_is_promised_than_it_has_room_for_has_room_for_none() -> None:
+    t4 = machine(T4)
+    uids = [f"4b20d080-1b54-4048-85b3-a6a62d165c0{number}" for number in range(4)]
+    holdings = Holdings(consumers=dict.fromkeys(uids, BOB), parents=dict.fromkeys(uids, GPU))
+    refusal = t4.refused(t4.group(GPU, vgpu_type="GRID T4-1B"), holdings=holdings)
+    reason = f"{GPU} has room for 0 more GRID T4-1B, 1 asked for"
+    assert refusal == Refusal(RefusalKind.RETRY, reason, GPU, (Holder(BOB),))
+
+
+def test_what_others_will_make_of_vfs_counts_until_it_is_seen() -> None:
+    a40 = machine(A40)
+    uid = "4b20d080-1b54-4048-85b3-a6a62d165c01"
+    (gpu,) = (each for each in a40.devices if each.address == GPU)
+    assert gpu.claim.mdev is not None
+    assert [(each.name, each.available) for each in gpu.claim.mdev.types] == [("NVIDIA A40-8Q", 3)]
+    three = a40.group(GPU, 3, vgpu_type="NVIDIA A40-8Q")
+    assert len(a40.planned(three).handles) == 3
+    refusal = a40.refused(three, holdings=Holdings(consumers={uid: BOB}, parents={uid: VFS[0]}))
+    assert refusal.reason == f"{GPU} has room for 2 more NVIDIA A40-8Q, 3 asked for"
 
 
 def test_a_uuid_that_is_left_over_is_not_used_again() -> None:
@@ -384,12 +447,14 @@ def test_other_devices_than_gpus_make_mediated_devices_by_their_own_name() -> No
     assert dsa.planned(dsa.group(GPU, mdev_type="idxd-1dwq-v1"), consumer=ALICE).handles == (handle,)
 
 
-def test_a_parent_stays_with_the_host_so_its_group_and_what_was_made_of_it_since_the_look_matter_not() -> None:
+def test_a_parent_stays_with_the_host_so_its_group_who_has_it_open_and_what_was_made_of_it_matter_not() -> None:
     beside = {"id": "10de:1eb8", "class": "030000", "driver": "nvidia", "at": "01.0", "iommu_with": "00.0"}
     crowded = Machine(
         on_bus({**T4, "at": "00.0"}, beside),
         {GPU: Treatment(Mode.MDEV, types={"CUSTOM_A": None}, vf_indexes=frozenset({0}))},
     )
+    opened = (replace(each, users=(User(7, "nvidia-vgpu-mgr", "/dev/nvidia0"),)) for each in crowded.devices)
+    crowded = replace(crowded, devices=tuple(opened))
     asked = crowded.group(GPU, vgpu_type="GRID T4-1B")
     seen = replace(crowded.view(), stale=frozenset({GPU}))
     assert len(seen.groups[seen.parts[GPU][1].iommu_group or 0]) == 2
