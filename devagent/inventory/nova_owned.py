@@ -19,7 +19,6 @@ from devagent.model.pci import Function
 from devagent.model.snapshot import Snapshot
 
 _PARTS: Final = ("domain", "bus", "slot", "function")
-_HEX: Final = re.compile("[0-9a-fA-F]*")
 # Nova leaves out what is behind Intel VMD and Hyper-V, whose domains have more digits (bug 1897528).
 _DOMAIN_DIGITS: Final = 4
 
@@ -99,12 +98,11 @@ def _spec(spec: DeviceSpec, snapshot: Snapshot) -> _Spec | None:
         patterns = [".*" if text == "*" else rf"{text}\Z" for text in texts]
     else:
         texts = patterns = [cast("Mapping[str, str]", address)[part] for part in _PARTS]
-    single = all(_HEX.fullmatch(text) for text in texts)
     return _Spec(
         reason=f"is managed by Nova: device_spec {spec.text} in {spec.origin}",
         ids=(_text(spec.keys.get("vendor_id")), _text(spec.keys.get("product_id"))),
         parts=tuple(map(re.compile, patterns)),
-        of_pf=single and _is_pf(snapshot.functions.get("{}:{}:{}.{}".format(*texts))),
+        of_pf=_is_pf(snapshot.functions.get("{}:{}:{}.{}".format(*texts))),
     )
 
 

@@ -12,7 +12,7 @@ import pytest
 from devagent.inventory.nova_owned import NovaOwned, nova_owned
 from devagent.model.claim import MdevFacts, MdevType, Mode
 from devagent.model.nova import DeviceSpec, NovaDevices
-from devagent.model.pci import Function
+from devagent.model.pci import Function, Sriov
 from devagent.model.snapshot import Snapshot
 
 from ..worlds import claim, decide, function, pf, rule, snapshot
@@ -101,6 +101,15 @@ def test_an_address_stands_for_the_vfs_of_a_pf_only() -> None:
     assert head.sriov is not None
     none = replace(head, sriov=replace(head.sriov, total_vfs=0))
     assert vf_total({"product_id": "101e", "address": "0000:3b:00.0"}, functions=[none, *vfs])[0] == 2
+
+
+def test_a_pf_that_can_have_one_vf_stands_for_that_one() -> None:
+    assert vf_total({"product_id": "101e", "address": "0000:3b:00.0"}, functions=pf(1, total=1))[0] == 0
+
+
+def test_an_address_stands_for_no_vfs_of_another_pf() -> None:
+    functions = [*pf(1), function("0000:5e:00.0", "15b3:101d", sriov=Sriov(8), iommu_group=9)]
+    assert vf_total({"product_id": "101e", "address": "0000:5e:00.0"}, functions=functions)[0] == 1
 
 
 def test_what_has_a_longer_domain_is_not_novas() -> None:

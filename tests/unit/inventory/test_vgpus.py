@@ -121,6 +121,21 @@ def test_a_class_without_a_type_counts_what_the_smallest_leaves_room_for() -> No
     )
 
 
+def test_a_class_without_a_type_has_as_many_as_there_ever_could_be() -> None:
+    shares = given_by(l40s("1156", *[SIXTEEN] * 5), parts(VGPU=None))
+    assert shares == (Share("VGPU", 6, closed=3),), "six of the smallest type on an empty GPU"
+    assert given_by(l40s(FREE, told=()), parts(VGPU=None)) == (Share("VGPU", 1),)
+
+
+def test_classes_with_a_type_take_theirs_before_one_without() -> None:
+    assert given_by(l40s(FREE), parts(A=None, VGPU=SIXTEEN)) == (Share("VGPU", 1), Share("CUSTOM_A", 1))
+
+
+def test_beside_a_class_without_a_type_nothing_that_is_carried_is_strange() -> None:
+    shares = given_by(l40s("1156", SIXTEEN), parts(A=EIGHT, VGPU=None))
+    assert [share.resource_class for share in shares] == ["CUSTOM_A", "VGPU"]
+
+
 def test_vfs_that_are_parents_of_mediated_devices_add_up() -> None:
     functions = l40s("", "", "")
     files: dict[str, str] = {}
@@ -149,10 +164,34 @@ def test_parents_come_in_the_order_of_their_indexes_and_the_gpu_itself_only_wher
     assert [place.index for place in places(t4("1"), Mode.MDEV)] == [None]
 
 
-def test_a_vf_that_says_in_no_number_what_it_carries_is_no_place() -> None:
-    head, *vfs = l40s(FREE, FREE)
-    odd = replace(head, attributes={**head.attributes, "virtfn1/nvidia/current_vgpu_type": "N/A"})
-    assert given_by([odd, *vfs], parts(A=EIGHT)) == (Share("CUSTOM_A", 1),)
+@pytest.mark.parametrize("text", [None, "N/A", "1155x", ""])
+def test_a_vf_that_says_in_no_number_what_it_carries_is_no_place(text: str | None) -> None:
+    head, *vfs = l40s(FREE, FREE, FREE)
+    files = {path: own for path, own in head.attributes.items() if path != "virtfn0/nvidia/current_vgpu_type"}
+    odd = replace(head, attributes=files | ({} if text is None else {"virtfn0/nvidia/current_vgpu_type": text}))
+    assert given_by([odd, *vfs], parts(A=EIGHT)) == (Share("CUSTOM_A", 2),)
+
+
+@pytest.mark.parametrize("name", ["junk", f"{OURS[0]}x"])
+def test_what_is_no_uuid_is_no_mediated_device(name: str) -> None:
+    assert given_by([t4("3", name)], parts(Mode.MDEV, A="nvidia-222")) == (Share("CUSTOM_A", 3),)
+
+
+def test_a_gpu_that_is_its_own_parent_carries_as_many_as_nvml_says() -> None:
+    told = NvmlGpu(GPU, GpuFacts(vgpu=VgpuFacts(types=(VgpuType("GRID T4-8Q", "222", 8192, total=4),))))
+    shares = given_by([t4("2", OURS[0], nvml=told)], parts(Mode.MDEV, A="nvidia-222"))
+    assert shares == (Share("CUSTOM_A", 4, closed=1),)
+
+
+def test_where_all_vfs_carry_one_nothing_needs_to_say_what_could_be_made() -> None:
+    head, *vfs = l40s("1155", "1155")
+    files = {path: text for path, text in head.attributes.items() if "creatable" not in path}
+    assert given_by([replace(head, attributes=files), *vfs], parts(A=EIGHT)) == (Share("CUSTOM_A", 2),)
+
+
+def test_what_only_another_vf_could_carry_has_no_room_on_the_chosen_ones() -> None:
+    few = replace(parts(A=EIGHT), vf_indexes=frozenset({1}))
+    assert given_by(l40s(EIGHT, SIXTEEN), few) == (Share("CUSTOM_A", 1, closed=1),)
 
 
 def test_other_parents_than_gpus_are_counted_by_their_own_files(tmp_path: Path) -> None:
@@ -189,6 +228,12 @@ def test_a_type_of_a_mig_instance_has_room_where_there_is_room_for_the_instance(
         Share("CUSTOM_A", 3, closed=1),
         Share("CUSTOM_B", 3, closed=1),
     )
+
+
+def test_instances_of_another_profile_are_nobodys_of_this_one() -> None:
+    shares = given_by(h100("1133", *[""] * 6, free=3, there=1), parts(A=ONE, B=SEVEN))
+    assert shares[0] == Share("CUSTOM_A", 7, closed=3), "one is ready, three fit"
+    assert decided(h100("1199", "", free=3, there=1), parts(A=ONE)).decision.unknown
 
 
 def test_where_nvml_does_not_tell_who_asks_how_much_room_there_is_it_is_unknown() -> None:
@@ -313,6 +358,8 @@ def test_the_vfs_that_a_guard_keeps_from_mode_vf_are_told_too() -> None:
     [
         ([t4("")], Mode.MDEV),
         ([t4("four")], Mode.MDEV),
+        ([t4("4x")], Mode.MDEV),
+        (l40s(FREE, unread=frozenset({"virtfn*"})), Mode.VGPU),
         (l40s("1199", FREE, told=()), Mode.VGPU),
         ([t4("4", unread=frozenset({"mdev_supported_types/nvidia-222/available_instances"}))], Mode.MDEV),
         (l40s(FREE, unread=frozenset({"virtfn0/nvidia/current_vgpu_type"})), Mode.VGPU),
@@ -322,6 +369,17 @@ def test_the_vfs_that_a_guard_keeps_from_mode_vf_are_told_too() -> None:
 def test_what_cannot_be_counted_is_unknown(functions: list[Function], mode: Mode) -> None:
     decision = decided(functions, parts(mode, A="nvidia-222" if mode is Mode.MDEV else EIGHT)).decision
     assert (decision.managed, decision.unknown, decision.given) == (False, True, ())
+
+
+def test_what_tells_nothing_of_vgpus_may_be_unread() -> None:
+    assert decided(l40s(FREE, unread=frozenset({"numa_node", "nvidia_x/y"})), parts(A=EIGHT)).decision.managed
+
+
+def test_one_type_that_cannot_be_counted_makes_a_class_of_any_type_unknown() -> None:
+    one = t4("4")
+    other = {"mdev_supported_types/nvidia-223/name": "GRID T4-16Q"}
+    both = replace(one, attributes={**one.attributes, **other})
+    assert decided([both], parts(Mode.MDEV, VGPU=None)).decision.unknown
 
 
 def test_a_type_that_does_not_say_how_many_more_can_be_made_makes_the_count_unknown() -> None:
