@@ -331,7 +331,7 @@ def test_a_mediated_device_is_made_with_a_uuid_of_the_consumers_own() -> None:
 
 
 def test_a_mediated_devices_type_can_be_asked_for_by_either_name() -> None:
-    t4 = machine(T4, Way.MDEV)
+    t4 = machine(T4, Mode.MDEV)
     made = t4.planned(t4.group(GPU, mdev_type="GRID T4-1B"))
     assert made == t4.planned(t4.group(GPU, vgpu_type="GRID T4-1B"))
 
