@@ -168,7 +168,7 @@ def _concluded(
         driver=driver,
         monitor=monitor,
         action=_action(old, driver, seen),
-        recovered=old.recovered or was,
+        recovered=old.recovered or (was and not is_),
         gone=None,
         given=_given(device.decision, old.given),
     )

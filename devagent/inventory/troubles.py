@@ -83,8 +83,7 @@ def _is_better(trouble: Trouble, seen: Observed, old: Condition) -> bool:
     if trouble.source in (LINK, AER):
         return seen.said[trouble.source] is not None
     silent = seen.said[DRIVER] is None and (old.monitor is not None or trouble.source == DRIVER)
-    known = seen.action if seen.action is not None else old.action
-    asks = known not in (None, "none") or (old.action is not None and seen.action is None)
+    asks = seen.action not in (None, "none") or (old.action is not None and seen.action is None)
     return not silent and not asks and (trouble.source == DRIVER or seen.calm)
 
 

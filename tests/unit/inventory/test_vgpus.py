@@ -371,6 +371,11 @@ def test_what_cannot_be_counted_is_unknown(functions: list[Function], mode: Mode
     assert (decision.managed, decision.unknown, decision.given) == (False, True, ())
 
 
+def test_types_that_nothing_names_are_told_in_their_order() -> None:
+    reason = decided(l40s("1199", "1197", "1198", FREE), parts(A=EIGHT)).decision.reason
+    assert reason.startswith("unknown: what type 1197 is, what type 1198 is, what type 1199 is; what was reported")
+
+
 def test_what_tells_nothing_of_vgpus_may_be_unread() -> None:
     assert decided(l40s(FREE, unread=frozenset({"numa_node", "nvidia_x/y"})), parts(A=EIGHT)).decision.managed
 
