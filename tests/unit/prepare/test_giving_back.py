@@ -21,7 +21,7 @@ from devagent.prepare.treatment import Reset, Scrub, Treatment, Way
 from devagent.prepare.view import Bitstream
 
 from ..worlds import described, look, port, write
-from .scenes import ALICE, BOB, H100, H100_NVML, T4, Machine, described_host, l40s, on_bus
+from .scenes import A40, ALICE, BOB, H100, H100_NVML, T4, Machine, described_host, l40s, on_bus
 
 GPU, NIC, VF7 = "0000:19:00.0", "0000:1b:00.0", "0000:1b:01.1"
 
@@ -139,6 +139,96 @@ def test_an_instance_that_the_look_may_not_see_is_removed_all_the_same() -> None
     plan = release(done, blind.view())
     assert isinstance(plan, Plan)
     assert [step.verb for step in plan.steps] == ["set_vgpu_type", "destroy_mig"]
+
+
+def test_a_mediated_device_is_removed_from_its_parent_which_is_not_reset() -> None:
+    address = "0000:3b:00.0"
+    machine = Machine(on_bus(T4), {address: Treatment(Way.VGPU, types={"CUSTOM_VGPU": "GRID T4-1B"})})
+    done = machine.prepare(machine.planned(machine.group(address, 2)))
+    uids = [handle.key for handle in done.handles]
+    assert steps(machine, done) == [
+        ("remove_mdev", address, {"type": "nvidia-222", "uuid": uid}) for uid in reversed(uids)
+    ]
+
+
+def test_a_mediated_device_that_cannot_be_looked_for_is_removed_all_the_same() -> None:
+    address = "0000:3b:00.0"
+    machine = Machine(on_bus(T4), {address: Treatment(Way.MDEV, types={"CUSTOM_VGPU": "GRID T4-1B"})})
+    done = machine.prepare(machine.planned(machine.group(address)))
+    blind = tuple(replace(each, claim=replace(each.claim, mdev=None)) for each in machine.devices)
+    made = release(done, replace(machine, devices=blind).view())
+    assert isinstance(made, Plan)
+    assert [step.verb for step in made.steps] == ["remove_mdev"]
+
+
+def test_an_image_stays_where_the_policy_does_not_wipe_it() -> None:
+    address, interface = "0000:19:00.0", "38d782e3b6125343b9342433e348ac4c"
+    machine = Machine(described_host("fpga"), {}, {"nlb": Bitstream("sha256:60", interface)})
+    done = machine.prepare(machine.planned(machine.group(address, bitstream="nlb")))
+    assert done.plan.steps[0].verb == "program_fpga"
+    assert [verb for verb, *_ in steps(machine, done)] == ["reset", "bind"]
+
+
+def test_a_vf_that_carried_a_vgpu_is_not_wiped_itself() -> None:
+    machine = l40s(scrub=Scrub.GPU_RESET)
+    done = machine.prepare(machine.planned(machine.group("0000:3b:00.0", vgpu_type="1155")))
+    assert [verb for verb, *_ in steps(machine, done)] == ["set_vgpu_type"]
+
+
+def test_what_needs_no_step_is_locked_all_the_same() -> None:
+    machine = Machine(described_host("gpu8"), {NIC: Treatment(Way.VF, reset=Reset.NEVER)})
+    done = machine.prepare(machine.planned(machine.group(NIC)))
+    made = release(done, machine.view())
+    assert isinstance(made, Plan)
+    assert (made.steps, made.locks) == ((), done.plan.locks)
+
+
+def test_what_had_no_driver_has_none_again() -> None:
+    machine = gpu8()
+    machine.drivers[VF7] = None
+    done = machine.prepare(machine.planned(machine.group(NIC, at=VF7)))
+    assert steps(machine, done)[-1] == ("bind", VF7, {"driver": None})
+
+
+def test_a_mediated_device_of_a_vf_is_removed_and_the_vf_stays_as_it_is() -> None:
+    address = "0000:3b:00.0"
+    machine = Machine(on_bus(A40), {address: Treatment(Way.VGPU, types={"CUSTOM_VGPU": "NVIDIA A40-8Q"})})
+    done = machine.prepare(machine.planned(machine.group(address)))
+    assert [(verb, target) for verb, target, _ in steps(machine, done)] == [("remove_mdev", "0000:3b:00.4")]
+
+
+def drive(serial: str | None, *, scrub: Scrub | None = Scrub.NVME_FORMAT) -> Machine:
+    """Gives a drive that tells this serial number, or says nothing."""
+    (device,) = (each for each in on_bus({"id": "144d:a80a", "class": "010802", "driver": "nvme"}) if each.claim.model)
+    files = {**device.function.attributes, **({"nvme/nvme0/serial": serial} if serial else {})}
+    device = replace(device, function=replace(device.function, attributes=files))
+    return Machine((device,), {device.address: Treatment(Way.WHOLE, scrub=scrub, types={"LOCAL_NVME": None})})
+
+
+def test_a_drive_on_its_own_driver_that_does_not_say_who_it_is_is_not_wiped() -> None:
+    address = "0000:3b:00.0"
+    machine = drive("S4EVNX0M")
+    done = machine.prepare(machine.planned(machine.group(address, 1, "LOCAL_NVME")))
+    silent, other, driverless, passed = drive(None), drive("another"), drive(None), drive(None)
+    driverless.drivers[address], passed.drivers[address] = None, "vfio-pci"
+    refusal = release(done, silent.view())
+    assert isinstance(refusal, Refusal)
+    assert (refusal.kind, refusal.address) == (RefusalKind.RETRY, address)
+    assert refusal.reason == (
+        f"{address} does not say now whether it is what was given (nvme S4EVNX0M), so it is not wiped: "
+        "see `devagent status` and dmesg"
+    )
+    # On VFIO none can say it; whose it is, if it says that, is asked elsewhere.
+    for seen in (machine, driverless, passed, other):
+        assert isinstance(release(done, seen.view()), Plan)
+    both = {uid: {"mac": "02:00:00:00:00:01", **said} for uid, said in done.plan.told.items()}
+    more = release(replace(done, plan=replace(done.plan, told=both)), silent.view())
+    assert isinstance(more, Refusal)
+    assert "(mac 02:00:00:00:00:01, nvme S4EVNX0M)" in more.reason
+    assert isinstance(release(replace(done, plan=replace(done.plan, told={})), silent.view()), Plan)
+    unwiped = replace(done, plan=replace(done.plan, wipes={}))
+    assert isinstance(release(unwiped, silent.view()), Plan)
+    assert isinstance(release(unwiped, replace(silent, devices=()).view()), Plan)
 
 
 def test_what_is_as_it_was_already_gets_no_step() -> None:
