@@ -231,6 +231,35 @@ def test_a_drive_on_its_own_driver_that_does_not_say_who_it_is_is_not_wiped() ->
     assert isinstance(release(unwiped, replace(silent, devices=()).view()), Plan)
 
 
+def test_what_lost_its_driver_meanwhile_is_reset_before_its_own_comes_back() -> None:
+    machine = gpu8()
+    done = machine.prepare(machine.planned(machine.group(GPU)))
+    machine.drivers[GPU] = None
+    assert steps(machine, done) == [("reset", GPU, {"method": None}), ("bind", GPU, {"driver": "nvidia"})]
+
+
+@pytest.mark.parametrize("serial", ["S4EVNX0M?", "0123456789abcdefghijk", None])
+def test_what_is_no_serial_number_is_not_said_to_who_wipes(serial: str | None) -> None:
+    machine = drive(serial)
+    done = machine.prepare(machine.planned(machine.group("0000:3b:00.0", 1, "LOCAL_NVME")))
+    assert steps(machine, done)[-1] == ("scrub", "0000:3b:00.0", {"how": "nvme-format"})
+    nothing = replace(done, plan=replace(done.plan, told={}))
+    assert steps(machine, nothing)[-1][2] == {"how": "nvme-format"}
+
+
+def test_a_kept_device_is_wiped_by_the_driver_that_it_had() -> None:
+    """Before one that is made for it, of which there may be several."""
+    machine = gpu8(Treatment(Way.WHOLE, keep=True, scrub=Scrub.GPU_RESET))
+    machine.drivers[GPU] = "nouveau"
+    done = machine.prepare(machine.planned(machine.group(GPU), machine.group(NIC, at=VF7)))
+    assert [(verb, target, more.get("driver")) for verb, target, more in steps(machine, done) if target == GPU] == [
+        ("reset", GPU, None),
+        ("bind", GPU, "nouveau"),
+        ("scrub", GPU, None),
+        ("bind", GPU, "vfio-pci"),
+    ]
+
+
 def test_what_is_as_it_was_already_gets_no_step() -> None:
     machine = Machine(on_bus(T4), {"0000:3b:00.0": Treatment(Way.VGPU, types={"CUSTOM_VGPU": "GRID T4-1B"})})
     done = machine.prepare(machine.planned(machine.group("0000:3b:00.0")))
