@@ -79,6 +79,15 @@ def test_what_was_given_whole_and_is_to_be_wiped_is_followed_to_where_it_is_now(
     assert THERE in [each.address for each in found.near(swapped)]
 
 
+def test_what_did_not_move_is_followed_nowhere(plan: Plan) -> None:
+    done = Machine(host("A", "B")).prepare(plan)
+    assert Whereabouts({}, {}).followed(done) == done
+
+
+def test_what_a_device_told_is_enough_to_know_another_one(plan: Plan) -> None:
+    assert where(replace(plan, devices={}), host("C", "B")).strangers == {HERE: HERE}
+
+
 def test_two_that_changed_places_are_both_looked_at() -> None:
     devices = host("A", "B")
     machine = Machine(devices, dict.fromkeys((HERE, THERE), replace(FORMAT, types={"LOCAL_NVME": None})))
