@@ -141,6 +141,17 @@ def test_a_vf_is_at_home_while_its_pf_is_and_else_the_pf_is_a_stranger() -> None
     assert where(replace(plan, told={}), other) == Whereabouts({NIC: vf}, {})
 
 
+def test_a_vf_is_not_followed_to_where_its_card_is_now() -> None:
+    """Its number there may be another; who released it is told where the card is."""
+
+    def at(slot: str) -> tuple[Device, ...]:
+        return tuple(replace(each, identity=Identity("mac", "A")) for each in on_bus({**CARD, "at": slot}) if each.vfs)
+
+    machine = Machine(at("02.0"), {NIC: Treatment(Way.VF, scrub=Scrub.NVME_SANITIZE, types={"CUSTOM_VF": None})})
+    plan = machine.planned(machine.group(NIC, 1, "CUSTOM_VF"))
+    assert where(replace(plan, told={}), at("04.0")) == Whereabouts({}, {})
+
+
 def test_a_mediated_device_stays_at_the_address_that_it_was_made_of() -> None:
     devices = on_bus(T4)
     machine = Machine(devices, {HERE: Treatment(Way.VGPU, types={"CUSTOM_VGPU": "GRID T4-1B"})})
