@@ -260,6 +260,29 @@ def test_a_kept_device_is_wiped_by_the_driver_that_it_had() -> None:
     ]
 
 
+def test_what_was_on_vfio_all_along_is_wiped_by_a_driver_that_is_made_for_it() -> None:
+    address = "0000:3b:00.0"
+    machine = drive("S4EVNX0M")
+    (device,) = machine.devices
+    made_for = replace(device, function=replace(device.function, drivers=("vfio-pci", "nvme")))
+    machine = replace(machine, devices=(made_for,), drivers={address: "vfio-pci"})
+    machine.drivers[address] = "vfio-pci"
+    done = machine.prepare(machine.planned(machine.group(address, 1, "LOCAL_NVME")))
+    assert [(verb, more.get("driver")) for verb, _, more in steps(machine, done)][-3:] == [
+        ("bind", "nvme"),
+        ("scrub", None),
+        ("bind", "vfio-pci"),
+    ]
+
+
+def test_a_vf_of_a_kind_for_which_no_driver_is_known_is_wiped_as_it_is() -> None:
+    machine = Machine(described_host("gpu8"), {NIC: Treatment(Way.VF, scrub=Scrub.GPU_RESET)})
+    done = machine.prepare(machine.planned(machine.group(NIC)))
+    made = release(done, machine.view())
+    assert isinstance(made, Plan)
+    assert [step.verb for step in made.steps] == ["reset", "scrub"]
+
+
 def test_what_is_as_it_was_already_gets_no_step() -> None:
     machine = Machine(on_bus(T4), {"0000:3b:00.0": Treatment(Way.VGPU, types={"CUSTOM_VGPU": "GRID T4-1B"})})
     done = machine.prepare(machine.planned(machine.group("0000:3b:00.0")))
