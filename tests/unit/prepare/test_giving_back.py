@@ -461,3 +461,14 @@ def test_only_the_drive_that_was_given_is_wiped_though_no_driver_claims_it(tmp_p
     scrub = steps(machine, machine.prepare(made))[-1]
     assert scrub == ("scrub", "0000:3b:00.0", {"how": "nvme-format", "serial": "S4EVNX0M 1"})
     assert {device.identity.source for device in devices if device.address == "0000:3b:00.0"} == {"topology"}
+
+
+def test_an_alveo_that_stays_on_vfio_is_wiped_by_the_pf_beside_it() -> None:
+    images = {"blank": Bitstream("00" * 32)}
+    treatment = Treatment(Way.WHOLE, keep=True, scrub=Scrub.FPGA_BLANK, blank="00" * 32)
+    machine = Machine(described_host("zoo"), {"0000:84:00.1": treatment}, images)
+    done = machine.prepare(machine.planned(machine.group("0000:84:00.1")))
+    assert [(verb, target) for verb, target, _ in steps(machine, done)] == [
+        ("reset", "0000:84:00.1"),
+        ("program_fpga", "0000:84:00.0"),
+    ]
