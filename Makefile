@@ -50,7 +50,7 @@ unit: $(VENV)/.test
 
 # Which branches the tests reach: those of each room by itself, and the reporter's beside a real Placement.
 COVERED := inventory model placement prepare
-COVERING := $(COVERED:%=tests/unit/%) $(patsubst %,tests/functional/test_%.py,faults holders placement_errors reporter)
+COVERING := $(COVERED:%=tests/unit/%) $(patsubst %,tests/functional/test_%.py,report_faults holders placement_errors report_command reporter)
 coverage: export COVERAGE_FILE := $(VENV)/.coverage
 coverage: $(VENV)/.test
 	@echo "== coverage: branches of $(COVERED)"

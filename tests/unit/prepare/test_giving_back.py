@@ -21,7 +21,7 @@ from devagent.prepare.treatment import Reset, Scrub, Treatment
 from devagent.prepare.view import Bitstream
 
 from ..worlds import described, look, port, write
-from .scenes import ALICE, BOB, H100, H100_NVML, T4, Machine, described_host, l40s, on_bus
+from .scenes import A40, ALICE, BOB, H100, H100_NVML, T4, Machine, described_host, l40s, on_bus
 
 GPU, NIC, VF7 = "0000:19:00.0", "0000:1b:00.0", "0000:1b:01.1"
 
@@ -139,6 +139,148 @@ def test_an_instance_that_the_look_may_not_see_is_removed_all_the_same() -> None
     plan = release(done, blind.view())
     assert isinstance(plan, Plan)
     assert [step.verb for step in plan.steps] == ["set_vgpu_type", "destroy_mig"]
+
+
+def test_a_mediated_device_is_removed_from_its_parent_which_is_not_reset() -> None:
+    address = "0000:3b:00.0"
+    machine = Machine(on_bus(T4), {address: Treatment(Way.VGPU, types={"CUSTOM_VGPU": "GRID T4-1B"})})
+    done = machine.prepare(machine.planned(machine.group(address, 2)))
+    uids = [handle.key for handle in done.handles]
+    assert steps(machine, done) == [
+        ("remove_mdev", address, {"type": "nvidia-222", "uuid": uid}) for uid in reversed(uids)
+    ]
+
+
+def test_a_mediated_device_that_cannot_be_looked_for_is_removed_all_the_same() -> None:
+    address = "0000:3b:00.0"
+    machine = Machine(on_bus(T4), {address: Treatment(Way.MDEV, types={"CUSTOM_VGPU": "GRID T4-1B"})})
+    done = machine.prepare(machine.planned(machine.group(address)))
+    blind = tuple(replace(each, claim=replace(each.claim, mdev=None)) for each in machine.devices)
+    made = release(done, replace(machine, devices=blind).view())
+    assert isinstance(made, Plan)
+    assert [step.verb for step in made.steps] == ["remove_mdev"]
+
+
+def test_an_image_stays_where_the_policy_does_not_wipe_it() -> None:
+    address, interface = "0000:19:00.0", "38d782e3b6125343b9342433e348ac4c"
+    machine = Machine(described_host("fpga"), {}, {"nlb": Bitstream("sha256:60", interface)})
+    done = machine.prepare(machine.planned(machine.group(address, bitstream="nlb")))
+    assert done.plan.steps[0].verb == "program_fpga"
+    assert [verb for verb, *_ in steps(machine, done)] == ["reset", "bind"]
+
+
+def test_a_vf_that_carried_a_vgpu_is_not_wiped_itself() -> None:
+    machine = l40s(scrub=Scrub.GPU_RESET)
+    done = machine.prepare(machine.planned(machine.group("0000:3b:00.0", vgpu_type="1155")))
+    assert [verb for verb, *_ in steps(machine, done)] == ["set_vgpu_type"]
+
+
+def test_what_needs_no_step_is_locked_all_the_same() -> None:
+    machine = Machine(described_host("gpu8"), {NIC: Treatment(Way.VF, reset=Reset.NEVER)})
+    done = machine.prepare(machine.planned(machine.group(NIC)))
+    made = release(done, machine.view())
+    assert isinstance(made, Plan)
+    assert (made.steps, made.locks) == ((), done.plan.locks)
+
+
+def test_what_had_no_driver_has_none_again() -> None:
+    machine = gpu8()
+    machine.drivers[VF7] = None
+    done = machine.prepare(machine.planned(machine.group(NIC, at=VF7)))
+    assert steps(machine, done)[-1] == ("bind", VF7, {"driver": None})
+
+
+def test_a_mediated_device_of_a_vf_is_removed_and_the_vf_stays_as_it_is() -> None:
+    address = "0000:3b:00.0"
+    machine = Machine(on_bus(A40), {address: Treatment(Way.VGPU, types={"CUSTOM_VGPU": "NVIDIA A40-8Q"})})
+    done = machine.prepare(machine.planned(machine.group(address)))
+    assert [(verb, target) for verb, target, _ in steps(machine, done)] == [("remove_mdev", "0000:3b:00.4")]
+
+
+def drive(serial: str | None, *, scrub: Scrub | None = Scrub.NVME_FORMAT) -> Machine:
+    """Gives a drive that tells this serial number, or says nothing."""
+    (device,) = (each for each in on_bus({"id": "144d:a80a", "class": "010802", "driver": "nvme"}) if each.claim.model)
+    files = {**device.function.attributes, **({"nvme/nvme0/serial": serial} if serial else {})}
+    device = replace(device, function=replace(device.function, attributes=files))
+    return Machine((device,), {device.address: Treatment(Way.WHOLE, scrub=scrub, types={"LOCAL_NVME": None})})
+
+
+def test_a_drive_on_its_own_driver_that_does_not_say_who_it_is_is_not_wiped() -> None:
+    address = "0000:3b:00.0"
+    machine = drive("S4EVNX0M")
+    done = machine.prepare(machine.planned(machine.group(address, 1, "LOCAL_NVME")))
+    silent, other, driverless, passed = drive(None), drive("another"), drive(None), drive(None)
+    driverless.drivers[address], passed.drivers[address] = None, "vfio-pci"
+    refusal = release(done, silent.view())
+    assert isinstance(refusal, Refusal)
+    assert (refusal.kind, refusal.address) == (RefusalKind.RETRY, address)
+    assert refusal.reason == (
+        f"{address} does not say now whether it is what was given (nvme S4EVNX0M), so it is not wiped: "
+        "see `devagent status` and dmesg"
+    )
+    # On VFIO none can say it; whose it is, if it says that, is asked elsewhere.
+    for seen in (machine, driverless, passed, other):
+        assert isinstance(release(done, seen.view()), Plan)
+    both = {uid: {"mac": "02:00:00:00:00:01", **said} for uid, said in done.plan.told.items()}
+    more = release(replace(done, plan=replace(done.plan, told=both)), silent.view())
+    assert isinstance(more, Refusal)
+    assert "(mac 02:00:00:00:00:01, nvme S4EVNX0M)" in more.reason
+    assert isinstance(release(replace(done, plan=replace(done.plan, told={})), silent.view()), Plan)
+    unwiped = replace(done, plan=replace(done.plan, wipes={}))
+    assert isinstance(release(unwiped, silent.view()), Plan)
+    assert isinstance(release(unwiped, replace(silent, devices=()).view()), Plan)
+
+
+def test_what_lost_its_driver_meanwhile_is_reset_before_its_own_comes_back() -> None:
+    machine = gpu8()
+    done = machine.prepare(machine.planned(machine.group(GPU)))
+    machine.drivers[GPU] = None
+    assert steps(machine, done) == [("reset", GPU, {"method": None}), ("bind", GPU, {"driver": "nvidia"})]
+
+
+@pytest.mark.parametrize("serial", ["S4EVNX0M?", "0123456789abcdefghijk", None])
+def test_what_is_no_serial_number_is_not_said_to_who_wipes(serial: str | None) -> None:
+    machine = drive(serial)
+    done = machine.prepare(machine.planned(machine.group("0000:3b:00.0", 1, "LOCAL_NVME")))
+    assert steps(machine, done)[-1] == ("scrub", "0000:3b:00.0", {"how": "nvme-format"})
+    nothing = replace(done, plan=replace(done.plan, told={}))
+    assert steps(machine, nothing)[-1][2] == {"how": "nvme-format"}
+
+
+def test_a_kept_device_is_wiped_by_the_driver_that_it_had() -> None:
+    """Before one that is made for it, of which there may be several."""
+    machine = gpu8(Treatment(Way.WHOLE, keep=True, scrub=Scrub.GPU_RESET))
+    machine.drivers[GPU] = "nouveau"
+    done = machine.prepare(machine.planned(machine.group(GPU), machine.group(NIC, at=VF7)))
+    assert [(verb, target, more.get("driver")) for verb, target, more in steps(machine, done) if target == GPU] == [
+        ("reset", GPU, None),
+        ("bind", GPU, "nouveau"),
+        ("scrub", GPU, None),
+        ("bind", GPU, "vfio-pci"),
+    ]
+
+
+def test_what_was_on_vfio_all_along_is_wiped_by_a_driver_that_is_made_for_it() -> None:
+    address = "0000:3b:00.0"
+    machine = drive("S4EVNX0M")
+    (device,) = machine.devices
+    made_for = replace(device, function=replace(device.function, drivers=("vfio-pci", "nvme")))
+    machine = replace(machine, devices=(made_for,), drivers={address: "vfio-pci"})
+    machine.drivers[address] = "vfio-pci"
+    done = machine.prepare(machine.planned(machine.group(address, 1, "LOCAL_NVME")))
+    assert [(verb, more.get("driver")) for verb, _, more in steps(machine, done)][-3:] == [
+        ("bind", "nvme"),
+        ("scrub", None),
+        ("bind", "vfio-pci"),
+    ]
+
+
+def test_a_vf_of_a_kind_for_which_no_driver_is_known_is_wiped_as_it_is() -> None:
+    machine = Machine(described_host("gpu8"), {NIC: Treatment(Way.VF, scrub=Scrub.GPU_RESET)})
+    done = machine.prepare(machine.planned(machine.group(NIC)))
+    made = release(done, machine.view())
+    assert isinstance(made, Plan)
+    assert [step.verb for step in made.steps] == ["reset", "scrub"]
 
 
 def test_what_is_as_it_was_already_gets_no_step() -> None:
@@ -319,3 +461,14 @@ def test_only_the_drive_that_was_given_is_wiped_though_no_driver_claims_it(tmp_p
     scrub = steps(machine, machine.prepare(made))[-1]
     assert scrub == ("scrub", "0000:3b:00.0", {"how": "nvme-format", "serial": "S4EVNX0M 1"})
     assert {device.identity.source for device in devices if device.address == "0000:3b:00.0"} == {"topology"}
+
+
+def test_an_alveo_that_stays_on_vfio_is_wiped_by_the_pf_beside_it() -> None:
+    images = {"blank": Bitstream("00" * 32)}
+    treatment = Treatment(Way.WHOLE, keep=True, scrub=Scrub.FPGA_BLANK, blank="00" * 32)
+    machine = Machine(described_host("zoo"), {"0000:84:00.1": treatment}, images)
+    done = machine.prepare(machine.planned(machine.group("0000:84:00.1")))
+    assert [(verb, target) for verb, target, _ in steps(machine, done)] == [
+        ("reset", "0000:84:00.1"),
+        ("program_fpga", "0000:84:00.0"),
+    ]

@@ -15,6 +15,7 @@ from devagent.inventory.policy import devices
 from devagent.model.claim import Claim, Mode
 from devagent.model.device import Decision, Device, Share
 from devagent.model.handle import MdevHandle
+from devagent.model.identity import Identity
 from devagent.model.policy import Policy, Prepare, Rule
 from devagent.prepare.treatment import Reset, Scrub, Treatment, wiped
 from devagent.prepare.treatments import treatment, treatments, vetoes
@@ -84,6 +85,25 @@ def test_only_what_is_given_can_be_planned_for_a_consumer() -> None:
     found = decide(seen, *policy.rules).values()
     assert treatments(found, policy) == {GPU: Treatment(Mode.WHOLE, keep=True)}
     assert treatments(found, policy, given=False).keys() == {GPU, used.address}
+
+
+def test_what_nova_gives_is_treated_as_its_rule_says_and_what_no_rule_wants_not_at_all() -> None:
+    mine = rule(Mode.VF, prepare=Prepare(keep=True), address=(GPU,))
+    seen = snapshot(*pf(2), function("0000:5e:00.0", iommu_group=99))
+    found = decide(seen, mine, every=True)
+    novas = replace(found[GPU], decision=replace(found[GPU].decision, managed=False, owner="nova"))
+    for given in (True, False):
+        treated = treatments([novas, found["0000:5e:00.0"]], Policy((mine,), "test"), given=given)
+        assert treated == {GPU: Treatment(Way.VF, keep=True)}
+
+
+def test_a_rule_for_a_serial_number_treats_the_device_that_was_known_by_it() -> None:
+    """Which it does not tell while it is with a guest."""
+    mine = rule(prepare=Prepare(keep=True), serial=("S4EVNX0M",))
+    (device,) = decide(snapshot(function()), rule()).values()
+    known = replace(device, identity=Identity("nvme", "S4EVNX0M"))
+    assert treatments([known], Policy((mine,), "test")).keys() == {GPU}
+    assert treatments([device], Policy((mine,), "test")) == {}
 
 
 def test_a_device_that_cannot_be_read_now_is_still_wiped_when_it_comes_back() -> None:

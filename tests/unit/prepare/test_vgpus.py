@@ -285,7 +285,9 @@ def test_a_class_of_a_type_that_only_a_mig_instance_carries_makes_one() -> None:
         ("set_vgpu_type", {"type": 1130}),
     ]
     free = machine(H100, types={"VGPU": None}, nvml={GPU: H100_NVML})
-    assert free.planned(free.group(GPU, vgpu_type="1132")).steps[0].arguments["profile"] == "1g.10gb+me"
+    for name in ("vgpu_type", "mdev_type"):
+        made = free.planned(free.group(GPU, **{name: "1132"}))
+        assert made.steps[0].arguments["profile"] == "1g.10gb+me"
 
 
 def test_an_instance_that_somebody_has_made_beforehand_is_used() -> None:

@@ -80,6 +80,15 @@ def test_what_was_given_whole_and_is_to_be_wiped_is_followed_to_where_it_is_now(
     assert THERE in [each.address for each in found.near(swapped)]
 
 
+def test_what_did_not_move_is_followed_nowhere(plan: Plan) -> None:
+    done = Machine(host("A", "B")).prepare(plan)
+    assert Whereabouts({}, {}).followed(done) == done
+
+
+def test_what_a_device_told_is_enough_to_know_another_one(plan: Plan) -> None:
+    assert where(replace(plan, devices={}), host("C", "B")).strangers == {HERE: HERE}
+
+
 def test_two_that_changed_places_are_both_looked_at() -> None:
     devices = host("A", "B")
     machine = Machine(devices, dict.fromkeys((HERE, THERE), replace(FORMAT, types={"LOCAL_NVME": None})))
@@ -131,6 +140,17 @@ def test_a_vf_is_at_home_while_its_pf_is_and_else_the_pf_is_a_stranger() -> None
     assert where(plan, devices) == Whereabouts({}, {})
     other = tuple(replace(each, identity=Identity("mac", "other")) if each is card else each for each in devices)
     assert where(replace(plan, told={}), other) == Whereabouts({NIC: vf}, {})
+
+
+def test_a_vf_is_not_followed_to_where_its_card_is_now() -> None:
+    """Its number there may be another; who released it is told where the card is."""
+
+    def at(slot: str) -> tuple[Device, ...]:
+        return tuple(replace(each, identity=Identity("mac", "A")) for each in on_bus({**CARD, "at": slot}) if each.vfs)
+
+    machine = Machine(at("02.0"), {NIC: Treatment(Way.VF, scrub=Scrub.NVME_SANITIZE, types={"CUSTOM_VF": None})})
+    plan = machine.planned(machine.group(NIC, 1, "CUSTOM_VF"))
+    assert where(replace(plan, told={}), at("04.0")) == Whereabouts({}, {})
 
 
 def test_a_mediated_device_stays_at_the_address_that_it_was_made_of() -> None:
