@@ -143,7 +143,7 @@ def test_an_instance_that_the_look_may_not_see_is_removed_all_the_same() -> None
 
 def test_a_mediated_device_is_removed_from_its_parent_which_is_not_reset() -> None:
     address = "0000:3b:00.0"
-    machine = Machine(on_bus(T4), {address: Treatment(Way.VGPU, types={"CUSTOM_VGPU": "GRID T4-1B"})})
+    machine = Machine(on_bus(T4), {address: Treatment(Mode.VGPU, types={"CUSTOM_VGPU": "GRID T4-1B"})})
     done = machine.prepare(machine.planned(machine.group(address, 2)))
     uids = [handle.key for handle in done.handles]
     assert steps(machine, done) == [
@@ -153,7 +153,7 @@ def test_a_mediated_device_is_removed_from_its_parent_which_is_not_reset() -> No
 
 def test_a_mediated_device_that_cannot_be_looked_for_is_removed_all_the_same() -> None:
     address = "0000:3b:00.0"
-    machine = Machine(on_bus(T4), {address: Treatment(Way.MDEV, types={"CUSTOM_VGPU": "GRID T4-1B"})})
+    machine = Machine(on_bus(T4), {address: Treatment(Mode.MDEV, types={"CUSTOM_VGPU": "GRID T4-1B"})})
     done = machine.prepare(machine.planned(machine.group(address)))
     blind = tuple(replace(each, claim=replace(each.claim, mdev=None)) for each in machine.devices)
     made = release(done, replace(machine, devices=blind).view())
@@ -176,7 +176,7 @@ def test_a_vf_that_carried_a_vgpu_is_not_wiped_itself() -> None:
 
 
 def test_what_needs_no_step_is_locked_all_the_same() -> None:
-    machine = Machine(described_host("gpu8"), {NIC: Treatment(Way.VF, reset=Reset.NEVER)})
+    machine = Machine(described_host("gpu8"), {NIC: Treatment(Mode.VF, reset=Reset.NEVER)})
     done = machine.prepare(machine.planned(machine.group(NIC)))
     made = release(done, machine.view())
     assert isinstance(made, Plan)
@@ -192,7 +192,7 @@ def test_what_had_no_driver_has_none_again() -> None:
 
 def test_a_mediated_device_of_a_vf_is_removed_and_the_vf_stays_as_it_is() -> None:
     address = "0000:3b:00.0"
-    machine = Machine(on_bus(A40), {address: Treatment(Way.VGPU, types={"CUSTOM_VGPU": "NVIDIA A40-8Q"})})
+    machine = Machine(on_bus(A40), {address: Treatment(Mode.VGPU, types={"CUSTOM_VGPU": "NVIDIA A40-8Q"})})
     done = machine.prepare(machine.planned(machine.group(address)))
     assert [(verb, target) for verb, target, _ in steps(machine, done)] == [("remove_mdev", "0000:3b:00.4")]
 
@@ -202,7 +202,7 @@ def drive(serial: str | None, *, scrub: Scrub | None = Scrub.NVME_FORMAT) -> Mac
     (device,) = (each for each in on_bus({"id": "144d:a80a", "class": "010802", "driver": "nvme"}) if each.claim.model)
     files = {**device.function.attributes, **({"nvme/nvme0/serial": serial} if serial else {})}
     device = replace(device, function=replace(device.function, attributes=files))
-    return Machine((device,), {device.address: Treatment(Way.WHOLE, scrub=scrub, types={"LOCAL_NVME": None})})
+    return Machine((device,), {device.address: Treatment(Mode.WHOLE, scrub=scrub, types={"LOCAL_NVME": None})})
 
 
 def test_a_drive_on_its_own_driver_that_does_not_say_who_it_is_is_not_wiped() -> None:
@@ -249,7 +249,7 @@ def test_what_is_no_serial_number_is_not_said_to_who_wipes(serial: str | None) -
 
 def test_a_kept_device_is_wiped_by_the_driver_that_it_had() -> None:
     """Before one that is made for it, of which there may be several."""
-    machine = gpu8(Treatment(Way.WHOLE, keep=True, scrub=Scrub.GPU_RESET))
+    machine = gpu8(Treatment(Mode.WHOLE, keep=True, scrub=Scrub.GPU_RESET))
     machine.drivers[GPU] = "nouveau"
     done = machine.prepare(machine.planned(machine.group(GPU), machine.group(NIC, at=VF7)))
     assert [(verb, target, more.get("driver")) for verb, target, more in steps(machine, done) if target == GPU] == [
@@ -276,7 +276,7 @@ def test_what_was_on_vfio_all_along_is_wiped_by_a_driver_that_is_made_for_it() -
 
 
 def test_a_vf_of_a_kind_for_which_no_driver_is_known_is_wiped_as_it_is() -> None:
-    machine = Machine(described_host("gpu8"), {NIC: Treatment(Way.VF, scrub=Scrub.GPU_RESET)})
+    machine = Machine(described_host("gpu8"), {NIC: Treatment(Mode.VF, scrub=Scrub.GPU_RESET)})
     done = machine.prepare(machine.planned(machine.group(NIC)))
     made = release(done, machine.view())
     assert isinstance(made, Plan)
@@ -465,7 +465,7 @@ def test_only_the_drive_that_was_given_is_wiped_though_no_driver_claims_it(tmp_p
 
 def test_an_alveo_that_stays_on_vfio_is_wiped_by_the_pf_beside_it() -> None:
     images = {"blank": Bitstream("00" * 32)}
-    treatment = Treatment(Way.WHOLE, keep=True, scrub=Scrub.FPGA_BLANK, blank="00" * 32)
+    treatment = Treatment(Mode.WHOLE, keep=True, scrub=Scrub.FPGA_BLANK, blank="00" * 32)
     machine = Machine(described_host("zoo"), {"0000:84:00.1": treatment}, images)
     done = machine.prepare(machine.planned(machine.group("0000:84:00.1")))
     assert [(verb, target) for verb, target, _ in steps(machine, done)] == [

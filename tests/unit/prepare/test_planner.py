@@ -16,7 +16,7 @@ from devagent.model.health import State as HealthState
 from devagent.model.plan import Group, Plan, Step
 from devagent.model.preparation import Holder, Holdings, Refusal, RefusalKind
 from devagent.model.user import User
-from devagent.prepare.locks import locks
+from devagent.prepare.lock_keys import lock_keys
 from devagent.prepare.planner import plan
 from devagent.prepare.treatment import Reset, Treatment
 from devagent.prepare.view import view
@@ -451,7 +451,7 @@ def test_what_is_in_no_group_has_the_lock_of_its_pf_and_what_is_gone_has_none() 
     machine = gpu8()
     (gpu,) = (each for each in machine.devices if each.address == GPU)
     machine = changed(machine, GPU, function=replace(gpu.function, iommu_group=None))
-    assert locks(machine.view(), [GPU, "0000:ff:00.0"]) == (f"pf:{GPU}",)
+    assert lock_keys(machine.view(), [GPU, "0000:ff:00.0"]) == (f"pf:{GPU}",)
 
 
 def novas() -> Machine:

@@ -94,7 +94,7 @@ def test_what_nova_gives_is_treated_as_its_rule_says_and_what_no_rule_wants_not_
     novas = replace(found[GPU], decision=replace(found[GPU].decision, managed=False, owner="nova"))
     for given in (True, False):
         treated = treatments([novas, found["0000:5e:00.0"]], Policy((mine,), "test"), given=given)
-        assert treated == {GPU: Treatment(Way.VF, keep=True)}
+        assert treated == {GPU: Treatment(Mode.VF, keep=True)}
 
 
 def test_a_rule_for_a_serial_number_treats_the_device_that_was_known_by_it() -> None:

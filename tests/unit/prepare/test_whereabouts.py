@@ -148,7 +148,7 @@ def test_a_vf_is_not_followed_to_where_its_card_is_now() -> None:
     def at(slot: str) -> tuple[Device, ...]:
         return tuple(replace(each, identity=Identity("mac", "A")) for each in on_bus({**CARD, "at": slot}) if each.vfs)
 
-    machine = Machine(at("02.0"), {NIC: Treatment(Way.VF, scrub=Scrub.NVME_SANITIZE, types={"CUSTOM_VF": None})})
+    machine = Machine(at("02.0"), {NIC: Treatment(Mode.VF, scrub=Scrub.NVME_SANITIZE, types={"CUSTOM_VF": None})})
     plan = machine.planned(machine.group(NIC, 1, "CUSTOM_VF"))
     assert where(replace(plan, told={}), at("04.0")) == Whereabouts({}, {})
 
