@@ -115,7 +115,7 @@ _KEYS: Final = {"class_code": "class", "vfs": "has_vfs"}
 
 
 def _words(value: object) -> str:
-    if isinstance(value, tuple | list | frozenset):
+    if isinstance(value, tuple):
         return " or ".join(map(_words, value)) or "none"
     if isinstance(value, bool):
         return "yes" if value else "no"

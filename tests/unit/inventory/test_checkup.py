@@ -42,8 +42,16 @@ def checkup(vitals: Vitals, devices: Iterable[Device] = (), *rules: Rule) -> lis
     findings = examine(Patient(vitals, tuple(devices), Policy(rules, "test")))
     amiss = [finding for finding in findings if finding.grade is not Grade.OK]
     assert all(finding.seen and (finding.cure or finding.grade in (Grade.UNKNOWN, Grade.SKIPPED)) for finding in amiss)
-    assert not any(finding.cure for finding in findings if finding.grade is Grade.OK)
+    well = [finding for finding in findings if finding.grade is Grade.OK]
+    assert not any(finding.cure for finding in well)
+    assert not {finding.check for finding in well} & {finding.check for finding in amiss}
     return amiss
+
+
+def well(vitals: Vitals, devices: Iterable[Device] = (), *rules: Rule) -> dict[str, str]:
+    """Gives what is said to be well, by check."""
+    findings = examine(Patient(vitals, tuple(devices), Policy(rules, "test")))
+    return {finding.check: finding.seen for finding in findings if finding.grade is Grade.OK}
 
 
 def gpu(driver: str | None = "nvidia", **more: Any) -> list[Device]:
@@ -77,13 +85,33 @@ def test_each_check_says_that_it_was_made() -> None:
     ]
 
 
+def test_what_is_well_is_told_of_what_there_is_and_of_nothing_else() -> None:
+    assert set(well(WELL)) == {"iommu", "vfio", "nvidia"}
+    seen, vfs = replace(WELL, num_vfs={PF: 4}), nic(4, rule(Mode.VF))
+    assert well(seen, [*gpu(), *vfs]) == {
+        **well(WELL),
+        "drivers": "the GPU has one",
+        "vf-count": "1 PFs have 4 VFs, as sriov_numvfs and the policy say",
+        "vf-drivers": "no driver failed on a VF",
+        "iommu-groups": "each of 5 functions to give has one of its own",
+        "driver-override": "none is set",
+    }
+    two = decide(snapshot(GPU, function("0000:5e:00.0", driver="nvidia")), rule()).values()
+    assert well(WELL, two)["drivers"] == "each of 2 GPUs has one"
+    assert well(replace(WELL, overrides={PF: "nvidia"}), gpu())["driver-override"] == "1 set, each bound as it says"
+
+
 @pytest.mark.parametrize(
     ("facts", "cure"),
     [
         ({}, "intel_iommu=on"),
         ({"command_line": ("ro", "intel_iommu=on")}, "dmesg"),
         ({"command_line": ("iommu=off",)}, "remove iommu=off"),
-        ({"cpu": "AuthenticAMD"}, "AMD-Vi"),
+        (
+            {"command_line": ("intel_iommu=off", "iommu=off", "amd_iommu=off")},
+            "amd_iommu=off and intel_iommu=off and iommu",
+        ),
+        ({"cpu": "AuthenticAMD"}, "remove amd_iommu=off and iommu=off"),
         ({"cpu": None}, "dmesg"),
         ({"firmware_iommu": False}, "firmware's setup"),
         ({"firmware_iommu": True}, "intel_iommu=on"),
@@ -101,6 +129,17 @@ def test_without_an_iommu_the_cure_depends_on_the_host(facts: dict[str, Any], cu
 
 def test_a_host_with_nothing_to_give_needs_no_iommu() -> None:
     assert told(BARE)[:2] == ("iommu", Grade.WARNING)
+
+
+def test_a_captured_host_that_had_no_groups_had_no_iommu() -> None:
+    assert told(replace(BARE, machine=False), gpu(iommu_group=None))[:2] == ("iommu", Grade.FAILED)
+
+
+def test_how_the_iommu_and_vfio_are_there_is_told() -> None:
+    assert well(WELL)["iommu"] == "in use: 3 groups"
+    assert well(replace(WELL, groups=None), gpu(iommu_group=7))["iommu"] == "in use"
+    there = [f"vfio-pci is {Module.LOADABLE}", f"vfio_iommu_type1 is {Module.BUILT_IN}"]
+    assert well(WELL)["vfio"] == ", ".join(there)
 
 
 def test_a_captured_host_without_groups_tells_nothing_of_them() -> None:
@@ -121,6 +160,12 @@ def test_each_missing_module_of_vfio_is_named(modules: dict[str, Module | None],
     found = told(replace(WELL, modules=MODULES | modules), gpu(driver="nvidia"))
     assert found[:2] == ("vfio", grade)
     assert found[3].startswith(seen)
+    assert ("modprobe vfio-pci" if grade is Grade.UNKNOWN else "CONFIG_VFIO_PCI") in found[4]
+
+
+def test_a_kernel_that_does_not_say_its_release_lacks_modules_too() -> None:
+    lacking = replace(WELL, kernel=None, modules=MODULES | {"vfio_pci": Module.ABSENT})
+    assert told(lacking, gpu())[3] == "this kernel has no module vfio-pci"
 
 
 def test_a_captured_host_tells_nothing_of_modules_that_were_not_loaded() -> None:
@@ -170,6 +215,16 @@ def test_a_gpu_without_its_driver_is_a_warning_with_the_cure(
     check, grade, device, _, said = told(WELL, gpu(driver, drivers=able))
     assert (check, grade, device) == ("drivers", Grade.WARNING, PF)
     assert cure in said
+
+
+def test_one_gpu_without_its_driver_is_found_beside_one_that_has_it() -> None:
+    two = decide(snapshot(GPU, function("0000:5e:00.0", driver=None)), rule()).values()
+    assert told(WELL, two)[:3] == ("drivers", Grade.WARNING, "0000:5e:00.0")
+
+
+def test_a_rule_that_does_not_say_how_many_vfs_wants_those_that_there_are() -> None:
+    any_number = rule(Mode.VF, "vfs")
+    assert checkup(replace(WELL, num_vfs={PF: 4}), nic(4, any_number), any_number) == []
 
 
 def test_vfs_that_numvfs_does_not_count_are_a_failure() -> None:
@@ -229,6 +284,12 @@ def test_a_driver_that_failed_on_some_vfs_is_a_warning() -> None:
     assert "0000:3b:01.1" in found[4]
 
 
+def test_the_drivers_of_other_vfs_are_named_in_order() -> None:
+    drivers = ("mlx5_core", None, "ixgbevf", "iavf", "bnxt_en", "mlx5_core")
+    found = told(replace(WELL, num_vfs={PF: 6}), vfs_with(*drivers))
+    assert found[3] == "VF 1 without a driver, where other VFs have bnxt_en, iavf, ixgbevf, mlx5_core"
+
+
 @pytest.mark.parametrize("drivers", [(None, None), ("vfio-pci", None), ("iavf", "iavf"), ("vfio-pci", "iavf")])
 def test_vfs_may_be_without_drivers(drivers: tuple[str | None, ...]) -> None:
     assert checkup(replace(WELL, num_vfs={PF: 2}), vfs_with(*drivers)) == []
@@ -252,6 +313,8 @@ def test_a_capture_without_overrides_tells_nothing_of_them() -> None:
         "driver-override",
         Grade.SKIPPED,
     )
+    nothing = checkup(replace(WELL, overrides=None, machine=False))
+    assert "driver-override" not in {finding.check for finding in nothing}
 
 
 def test_two_devices_in_one_group_are_a_warning() -> None:
@@ -259,6 +322,26 @@ def test_two_devices_in_one_group_are_a_warning() -> None:
     devices = decide(snapshot(*functions), rule()).values()
     found = told(replace(WELL, shared={7: (PF, "0000:3b:00.1")}), devices)
     assert found[:4] == ("iommu-groups", Grade.WARNING, PF, "shares IOMMU group 7 with 0000:3b:00.1")
+
+
+@pytest.mark.parametrize(("others", "seen"), [(4, "3c:00.3"), (5, "3c:00.3 and more")])
+def test_of_many_strangers_in_a_group_the_first_four_are_named(others: int, seen: str) -> None:
+    strangers = tuple(f"0000:3c:00.{number}" for number in range(others))
+    found = told(replace(WELL, shared={7: (PF, *strangers)}), gpu(iommu_group=7))
+    assert found[3].startswith("shares IOMMU group 7 with 0000:3c:00.0, 0000:3c:00.1, ")
+    assert found[3].endswith(f"0000:{seen}")
+
+
+def test_only_what_is_in_a_group_counts_among_those_that_have_one_of_their_own() -> None:
+    without = function("0000:5e:00.0", driver="nvidia", iommu_group=None)
+    devices = [replace(gpu()[0], function=each) for each in (GPU, without)]
+    assert well(WELL, devices)["iommu-groups"] == "each of 1 functions to give has one of its own"
+    (one,) = nic(4, rule(Mode.VF))
+    assert one.function.sriov is not None
+    first, *rest = one.vfs
+    sriov = replace(one.function.sriov, vfs=(replace(first, iommu_group=None), *rest))
+    fewer = replace(one, function=replace(one.function, sriov=sriov))
+    assert well(WELL, [fewer])["iommu-groups"] == "each of 3 functions to give has one of its own"
 
 
 def test_a_companion_of_the_same_slot_goes_along() -> None:
@@ -287,12 +370,21 @@ def test_vfs_that_share_their_group_are_found() -> None:
         ({"0000:3b:01.1": "vfio-pci"}, Mode.VF, False),
         ({"0000:99:00.0": "iavf"}, Mode.VF, False),
         ({PF: "vfio-pci"}, None, False),
+        ({PF: "nouveau"}, None, False),
     ],
 )
 def test_driverctl_binds_what_the_policy_gives_otherwise(kept: dict[str, str], mode: Mode | None, amiss: bool) -> None:
     devices = nic(0 if mode is Mode.WHOLE else 2, rule(mode, "r"))
     found = checkup(replace(WELL, num_vfs={PF: len(devices[0].vfs)}, driverctl=kept), devices)
     assert [(each.check, each.device) for each in found] == ([("driverctl", PF)] if amiss else [])
+
+
+def test_what_nobody_is_given_hides_nothing_of_what_is_given() -> None:
+    other = "0000:5e:00.0"
+    given = function(other, driver="nvidia", iommu_group=8)
+    devices = decide(snapshot(GPU, given), rule(None, address=(PF,)), rule()).values()
+    found = checkup(replace(WELL, driverctl={PF: "nouveau", other: "nouveau"}), devices)
+    assert [(each.check, each.device) for each in found] == [("driverctl", other)]
 
 
 @pytest.mark.parametrize("mode", [Mode.MDEV, Mode.VGPU])
@@ -326,12 +418,15 @@ def test_nova_takes_what_a_rule_gives() -> None:
     found = told(WELL, [vetoed])
     assert found[:3] == ("nova", Grade.WARNING, PF)
     assert reason in found[3]
+    for changed in ({"rule": None}, {"owner": "nova"}):
+        assert checkup(WELL, [replace(vetoed, decision=replace(vetoed.decision, **changed))]) == []
 
 
 @pytest.mark.parametrize(("state", "grade"), [(State.SUSPECT, Grade.WARNING), (State.LOST, Grade.FAILED)])
 def test_a_device_that_is_not_well_is_graded_by_its_state(state: State, grade: Grade) -> None:
     device = replace(gpu("other")[0], health=Health(state, ("fell off the bus",)))
     assert told(WELL, [device])[:4] == ("health", grade, PF, f"{state}: fell off the bus")
+    assert told(WELL, [replace(device, health=Health(state))])[3] == str(state)
 
 
 @pytest.mark.parametrize("check", ["vfio", "vf-count", "iommu-groups", "driver-override", "driverctl", "mdevctl"])

@@ -37,6 +37,7 @@ CASES = {
     "under the same switch": (at("0000:41:00.0", ROOT, UP, DOWN2), "PIX"),
     "another function of its card": (at("0000:40:00.1", ROOT, UP, DOWN), "PIX"),
     "under a switch below that switch": (at("0000:41:00.0", ROOT, UP, DOWN2, UP2, DOWN3), "PXB"),
+    "under another switch below its root port": (at("0000:41:00.0", ROOT, UP2, DOWN3), "PXB"),
     "under another root port": (at("0000:41:00.0", OTHER_ROOT, UP2, DOWN3), "PHB"),
     "on the root bus itself": (at("0000:3a:1f.0"), "PHB"),
     "on another root bus of its node": (at("0000:41:00.0", "0000:50:00.0", bus="pci0000:50"), "NODE"),
@@ -58,12 +59,13 @@ def test_functions_of_one_slot_on_the_root_bus_are_one_device() -> None:
 
 def test_a_path_that_could_not_be_read_is_no_distance() -> None:
     unread = replace(GPU, function=replace(GPU.function, address="0000:41:00.0", unread=frozenset({"path"})))
-    assert distance(GPU, unread) == "?"
+    assert distance(GPU, unread) == distance(unread, GPU) == "?"
 
 
 def test_on_a_host_with_one_node_everything_is_on_it() -> None:
     other = at("0000:41:00.0", bus="pci0000:50", node=None)
-    assert distance(GPU, other, (0,)) == "NODE"
+    assert distance(GPU, other, (0,)) == distance(other, GPU, (0,)) == "NODE"
+    assert node(replace(other.function, numa_node=1), (0,)) == 1
     assert node(other.function, (0,)) == 0
     assert node(other.function, ()) is None
     assert node(replace(other.function, unread=frozenset({"numa_node"})), (0,)) is None
@@ -78,6 +80,12 @@ def test_links_are_nearer_than_any_bridge_and_told_by_either_end(kind: str, code
     assert distance(one, other) == distance(other, one) == code
     elsewhere = linked(GPU, GpuLink(kind, "0000:99:00.0", 4))
     assert distance(elsewhere, other) == "PIX"
+    assert f"{code[:2]}#" in dict(LEGEND)
+
+
+def test_what_is_no_gpu_has_no_links() -> None:
+    one = linked(GPU, GpuLink("nvlink", None, 4))
+    assert distance(one, PEER) == distance(PEER, one) == "PIX"
 
 
 def test_over_switches_as_many_links_count_as_both_have() -> None:
@@ -94,6 +102,8 @@ def test_partitions_of_a_fabric_have_no_links_between_them() -> None:
     assert distance(one, other) == "PIX"
     same = linked(PEER, GpuLink("nvlink", None, 18), fabric=Fabric("completed", 1, "c"))
     assert distance(one, same) == "NV18"
+    silent = linked(PEER, GpuLink("nvlink", None, 18))
+    assert distance(one, silent) == distance(silent, one) == "NV18"
 
 
 PATHS = st.lists(st.sampled_from([ROOT, UP, DOWN, UP2]), max_size=5).map(tuple)

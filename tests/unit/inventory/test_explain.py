@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, fields
+from dataclasses import asdict, fields, replace
 from typing import Any
 
 from hypothesis import given
@@ -135,6 +135,32 @@ def test_a_guard_is_told_apart_from_a_refusal_of_the_driver() -> None:
     refused = explain(decide(snapshot(gpu), rule(Mode.VF), claims=refusing)[gpu.address], Policy((rule(),), "test"))
     assert (refused.guard, refused.result) == (None, "not without a vGPU type")
     assert (refused.offers, refused.refusals) == ({"whole": "PGPU"}, {"vf": "not without a vGPU type"})
+
+
+def test_what_is_given_by_us_or_by_nova_was_vetoed_by_nobody() -> None:
+    gpu = function()
+    for owner in (None, "nova"):
+        given = rule(owner=owner)
+        found = decide(snapshot(gpu), rule())[gpu.address]
+        decision = replace(found.decision, owner=owner, managed=owner is None)
+        explanation = explain(replace(found, decision=decision), Policy((given,), "test"))
+        assert (explanation.guard, explanation.managed) == (None, owner is None)
+
+
+def test_offers_and_refusals_are_told_in_the_order_of_their_modes() -> None:
+    gpu = function()
+    modes = {mode: f"CUSTOM_{mode.upper()}" for mode in (Mode.WHOLE, Mode.VF, Mode.MDEV)}
+    said = [claim(gpu, offers=modes, refusals={Mode.VGPU: "b", Mode.MDEV: "a"})]
+    explanation = explain(decide(snapshot(gpu), rule(), claims=said)[gpu.address], Policy((rule(),), "test"))
+    assert list(explanation.offers) == ["mdev", "vf", "whole"]
+    assert list(explanation.refusals) == ["mdev", "vgpu"]
+
+
+def test_the_interfaces_that_there_are_are_named() -> None:
+    nic, wanted = function(), rule(interface=("ens1",))
+    said = claim(nic, Kind.NIC, net=NetFacts((NetInterface("eno1"), NetInterface("eno2"))))
+    (tried,) = explain(decide(snapshot(nic), wanted, claims=[said])[nic.address], Policy((wanted,), "test")).tried
+    assert list(map(str, tried.mismatches)) == ["interface: is eno1 or eno2, wanted ens1"]
 
 
 def test_an_explanation_is_plain_json() -> None:

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import pytest
 
-from devagent.inventory.health import judge, link
+from devagent.inventory.health import driver, judge, link
 from devagent.model.health import Health, State
 
 from ..worlds import claim, function
@@ -28,6 +28,7 @@ def files(width: str, most: str = "16", **more: str) -> dict[str, str]:
         (files("63", "63", power_state="D3cold"), None),  # no power: it answers when it is woken
         (files("0", "0", current_link_speed="Unknown"), None),  # in the chipset: there is no link
         (files("0"), None),
+        ({"current_link_width": "8"}, None),
         ({}, None),
     ],
 )
@@ -38,6 +39,14 @@ def test_a_link_says_how_it_is(attributes: dict[str, str], expected: Health | No
 def test_a_good_link_alone_says_nothing_of_the_device() -> None:
     of = function(attributes=files("16"))
     assert judge(of, claim(of)) == Health()
+
+
+def test_a_driver_that_says_nothing_is_told_from_one_that_finds_it_well() -> None:
+    of, well = function(), Health(State.HEALTHY)
+    assert driver(claim(of)) is None
+    assert driver(claim(of, health=Health())) is None
+    assert driver(claim(of, health=well)) is well
+    assert judge(of, claim(of, health=well)) == well
 
 
 def test_the_worst_counts_with_all_reasons() -> None:

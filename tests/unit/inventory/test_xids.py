@@ -14,6 +14,7 @@ RESTART_APP = {8, 11, 13, 25, 31, 32, *range(39, 42), 60, *range(68, 73), *range
 RESTART_APP |= {94, *range(96, 106), *range(126, 136), 139}
 IGNORE = {37, 38, 43, 44, 63, 66, 67, 92, 93, 106, 107, 121, 137, 141, 152, 153, 157, 160, 161}
 RESET_GPU = {46, 62, 64, 95, 109, 110, 119, 120, 136, 140, 143, 155, 156, 158}
+OF_TWO_MINDS = {45, 48, 54, 74, 78, 79, 123, 142, *range(144, 152), 154, 159}
 # NVIDIA's own Kubernetes device plugin passes these over.
 SKIPPED = {13, 31, 43, 45, 68, 109}
 
@@ -31,6 +32,30 @@ def test_what_asks_for_a_reset_ends_only_by_one(number: int) -> None:
     assert found.state is (State.SUSPECT if number in SKIPPED else State.UNHEALTHY)
 
 
+def test_every_number_of_the_catalogue_is_known_and_no_other() -> None:
+    assert set(TABLE) == RESTART_APP | IGNORE | RESET_GPU | OF_TWO_MINDS
+
+
+@pytest.mark.parametrize(
+    ("number", "state", "end", "cure"),
+    [
+        (48, State.UNHEALTHY, End.RESET, "--gpu-reset"),
+        (54, State.UNHEALTHY, End.RESET, "power cables"),
+        (74, State.SUSPECT, End.CHECKS, "nvlink --errorcounters"),
+        *((number, State.SUSPECT, End.CHECKS, "nvlink --errorcounters") for number in range(144, 151)),
+        (78, State.HEALTHY, End.CHECKS, "the guest's driver"),
+        (123, State.SUSPECT, End.CHECKS, ""),
+        (142, State.SUSPECT, End.CHECKS, "report it to NVIDIA"),
+        (151, State.HEALTHY, End.CHECKS, "restart the virtual machine"),
+        (159, State.HEALTHY, End.CHECKS, "managed memory"),
+    ],
+)
+def test_what_is_neither_says_what_to_do(number: int, state: State, end: End, cure: str) -> None:
+    found = meaning(number)
+    assert (found.state, found.end) == (state, end)
+    assert cure in found.cure
+
+
 def test_a_gpu_off_the_bus_is_lost() -> None:
     assert (meaning(79).state, meaning(79).end, meaning(79).cure) == (State.LOST, End.RESET, "reboot this host")
 
@@ -38,6 +63,7 @@ def test_a_gpu_off_the_bus_is_lost() -> None:
 def test_an_nvlink_error_says_itself_whether_it_is_fatal() -> None:
     fatal = "NETIR_LINK_EVT Fatal XC0 i0 Link 00 (0x025001c6 0x00000000)"
     assert meaning(149, fatal).state is State.SUSPECT
+    assert meaning(142, "internal, Nonfatal error") == meaning(142)
     assert meaning(145, "RLW_RXPIPE Nonfatal XC0 i0 Link 13 (0x0409a0c2)").state is State.HEALTHY
 
 
@@ -55,6 +81,14 @@ def test_the_operators_word_wins(number: int) -> None:
     assert found.cure
 
 
+def test_the_operators_word_takes_over_what_the_table_knows_beside_it() -> None:
+    assert "report it to NVIDIA" in meaning(142, words={142: "unhealthy"}).cure
+    suspect = meaning(13, words={13: "suspect"})
+    assert (suspect.end, suspect.cure) == (End.CHECKS, "")
+    assert meaning(13, words={14: "unhealthy"}) == meaning(13)
+
+
 def test_whatever_fences_says_what_to_do() -> None:
     assert all(found.cure for found in TABLE.values() if found.state.is_fenced)
     assert all(meaning(number).state.is_fenced for number in MISSED)
+    assert set(MISSED) == {62, 79, 119, 120}

@@ -128,6 +128,9 @@ def test_of_another_slot_not_even_what_is_no_device_by_itself_goes_along(neighbo
     group = machine.view().parts["0000:3b:00.0"][1].iommu_group
     reason = f"0000:3b:00.0 shares IOMMU group {group} with 0000:3b:01.0"
     assert refusal == Refusal(RefusalKind.PERMANENT, reason, "0000:3b:00.0")
+    third = {**beside, "at": "02.0"}
+    machine = Machine(on_bus(gpu, beside, third), {"0000:3b:00.0": whole})
+    assert machine.refused(machine.group("0000:3b:00.0")).reason == f"{reason} and 1 more"
 
 
 def test_what_is_held_is_passed_over() -> None:

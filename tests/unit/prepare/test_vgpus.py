@@ -313,8 +313,21 @@ def test_where_nobody_says_how_many_more_fit_the_driver_decides() -> None:
 def test_mig_is_never_turned_on_for_a_consumer(facts: MigFacts) -> None:
     gpu = mig(h100(), enabled=facts.enabled, pending=facts.pending)
     refusal = gpu.refused(gpu.group(GPU, mig_profile="1g.10gb"))
-    assert refusal.kind is RefusalKind.PERMANENT
+    assert (refusal.kind, refusal.address) == (RefusalKind.PERMANENT, GPU)
     assert refusal.reason.startswith(f"{GPU} has MIG off")
+
+
+def test_a_gpu_that_knows_no_mig_has_it_off() -> None:
+    l40s = machine(L40S)
+    refusal = l40s.refused(l40s.group(GPU, mig_profile="1g.10gb"))
+    assert (refusal.kind, refusal.address) == (RefusalKind.PERMANENT, GPU)
+    assert refusal.reason.startswith(f"{GPU} has MIG off")
+
+
+def test_an_instance_is_made_by_its_profile_and_removed_by_what_was_made() -> None:
+    gpu = h100()
+    step, *_ = gpu.planned(gpu.group(GPU, mig_profile="1g.10gb")).steps
+    assert (step.arguments, step.undo) == ({"profile": "1g.10gb", "placement": None},) * 2
 
 
 # --- mediated devices ---
@@ -407,17 +420,26 @@ def test_a_parent_that_has_no_room_now_is_passed_over() -> None:
     assert refusal.reason == f"{VFS[0]} has no room for a NVIDIA A40-8Q now"
 
 
-def test_below_a_mig_instance_a_mediated_device_needs_no_room_before_that_is_made() -> None:
-    types = {"nvidia-699": {"name": "GRID A100-1-5C", "available_instances": 0}}
+def a100_with_mig(room: int) -> Machine:
+    """Gives a GPU in parts whose VFs are parents of so many mediated devices of one type."""
+    types = {"nvidia-699": {"name": "GRID A100-1-5C", "available_instances": room}}
     facts = {
         "mig": {"enabled": True, "pending": True, "profiles": [{"name": "1g.5gb", "memory_mib": 4864, "total": 7}]}
     }
-    a100 = machine(
+    return machine(
         {**A40, "id": "10de:20f1", "mdev": {"types": types, "vfs": True}},
         nvml={GPU: {"name": "NVIDIA A100-PCIE-40GB", "facts": facts}},
     )
+
+
+def test_below_a_mig_instance_a_mediated_device_needs_no_room_before_that_is_made() -> None:
+    a100 = a100_with_mig(0)
     made = a100.planned(a100.group(GPU, mig_profile="1g.5gb"))
     assert [(step.verb, step.target) for step in made.steps] == [("create_mig", GPU), ("create_mdev", VFS[0])]
+    asked = a100.group(GPU, vgpu_type="GRID A100-1-5C")
+    assert [step.verb for step in a100.planned(asked).steps] == ["create_mig", "create_mdev"]
+    ready = a100_with_mig(1)
+    assert [(step.verb, step.target) for step in ready.planned(asked).steps] == [("create_mdev", VFS[0])]
 
 
 def test_vfs_that_are_parents_make_one_each() -> None:
