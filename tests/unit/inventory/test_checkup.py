@@ -87,6 +87,7 @@ def test_each_check_says_that_it_was_made() -> None:
 
 def test_what_is_well_is_told_of_what_there_is_and_of_nothing_else() -> None:
     assert set(well(WELL)) == {"iommu", "vfio", "nvidia"}
+    assert "vf-drivers" not in well(WELL, gpu())
     seen, vfs = replace(WELL, num_vfs={PF: 4}), nic(4, rule(Mode.VF))
     assert well(seen, [*gpu(), *vfs]) == {
         **well(WELL),
@@ -436,8 +437,8 @@ def test_what_could_not_be_read_is_unknown_and_never_well(check: str) -> None:
     if check == "driver-override":
         seen = replace(seen, overrides=None)
     found = examine(Patient(seen, tuple(devices), Policy((), "test")))
-    assert [(each.grade, each.seen) for each in found if each.check == check] == [
-        (Grade.UNKNOWN, "some/file: input/output error")
+    assert [(each.grade, each.seen, "as root" in each.cure) for each in found if each.check == check] == [
+        (Grade.UNKNOWN, "some/file: input/output error", True)
     ]
 
 

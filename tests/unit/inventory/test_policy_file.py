@@ -322,7 +322,14 @@ def test_a_few_lines_that_stand_for_more_values_than_memory_has_are_refused() ->
     """Each list has ten of the one above; what all that adds up to nobody would wait for."""
     lists = "".join(f"  - &l{depth} [{', '.join([f'*l{depth - 1}'] * 10)}]\n" for depth in range(1, 9))
     error = refused("schema_version: 1\nrules:\n  - &l0 [a]\n" + lists)
-    assert (error.line, error.problem) == (1, "holds more than 100000 values (aliases counted each time)")
+    problem = "holds more than 100000 values (aliases counted each time)"
+    assert (error.line, error.key, error.problem) == (1, "", problem)
+
+
+def test_of_a_long_value_as_much_is_shown_as_tells_which_it_is() -> None:
+    shown = repr("x" * 78)
+    assert refused(matching(f"{{vendor: {'x' * 78}}}")).problem == f"is {shown}; expected is {IDS}"
+    assert refused(matching(f"{{vendor: {'x' * 79}}}")).problem == f"is {shown[:-1]}x...; expected is {IDS}"
 
 
 def test_the_first_of_several_mistakes_is_named() -> None:
