@@ -63,7 +63,10 @@ def test_a_gpu_off_the_bus_is_lost() -> None:
 def test_an_nvlink_error_says_itself_whether_it_is_fatal() -> None:
     fatal = "NETIR_LINK_EVT Fatal XC0 i0 Link 00 (0x025001c6 0x00000000)"
     assert meaning(149, fatal).state is State.SUSPECT
-    assert meaning(142, "internal, Nonfatal error") == meaning(142)
+    for number in (144, 150):
+        assert meaning(number, "RLW_RXPIPE Nonfatal XC0").state is State.HEALTHY
+    for number in (142, 143, 151):
+        assert meaning(number, "a Nonfatal error") == meaning(number)
     assert meaning(145, "RLW_RXPIPE Nonfatal XC0 i0 Link 13 (0x0409a0c2)").state is State.HEALTHY
 
 
