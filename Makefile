@@ -48,9 +48,9 @@ unit: $(VENV)/.test
 	@echo "== pytest: everything by itself"
 	@$(YIELDING) $(BIN)/python -m pytest tests/hosts tests/unit $(LABELLED)
 
-# Which branches the tests reach: those of each room by itself, and the reporter's beside a real Placement.
+# Which branches the tests reach: those of each room by itself, of what prepares, and the reporter's beside a real Placement.
 COVERED := inventory model placement prepare
-COVERING := $(COVERED:%=tests/unit/%) $(patsubst %,tests/functional/test_%.py,report_faults holders placement_errors report_command reporter)
+COVERING := $(COVERED:%=tests/unit/%) tests/unit/service/preparing $(patsubst %,tests/functional/test_%.py,report_faults holders placement_errors report_command reporter reports_at_once)
 coverage: export COVERAGE_FILE := $(VENV)/.coverage
 coverage: $(VENV)/.test
 	@echo "== coverage: branches of $(COVERED)"
