@@ -311,10 +311,10 @@ def test_two_that_a_damaged_file_calls_the_same_are_told_apart() -> None:
 
 
 def test_who_was_told_apart_at_a_place_keeps_that_name_though_another_would_get_it_there() -> None:
-    at = [
+    at: list[dict[str, Any]] = [
         {"address": f"0000:3{n}:00.0", "root_bus": "pci0000:3a", "pcie_path": (f"0000:3a:0{n}.0",)} for n in (1, 2, 3)
     ]
-    cards = [card(**place) for place in at]  # type: ignore[arg-type]
+    cards = [card(**place) for place in at]
     one, two, three = look(*cards).known
     names = ("1", "1", f"1@{two.topology}")
     known = tuple(replace(e, identity=Identity("dsn", n)) for e, n in zip((one, two, three), names, strict=True))

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -14,8 +15,8 @@ from devagent.model.health import Condition, End, Health, State, Trouble
 from .conditions import SICK, WELL, fatal, gpu
 
 
-def trouble(source: str = "xid 46", state: State = State.UNHEALTHY, reason: str = "broken", **more: object) -> Trouble:
-    return replace(Trouble(source, Health(state, (reason,)), End.RESET, present=False), **more)  # type: ignore[arg-type]
+def trouble(source: str = "xid 46", state: State = State.UNHEALTHY, reason: str = "broken", **more: Any) -> Trouble:
+    return replace(Trouble(source, Health(state, (reason,)), End.RESET, present=False), **more)
 
 
 def seen(driver: Health | None) -> Observed:

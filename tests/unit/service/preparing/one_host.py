@@ -156,8 +156,9 @@ class Agent:
 
         def preparer(executor: Executor) -> Preparer:
             sight = Sight(self.host, self.facts, lambda: self.settings)
-            settings = lambda: self.settings  # noqa: E731
-            return Preparer(executor, machine, sight, held, images, self.facts, settings, self.host.unwipeable)
+            return Preparer(
+                executor, machine, sight, held, images, self.facts, lambda: self.settings, self.host.unwipeable
+            )
 
         keeper = JournalKeeper(self.state_path, boot_id, machine, preparer, boottime=lambda: self.now - self.booted)
         self.facts.prepared = keeper.held
@@ -176,6 +177,11 @@ class Agent:
     def sources(self, settings: Any) -> Sources:
         """Gives where images come from."""
         return Sources(Directory(settings.images_directory))
+
+    def still_lists(self, uid: str) -> None:
+        """Has Placement list a provider still whose device is there no more."""
+        listed: Any = {**self.facts.reported.listed, uid: None}
+        self.facts.reported = replace(self.facts.reported, listed=listed)
 
     def see(self) -> None:
         """Has the agent's own loop look."""

@@ -62,7 +62,7 @@ def test_another_device_at_the_address_of_the_one_that_was_given_is_left_alone(a
     asked = provider(NIC, agent.host.machine.devices)
     agent.host.machine = Machine(on_bus(nic(4, "8086:1592")))
     agent.restart("another boot")
-    agent.facts.reported.listed[asked] = None  # type: ignore[index]
+    agent.still_lists(asked)
     group = {"provider": asked, "resources": {VF: 1}}
     with pytest.raises(NotPrepared, match="is another device than the one that was given") as refused:
         agent.own.put(ALICE, {"groups": [group]}, PATIENCE_S)
@@ -123,7 +123,7 @@ def test_a_release_before_a_boot_is_planned_anew_for_what_is_there_then(agent: A
     agent.host.doing = done.append
     agent.host.machine = Machine(on_bus(nic(4, ids)))
     agent.restart("another boot")
-    agent.facts.reported.listed[asked] = None  # type: ignore[index]
+    agent.still_lists(asked)
     assert (agent.states(), done) == ({ALICE: "releasing"}, [])
     agent.keep_up()
     # What is not there may come back with all that its consumer left.
@@ -157,7 +157,7 @@ def test_a_wipe_that_was_interrupted_is_never_done_to_what_was_put_in_place_of_t
     if restarted:
         agent.restart()
     agent.see()
-    agent.facts.reported.listed[asked] = None  # type: ignore[index]
+    agent.still_lists(asked)
     if again == "the consumer":
         with pytest.raises(NotPrepared, match="is being released"):
             agent.own.put(ALICE, {"groups": [{"provider": asked, "resources": {VF: 1}}]}, PATIENCE_S)
