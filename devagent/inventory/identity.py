@@ -10,6 +10,7 @@ what an earlier look settled on stays, as long as the device is found again, by 
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Final
@@ -147,12 +148,15 @@ def _told_apart(
     apart, problems = dict(identities), []
     while twins := _twins(functions, apart):
         for same in twins:
+            places = Counter(each.topology for each in same)
             known = (each for each in same if each.address in found)
             kept = next((each for each in known if apart[each.address] == identities[each.address]), None)
             for function in same:
                 if function is kept:
                     continue
-                identity, place = apart[function.address], function.topology or function.address
+                identity, place = apart[function.address], function.topology
+                if place is None or places[place] > 1:
+                    place = function.address  # a card that is moved during the look may show itself twice in one place
                 others = ", ".join(each.address for each in same if each is not function)
                 text = f"has the same {identity.source} {identity.value} as {others}; told apart by its place"
                 problems.append(Problem(SOURCE, function.address, text))

@@ -310,6 +310,13 @@ def test_two_that_a_damaged_file_calls_the_same_are_told_apart() -> None:
     assert [each.device for each in found.problems] == [THERE]
 
 
+def test_one_card_that_shows_itself_twice_in_one_place_is_told_apart_all_the_same() -> None:
+    place: dict[str, Any] = {"root_bus": "pci0000:3a", "pcie_path": ("0000:3a:01.0",)}
+    cards = [card({"serials/dsn": "1"}, address, **place) for address in ("0000:3b:00.0", "0000:3c:00.0")]
+    assert len({function.topology for function, _ in cards}) == 1
+    assert len(set(look(*cards).identities.values())) == 2
+
+
 def test_who_was_told_apart_at_a_place_keeps_that_name_though_another_would_get_it_there() -> None:
     at: list[dict[str, Any]] = [
         {"address": f"0000:3{n}:00.0", "root_bus": "pci0000:3a", "pcie_path": (f"0000:3a:0{n}.0",)} for n in (1, 2, 3)
